@@ -1,1 +1,61 @@
-//! To be written.
+//! The foundation of the selvedge crates. Internal: its interface follows the crates above and
+//! promises nothing to anybody else.
+//!
+//! | you need | take |
+//! |---|---|
+//! | an atomic, a lock, a thread, a cell that loom can see | [`atomic`], [`Mutex`], [`Condvar`], [`thread`], [`UnsafeCell`] |
+//! | to wait for something that another thread or task grants | [`WaitQueue`] and [`Waiter`] |
+//! | to run a callback after a critical section | [`release_then`] |
+//! | to wake somebody | [`wake`], or a [`WakeBatch`] filled under a lock |
+//! | a clock and a timer from one driver | [`time::Timer`] |
+//! | who made this, and where | [`Origin`] |
+//! | to take part in tokio's cooperative budget | [`coop`] |
+//!
+//! This crate is the only door to atomics, cells, locks, threads and wakers. Under
+//! `--cfg selvedge_loom` (with the feature `loom`) the same names stand for loom's types, every
+//! operation knows its caller's place, and one mutation given in the environment is obeyed
+//! (`shim/mutant.rs` says how). Reference counts are std's `Arc` on both sides: loom's has neither
+//! `Weak` nor unsized coercion, and each clone of it would be a scheduling point.
+//!
+//! # Features
+//!
+//! - `tokio` (default): the tokio driver of the time seam, and the cooperative budget.
+//! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
+#![deny(unsafe_code)]
+
+#[cfg(all(selvedge_loom, not(feature = "loom")))]
+compile_error!(
+    "`--cfg selvedge_loom` needs the feature `loom`: build with `--no-default-features --features loom`, or run `cargo xtask loom`"
+);
+
+pub mod coop;
+mod origin;
+mod shim;
+pub mod time;
+mod wait_queue;
+mod wake_batch;
+
+#[cfg(selvedge_loom)]
+pub use shim::model;
+pub use shim::{
+    Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, release_then, thread, wake,
+};
+
+pub use origin::Origin;
+pub use wait_queue::{Anchor, Entry, Left, Locked, WaitQueue, Waiter};
+pub use wake_batch::WakeBatch;
+
+/// Declares a constructor that is `const` except under loom, whose types have no const
+/// constructors.
+#[macro_export]
+macro_rules! const_fn {
+    ($(#[$meta:meta])* $vis:vis const fn $($rest:tt)*) => {
+        #[cfg(not(selvedge_loom))]
+        $(#[$meta])*
+        $vis const fn $($rest)*
+
+        #[cfg(selvedge_loom)]
+        $(#[$meta])*
+        $vis fn $($rest)*
+    };
+}

@@ -1,0 +1,38 @@
+//! Tokio's cooperative budget, or nothing without the feature `tokio`.
+//!
+//! A leaf future asks [`poll_proceed`] before it looks whether it is ready, and tells the answer
+//! when it has made progress; so a loop over always-ready futures yields to the runtime now and
+//! then. Outside a tokio task the budget is unlimited.
+
+use std::task::{Context, Poll};
+
+/// Leave to make progress. Dropped without [`made_progress`](Self::made_progress), the budget is
+/// given back.
+#[must_use = "call `made_progress` when the future is ready"]
+#[derive(Debug)]
+pub struct Proceed(
+    /// tokio's own guard.
+    #[cfg(feature = "tokio")]
+    tokio::task::coop::RestoreOnPending,
+);
+
+impl Proceed {
+    /// The future is ready: one unit of the budget is spent.
+    #[inline]
+    pub fn made_progress(self) {
+        #[cfg(feature = "tokio")]
+        self.0.made_progress();
+    }
+}
+
+/// Ready when the task may go on; pending, with a wake-up on its way, when its budget is spent.
+#[inline]
+pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<Proceed> {
+    #[cfg(feature = "tokio")]
+    return tokio::task::coop::poll_proceed(cx).map(Proceed);
+    #[cfg(not(feature = "tokio"))]
+    {
+        let _ = cx;
+        Poll::Ready(Proceed())
+    }
+}

@@ -1,0 +1,274 @@
+//! The shim over loom: the interface of `real.rs`, every operation with its caller's place, and the
+//! mutation hooks of `mutant.rs`.
+
+use std::panic::Location;
+use std::task::Waker;
+use std::time::Duration;
+
+use super::mutant;
+
+pub use loom::future::block_on;
+
+/// Atomics over loom's, each operation open to mutation.
+pub mod atomic {
+    pub use std::sync::atomic::Ordering;
+
+    use std::panic::Location;
+
+    use super::mutant;
+
+    macro_rules! atomic {
+        ($name:ident, $value:ty) => {
+            /// loom's atomic of the same name.
+            #[derive(Debug)]
+            pub struct $name(
+                /// loom's.
+                loom::sync::atomic::$name,
+            );
+
+            #[allow(dead_code, reason = "each type offers the same operations")]
+            impl $name {
+                /// An atomic that holds `value`.
+                #[track_caller]
+                pub fn new(value: $value) -> Self {
+                    Self(loom::sync::atomic::$name::new(value))
+                }
+
+                /// Loads.
+                #[track_caller]
+                pub fn load(&self, order: Ordering) -> $value {
+                    self.0.load(mutant::order(Location::caller(), order))
+                }
+
+                /// Stores.
+                #[track_caller]
+                pub fn store(&self, value: $value, order: Ordering) {
+                    self.0.store(value, mutant::order(Location::caller(), order));
+                }
+
+                /// Swaps.
+                #[track_caller]
+                pub fn swap(&self, value: $value, order: Ordering) -> $value {
+                    self.0.swap(value, mutant::order(Location::caller(), order))
+                }
+
+                /// Compares and exchanges; never fails spuriously, also where std's would.
+                #[track_caller]
+                pub fn compare_exchange_weak(
+                    &self,
+                    current: $value,
+                    new: $value,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$value, $value> {
+                    self.compare_exchange(current, new, success, failure)
+                }
+
+                /// Compares and exchanges.
+                #[track_caller]
+                pub fn compare_exchange(
+                    &self,
+                    current: $value,
+                    new: $value,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$value, $value> {
+                    let place = Location::caller();
+                    self.0.compare_exchange(
+                        current,
+                        new,
+                        mutant::order(place, success),
+                        mutant::failure(place, failure),
+                    )
+                }
+            }
+        };
+    }
+
+    macro_rules! atomic_bits {
+        ($name:ident, $value:ty) => {
+            #[allow(dead_code, reason = "each type offers the same operations")]
+            impl $name {
+                /// Ors.
+                #[track_caller]
+                pub fn fetch_or(&self, value: $value, order: Ordering) -> $value {
+                    self.0.fetch_or(value, mutant::order(Location::caller(), order))
+                }
+
+                /// Ands.
+                #[track_caller]
+                pub fn fetch_and(&self, value: $value, order: Ordering) -> $value {
+                    self.0.fetch_and(value, mutant::order(Location::caller(), order))
+                }
+            }
+        };
+    }
+
+    macro_rules! atomic_int {
+        ($name:ident, $value:ty) => {
+            atomic!($name, $value);
+            atomic_bits!($name, $value);
+
+            #[allow(dead_code, reason = "each type offers the same operations")]
+            impl $name {
+                /// Adds, wrapping.
+                #[track_caller]
+                pub fn fetch_add(&self, value: $value, order: Ordering) -> $value {
+                    self.0.fetch_add(value, mutant::order(Location::caller(), order))
+                }
+
+                /// Subtracts, wrapping.
+                #[track_caller]
+                pub fn fetch_sub(&self, value: $value, order: Ordering) -> $value {
+                    self.0.fetch_sub(value, mutant::order(Location::caller(), order))
+                }
+            }
+        };
+    }
+
+    atomic!(AtomicBool, bool);
+    atomic_bits!(AtomicBool, bool);
+    atomic_int!(AtomicU8, u8);
+    atomic_int!(AtomicU32, u32);
+    atomic_int!(AtomicUsize, usize);
+}
+
+/// The guard of a [`Mutex`].
+pub type MutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
+
+/// loom's lock; loom does not poison.
+#[derive(Debug, Default)]
+pub struct Mutex<T>(
+    /// loom's.
+    loom::sync::Mutex<T>,
+);
+
+impl<T> Mutex<T> {
+    /// A lock around `value`.
+    pub fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    /// Locks.
+    #[track_caller]
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().expect("loom locks are not poisoned")
+    }
+
+    /// The value, through exclusive access.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().expect("loom locks are not poisoned")
+    }
+
+    /// The value; the lock is gone.
+    pub fn into_inner(self) -> T {
+        self.0.into_inner().expect("loom locks are not poisoned")
+    }
+}
+
+/// loom's condition variable.
+#[derive(Debug, Default)]
+pub struct Condvar(
+    /// loom's.
+    loom::sync::Condvar,
+);
+
+impl Condvar {
+    /// A condition variable that nobody waits on.
+    pub fn new() -> Self {
+        Self(loom::sync::Condvar::new())
+    }
+
+    /// Waits for a notification.
+    #[track_caller]
+    pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        self.0.wait(guard).expect("loom locks are not poisoned")
+    }
+
+    /// Waits for a notification: loom has no time, so the limit never passes.
+    #[track_caller]
+    pub fn wait_timeout<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        _limit: Duration,
+    ) -> MutexGuard<'a, T> {
+        self.wait(guard)
+    }
+
+    /// Wakes one waiting thread.
+    #[track_caller]
+    pub fn notify_one(&self) {
+        if !mutant::drops_wake(Location::caller()) {
+            self.0.notify_one();
+        }
+    }
+
+    /// Wakes every waiting thread.
+    #[track_caller]
+    pub fn notify_all(&self) {
+        if !mutant::drops_wake(Location::caller()) {
+            self.0.notify_all();
+        }
+    }
+}
+
+/// loom's cell: it reports an access that races with another.
+#[derive(Debug, Default)]
+pub struct UnsafeCell<T>(
+    /// loom's.
+    loom::cell::UnsafeCell<T>,
+);
+
+impl<T> UnsafeCell<T> {
+    /// A cell around `value`.
+    #[track_caller]
+    pub fn new(value: T) -> Self {
+        Self(loom::cell::UnsafeCell::new(value))
+    }
+
+    /// Hands out a pointer for reading.
+    #[track_caller]
+    pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        self.0.with(f)
+    }
+
+    /// Hands out a pointer for writing.
+    #[track_caller]
+    pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        self.0.with_mut(f)
+    }
+}
+
+/// loom's threads.
+pub mod thread {
+    pub use loom::thread::JoinHandle;
+
+    /// Starts a thread; loom has no use for the name and never fails.
+    pub fn spawn<T: Send + 'static>(
+        name: String,
+        f: impl FnOnce() -> T + Send + 'static,
+    ) -> std::io::Result<JoinHandle<T>> {
+        let _ = name;
+        Ok(loom::thread::spawn(f))
+    }
+}
+
+/// Wakes, unless the mutant says not to.
+#[track_caller]
+pub fn wake(waker: Waker) {
+    if !mutant::drops_wake(Location::caller()) {
+        waker.wake();
+    }
+}
+
+/// Releases `guard`, then runs `f`; the other way round if the mutant says so.
+#[track_caller]
+pub fn release_then<G, R>(guard: G, f: impl FnOnce() -> R) -> R {
+    if mutant::holds_lock(Location::caller()) {
+        let result = f();
+        drop(guard);
+        return result;
+    }
+    drop(guard);
+    f()
+}

@@ -1,0 +1,231 @@
+//! The tokio driver: one task per runtime, alive only while something is registered.
+//!
+//! The task owns one `Sleep` for the earliest registration. It is spawned by the registration that
+//! finds none running, and ends when the table is empty, so that an idle program has no task and
+//! no timer of ours (with tokio's paused clock, a left-over timer would move the time). When the
+//! runtime shuts down it drops the task; the drop finds registrations left over and ends them as
+//! lost. Thin glue: it uses std's own lock and is tested under paused time, not modelled.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use ::tokio::runtime::{Handle, Id};
+use ::tokio::time::Sleep;
+
+use super::table::Table;
+use super::{Expire, Expiry, Ticket, TimerError};
+
+/// Drivers by runtime, so that every timer of a runtime shares one task.
+static DRIVERS: Mutex<Option<HashMap<Id, Weak<Driver>>>> = Mutex::new(None);
+
+/// Locks; nothing panics under these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The runtime of the calling thread, if it is in one.
+pub(super) fn current() -> Option<Handle> {
+    Handle::try_current().ok()
+}
+
+/// The driver of one runtime.
+pub(super) struct Driver {
+    /// The runtime; a handle does not keep it running.
+    handle: Handle,
+    /// What the lock guards.
+    inner: Mutex<Inner>,
+}
+
+/// The table and the state of its task.
+struct Inner {
+    /// Who waits.
+    table: Table,
+    /// Whether the task is there (spawned, or about to be).
+    running: bool,
+    /// Wakes the task.
+    waker: Option<Waker>,
+    /// Whether the runtime was shut down.
+    lost: bool,
+}
+
+impl Driver {
+    /// The driver of a runtime.
+    pub(super) fn of(handle: &Handle) -> Result<Arc<Self>, TimerError> {
+        let known = {
+            let drivers = lock(&DRIVERS);
+            let known = drivers.as_ref().and_then(|drivers| drivers.get(&handle.id()));
+            known.and_then(Weak::upgrade)
+        };
+        if let Some(driver) = known {
+            return Ok(driver);
+        }
+        // Tokio offers no other way to ask than to make a timer and see whether it panics.
+        catch_unwind(AssertUnwindSafe(|| {
+            let _inside = handle.enter();
+            drop(::tokio::time::sleep(std::time::Duration::ZERO));
+        }))
+        .map_err(|_| TimerError::Disabled)?;
+
+        let fresh = Arc::new(Self {
+            handle: handle.clone(),
+            inner: Mutex::new(Inner {
+                table: Table::new(),
+                running: false,
+                waker: None,
+                lost: false,
+            }),
+        });
+        let mut drivers = lock(&DRIVERS);
+        let drivers = drivers.get_or_insert_default();
+        if let Some(driver) = drivers.get(&handle.id()).and_then(Weak::upgrade) {
+            return Ok(driver);
+        }
+        drivers.insert(handle.id(), Arc::downgrade(&fresh));
+        Ok(fresh)
+    }
+
+    /// Tokio's clock, paused or not. A clock belongs to its runtime, so the runtime is entered.
+    pub(super) fn now(&self) -> Instant {
+        let _inside = self.handle.enter();
+        ::tokio::time::Instant::now().into_std()
+    }
+
+    /// Adds a registration, spawning the task if there is none.
+    pub(super) fn register(
+        driver: &Arc<Self>,
+        at: Instant,
+        target: Arc<dyn Expire>,
+    ) -> Result<Ticket, TimerError> {
+        let (ticket, spawn, waker) = {
+            let mut inner = lock(&driver.inner);
+            if inner.lost {
+                return Err(TimerError::Lost);
+            }
+            let first = inner.table.earliest().is_none_or(|earliest| at < earliest);
+            let ticket = inner.table.insert(at, target);
+            let spawn = !std::mem::replace(&mut inner.running, true);
+            (ticket, spawn, if first { inner.waker.take() } else { None })
+        };
+        if spawn {
+            // On a runtime that was shut down the task is dropped at once, which marks the driver
+            // as lost and expires the registration that was just made.
+            drop(driver.handle.spawn(Task {
+                driver: Arc::clone(driver),
+                sleep: None,
+                ended: false,
+            }));
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(ticket)
+    }
+
+    /// Takes a registration out. If it was the last, the task is woken to end.
+    pub(super) fn revoke(&self, ticket: Ticket) -> Option<Arc<dyn Expire>> {
+        let (target, waker) = {
+            let mut inner = lock(&self.inner);
+            let target = inner.table.remove(ticket);
+            let idle = inner.table.len() == 0;
+            (target, if idle { inner.waker.take() } else { None })
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        target
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let mut drivers = lock(&DRIVERS);
+        if let Some(drivers) = drivers.as_mut() {
+            // A new driver of the same runtime may have taken the place already.
+            if drivers.get(&self.handle.id()).is_some_and(|known| known.strong_count() == 0) {
+                drivers.remove(&self.handle.id());
+            }
+        }
+    }
+}
+
+/// The task of a driver.
+struct Task {
+    /// Whose table it watches.
+    driver: Arc<Driver>,
+    /// Due at the earliest registration.
+    sleep: Option<(Instant, Pin<Box<Sleep>>)>,
+    /// Whether it found nothing left to do. Not to be read off `Inner::running`: by the time this
+    /// task is dropped the next one may run.
+    ended: bool,
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let fresh = cx.waker().clone();
+        let mut inner = lock(&this.driver.inner);
+        let mut old = inner.waker.replace(fresh);
+        loop {
+            drop(inner);
+            drop(old.take());
+            let now = this.driver.now();
+            inner = lock(&this.driver.inner);
+            if let Some(target) = inner.table.pop_due(now) {
+                drop(inner);
+                // A panic in a waker or callback was reported by the hook; others are served.
+                let _ = catch_unwind(AssertUnwindSafe(|| target.expire(Expiry::Due)));
+                inner = lock(&this.driver.inner);
+                continue;
+            }
+            let Some(at) = inner.table.earliest() else {
+                inner.running = false;
+                this.ended = true;
+                old = inner.waker.take();
+                drop(inner);
+                drop(old);
+                return Poll::Ready(());
+            };
+            drop(inner);
+            let sleep = match &mut this.sleep {
+                Some((armed, sleep)) => {
+                    if *armed != at {
+                        *armed = at;
+                        sleep.as_mut().reset(at.into());
+                    }
+                    sleep
+                }
+                none => &mut none.insert((at, Box::pin(::tokio::time::sleep_until(at.into())))).1,
+            };
+            // The budget of this task must not delay timers.
+            let mut sleep = std::pin::pin!(::tokio::task::coop::unconstrained(sleep.as_mut()));
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            this.sleep = None;
+            inner = lock(&this.driver.inner);
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let left = {
+            let mut inner = lock(&self.driver.inner);
+            inner.running = false;
+            inner.lost = true;
+            inner.table.drain()
+        };
+        for target in left.into_values() {
+            let _ = catch_unwind(AssertUnwindSafe(|| target.expire(Expiry::Lost)));
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The wait queue: futures that wait in line for something that another task or thread grants.
+//!
+//! # Vocabulary
+//!
+//! A [`WaitQueue`] is a lock around a state `S` and a FIFO list of nodes. A [`Waiter`] is the part
+//! of a pinned future that owns one node; it allocates nothing. A waiter brings a *request* `R`
+//! when it queues; a *grant* takes the node out of the list and leaves an *outcome* `O` in it.
+//!
+//! # Protocol
+//!
+//! A node's `phase` says who may touch the rest of it:
+//!
+//! | phase | slot and links belong to | left by |
+//! |---|---|---|
+//! | `IDLE` | the waiter | the waiter, to `QUEUED`, under the lock |
+//! | `QUEUED` | whoever holds the queue's lock | a granter to `GRANTED`, or the waiter to `IDLE`, both under the lock |
+//! | `GRANTED` | the waiter | the waiter, to `IDLE` |
+//!
+//! 1. A waiter clones its waker, takes the lock, and lets the caller decide on the state: ready at
+//!    once, or queued with a request.
+//! 2. A granter under the lock takes the front node out, moves its waker into a [`WakeBatch`],
+//!    stores the outcome, and stores `GRANTED` as its very last access to the node: from then on
+//!    the waiter may free it at any moment. Wakes happen after the lock is released.
+//! 3. A waiter that is polled again reads its own `phase` and nothing shared. If it is still
+//!    `QUEUED` and the task is the one whose waker was left, it is pending: no lock, no write.
+//! 4. A waiter that is dropped while `QUEUED` takes the lock, looks again, and unlinks itself in
+//!    O(1). Dropped while `GRANTED`, it finds an outcome that it must pass on:
+//!    [`Waiter::cancel`] returns it.
+//!
+//! # The races
+//!
+//! - *Grant against re-poll*: the waiter reads `QUEUED` and returns pending while the granter
+//!   stores `GRANTED`. The wake follows the store, so it comes after the poll began; the task is
+//!   polled again and sees the store.
+//! - *Grant against a new waker*: the waiter changes the waker under the lock, after looking at
+//!   `phase` again under it; so either the granter takes the new waker, or the waiter sees the
+//!   grant.
+//! - *Grant against drop*: decided by the lock; the loser sees what the winner did.
+//!
+//! No waker is cloned, woken or dropped under the lock, and no outcome or request is dropped under
+//! it. `tests/loom.rs` explores each of these races.
+
+mod anchor;
+mod list;
+mod node;
+mod waiter;
+
+pub use anchor::Anchor;
+pub use waiter::{Entry, Left, Waiter};
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use crate::{Mutex, MutexGuard, WakeBatch, const_fn, release_then};
+use list::List;
+
+/// A FIFO queue of waiting futures beside a state `S`, under one lock.
+pub struct WaitQueue<S, R, O> {
+    /// The state and the list.
+    inner: Mutex<Inner<S, R, O>>,
+}
+
+/// What the lock guards.
+struct Inner<S, R, O> {
+    /// The owner's state.
+    state: S,
+    /// Those who wait, in order.
+    list: List<R, O>,
+}
+
+impl<S, R, O> WaitQueue<S, R, O> {
+    const_fn! {
+        /// A queue in which nobody waits.
+        pub const fn new(state: S) -> Self {
+            Self { inner: Mutex::new(Inner { state, list: List::new() }) }
+        }
+    }
+
+    /// Locks the state and the queue.
+    #[track_caller]
+    pub fn lock(&self) -> Locked<'_, S, R, O> {
+        Locked { inner: self.inner.lock() }
+    }
+
+    /// Grants from the front for as long as `next` gives an outcome for the front's request, then
+    /// releases the lock and wakes. With more waiters than a [`WakeBatch`] holds, the lock is
+    /// released and taken again in between; who comes then queues at the end as usual.
+    #[track_caller]
+    pub fn grant_while<'a>(
+        &'a self,
+        mut locked: Locked<'a, S, R, O>,
+        mut next: impl FnMut(&mut S, &R) -> Option<O>,
+    ) {
+        let mut batch = WakeBatch::new();
+        loop {
+            let more = loop {
+                if batch.is_full() {
+                    break true;
+                }
+                let Inner { state, list } = &mut *locked.inner;
+                let Some(outcome) = list.front(|request| next(state, request)).flatten() else {
+                    break false;
+                };
+                list.grant_front(outcome, &mut batch);
+            };
+            release_then(locked, || batch.wake_all());
+            if !more {
+                return;
+            }
+            locked = self.lock();
+        }
+    }
+}
+
+impl<S: Default, R, O> Default for WaitQueue<S, R, O> {
+    fn default() -> Self {
+        Self::new(S::default())
+    }
+}
+
+impl<S, R, O> fmt::Debug for WaitQueue<S, R, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitQueue").finish_non_exhaustive()
+    }
+}
+
+/// The lock of a [`WaitQueue`], held. Gives the state by `Deref`.
+///
+/// Run no user code while it lives: release it with [`release_then`].
+#[must_use = "the lock is released when this is dropped"]
+pub struct Locked<'a, S, R, O> {
+    /// The held lock.
+    inner: MutexGuard<'a, Inner<S, R, O>>,
+}
+
+impl<S, R, O> Locked<'_, S, R, O> {
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.inner.list.is_empty()
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.inner.list.len()
+    }
+
+    /// Grants `outcome` to the front and leaves its waker in `batch`, to be woken after the lock
+    /// is released. Returns the outcome when nobody waits.
+    ///
+    /// # Panics
+    ///
+    /// When the batch is full.
+    pub fn grant_front(&mut self, outcome: O, batch: &mut WakeBatch) -> Result<(), O> {
+        if self.is_empty() {
+            return Err(outcome);
+        }
+        self.inner.list.grant_front(outcome, batch);
+        Ok(())
+    }
+}
+
+impl<S, R, O> Deref for Locked<'_, S, R, O> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.inner.state
+    }
+}
+
+impl<S, R, O> DerefMut for Locked<'_, S, R, O> {
+    fn deref_mut(&mut self) -> &mut S {
+        &mut self.inner.state
+    }
+}
+
+impl<S, R, O> fmt::Debug for Locked<'_, S, R, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locked").field("waiting", &self.len()).finish_non_exhaustive()
+    }
+}

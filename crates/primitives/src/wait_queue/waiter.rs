@@ -1,0 +1,190 @@
+//! The waiter: the part of a future that stands in a [`WaitQueue`].
+#![allow(unsafe_code, reason = "owns a node of the intrusive list, behind a safe face")]
+
+use std::cell::Cell;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, RawWakerVTable, Waker};
+
+use pin_project::{pin_project, pinned_drop};
+
+use super::node::{GRANTED, IDLE, Node, QUEUED, Slot};
+use super::{Anchor, Locked, WaitQueue};
+use crate::atomic::Ordering;
+
+/// What the caller of [`Waiter::poll_enter`] decides under the lock.
+#[derive(Debug)]
+pub enum Entry<R, O> {
+    /// Nothing to wait for.
+    Ready(O),
+    /// Queue at the end with this request.
+    Wait(R),
+}
+
+/// What a waiter that gives up leaves behind.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Left<R, O> {
+    /// It did not wait.
+    Nothing,
+    /// It was in the queue; it has been taken out.
+    Queued(R),
+    /// It had been given this and must pass it on.
+    Granted(O),
+}
+
+/// Stands in a [`WaitQueue`] on behalf of a future. One waiter waits once at a time, and may wait
+/// again after it was served.
+///
+/// Dropped while queued it leaves the queue. An outcome that was granted and not yet seen is
+/// dropped with it, so a future whose outcomes must not be lost calls [`cancel`](Self::cancel) in
+/// its own drop.
+#[pin_project(PinnedDrop)]
+pub struct Waiter<'q, S, R, O> {
+    /// The queue, kept alive.
+    queue: Anchor<'q, WaitQueue<S, R, O>>,
+    /// The place in the line.
+    node: Node<R, O>,
+    /// Which task's waker was left in the node; only the waiter reads or writes it.
+    task: Cell<Option<TaskKey>>,
+}
+
+/// Identity of a waker, compared without touching the waker that lies in the node.
+type TaskKey = (*const (), *const RawWakerVTable);
+
+/// The identity that `Waker::will_wake` compares.
+fn key(waker: &Waker) -> TaskKey {
+    (waker.data(), waker.vtable())
+}
+
+// SAFETY: the node is reached from other threads only through the queue's lock, and holds only
+// values that are Send by the bounds; `task` holds addresses that are compared and never followed.
+unsafe impl<S: Send, R: Send, O: Send> Send for Waiter<'_, S, R, O> {}
+// SAFETY: a shared waiter offers no operation: every method takes `Pin<&mut Self>`.
+unsafe impl<S: Send, R: Send, O: Send> Sync for Waiter<'_, S, R, O> {}
+
+impl<'q, S, R, O> Waiter<'q, S, R, O> {
+    /// A waiter that stands in no line yet.
+    pub fn new(queue: Anchor<'q, WaitQueue<S, R, O>>) -> Self {
+        Self { queue, node: Node::new(), task: Cell::new(None) }
+    }
+
+    /// Polls: the first time lets `enter` decide under the lock, later waits for the grant.
+    ///
+    /// `enter` runs with the lock held and must run no user code.
+    #[track_caller]
+    pub fn poll_enter(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        enter: impl FnOnce(&mut Locked<'_, S, R, O>) -> Entry<R, O>,
+    ) -> Poll<O> {
+        // Relaxed: `IDLE` and `QUEUED` are stored by this waiter; for `GRANTED` see below.
+        if self.node.phase.load(Ordering::Relaxed) != IDLE {
+            return self.poll_granted(cx);
+        }
+        let this = self.into_ref();
+        // Cloned before the lock is taken: a clone is the executor's code.
+        let waker = cx.waker().clone();
+        let mut locked = this.queue.lock();
+        match enter(&mut locked) {
+            Entry::Ready(outcome) => {
+                drop(locked);
+                Poll::Ready(outcome)
+            }
+            Entry::Wait(request) => {
+                this.task.set(Some(key(&waker)));
+                let fill = Slot { request: Some(request), outcome: None, waker: Some(waker) };
+                // SAFETY: the phase is IDLE. The node is pinned with `self`, so it stays in place
+                // until it is dropped, and `PinnedDrop` takes it out of the list first.
+                unsafe { locked.inner.list.push_back(&this.get_ref().node, fill) };
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether it stands in the queue, or was granted something it has not taken yet.
+    pub fn is_waiting(self: Pin<&Self>) -> bool {
+        // Relaxed: only this waiter leaves IDLE.
+        self.node.phase.load(Ordering::Relaxed) != IDLE
+    }
+
+    /// Polls a waiter that queued before.
+    fn poll_granted(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O> {
+        let this = self.into_ref().get_ref();
+        // Acquire: pairs with the Release in `List::grant_front`; the outcome is there, and the
+        // granter is done with the node.
+        if this.node.phase.load(Ordering::Acquire) == GRANTED {
+            return Poll::Ready(this.take_outcome());
+        }
+        if this.task.get() == Some(key(cx.waker())) {
+            // The waker in the node, or the one that a granter is about to wake, is this task's.
+            return Poll::Pending;
+        }
+        let waker = cx.waker().clone();
+        let locked = this.queue.lock();
+        // Relaxed: grants are stored under the lock that is held here.
+        if this.node.phase.load(Ordering::Relaxed) == GRANTED {
+            drop(locked);
+            return Poll::Ready(this.take_outcome());
+        }
+        this.task.set(Some(key(&waker)));
+        let old = this.node.slot.with_mut(|slot| {
+            // SAFETY: the node is queued and its queue's lock is held.
+            let slot = unsafe { &mut *slot };
+            slot.waker.replace(waker)
+        });
+        crate::release_then(locked, || drop(old));
+        Poll::Pending
+    }
+
+    /// Takes the outcome of a granted node.
+    fn take_outcome(&self) -> O {
+        // Relaxed: nobody but this waiter looks at a granted node.
+        self.node.phase.store(IDLE, Ordering::Relaxed);
+        self.task.set(None);
+        let (request, outcome) = self.node.slot.with_mut(|slot| {
+            // SAFETY: GRANTED was seen by an Acquire load or under the lock, so the granter is
+            // done and the slot is this waiter's.
+            let slot = unsafe { &mut *slot };
+            (slot.request.take(), slot.outcome.take())
+        });
+        drop(request);
+        outcome.expect("a granted node has an outcome")
+    }
+
+    /// Gives up: leaves the queue, or takes what was granted already.
+    #[track_caller]
+    pub fn cancel(self: Pin<&mut Self>) -> Left<R, O> {
+        let this = self.into_ref().get_ref();
+        // Acquire: pairs with the Release in `List::grant_front`, as in `poll_granted`.
+        match this.node.phase.load(Ordering::Acquire) {
+            IDLE => return Left::Nothing,
+            GRANTED => return Left::Granted(this.take_outcome()),
+            _ => {}
+        }
+        let mut locked = this.queue.lock();
+        // Relaxed: grants are stored under the lock that is held here.
+        if this.node.phase.load(Ordering::Relaxed) != QUEUED {
+            drop(locked);
+            return Left::Granted(this.take_outcome());
+        }
+        // SAFETY: the phase is QUEUED under the lock, and a waiter queues in one queue only.
+        let slot = unsafe { locked.inner.list.remove(&this.node) };
+        this.task.set(None);
+        let Slot { request, waker, .. } = slot;
+        crate::release_then(locked, || drop(waker));
+        Left::Queued(request.expect("a queued node has a request"))
+    }
+}
+
+#[pinned_drop]
+impl<S, R, O> PinnedDrop for Waiter<'_, S, R, O> {
+    fn drop(self: Pin<&mut Self>) {
+        drop(self.cancel());
+    }
+}
+
+impl<S, R, O> fmt::Debug for Waiter<'_, S, R, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiter").finish_non_exhaustive()
+    }
+}

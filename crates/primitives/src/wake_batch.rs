@@ -1,0 +1,130 @@
+//! A fixed batch of wakers: filled under a lock, woken outside it.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::task::Waker;
+
+use crate::wake;
+
+/// How many wakers are collected before the lock is released to wake them: large enough that a
+/// crowd costs few lock trips, small enough for the stack.
+#[cfg(not(selvedge_loom))]
+const CAPACITY: usize = 32;
+/// Two, so that a model sees a second batch with three waiters.
+#[cfg(selvedge_loom)]
+const CAPACITY: usize = 2;
+
+/// Wakers taken out under a lock, to be woken after it is released.
+pub struct WakeBatch {
+    /// The first `len` are there.
+    wakers: [Option<Waker>; CAPACITY],
+    /// How many there are.
+    len: usize,
+}
+
+impl WakeBatch {
+    /// An empty batch.
+    pub const fn new() -> Self {
+        Self { wakers: [const { None }; CAPACITY], len: 0 }
+    }
+
+    /// Whether another waker does not fit.
+    pub fn is_full(&self) -> bool {
+        self.len == CAPACITY
+    }
+
+    /// Adds a waker.
+    ///
+    /// # Panics
+    ///
+    /// When the batch is full.
+    pub fn push(&mut self, waker: Waker) {
+        self.wakers[self.len] = Some(waker);
+        self.len += 1;
+    }
+
+    /// Wakes them in order and empties the batch. A waker that panics stops no other: the first
+    /// panic goes on when all were woken.
+    ///
+    /// Call it with no lock held: a waker is somebody else's code.
+    pub fn wake_all(&mut self) {
+        let mut panic = None;
+        for slot in &mut self.wakers[..self.len] {
+            if let Some(waker) = slot.take() {
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| wake(waker))) {
+                    panic.get_or_insert(payload);
+                }
+            }
+        }
+        self.len = 0;
+        if let Some(payload) = panic {
+            resume_unwind(payload);
+        }
+    }
+}
+
+impl Default for WakeBatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for WakeBatch {
+    /// Wakers that were taken out of a queue are owed their wake also when a panic passes by.
+    fn drop(&mut self) {
+        if self.len > 0 {
+            // A second panic during unwinding would abort; it was reported by the hook.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.wake_all()));
+        }
+    }
+}
+
+impl fmt::Debug for WakeBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WakeBatch").field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+    use selvedge_testkit as _;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("this waker panics");
+        }
+    }
+
+    #[test]
+    fn a_panicking_waker_stops_no_other_and_its_panic_goes_on() {
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let mut batch = WakeBatch::new();
+        batch.push(count.clone().into());
+        batch.push(Arc::new(Panics).into());
+        batch.push(count.clone().into());
+        let panic = catch_unwind(AssertUnwindSafe(|| batch.wake_all())).unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"this waker panics"));
+        assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_batch_dropped_unwoken_wakes() {
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        let mut batch = WakeBatch::new();
+        batch.push(count.clone().into());
+        drop(batch);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+}
