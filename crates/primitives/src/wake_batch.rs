@@ -50,10 +50,9 @@ impl WakeBatch {
     pub fn wake_all(&mut self) {
         let mut panic = None;
         for slot in &mut self.wakers[..self.len] {
-            if let Some(waker) = slot.take() {
-                if let Err(payload) = catch_unwind(AssertUnwindSafe(|| wake(waker))) {
-                    panic.get_or_insert(payload);
-                }
+            let Some(waker) = slot.take() else { continue };
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| wake(waker))) {
+                panic.get_or_insert(payload);
             }
         }
         self.len = 0;
@@ -88,7 +87,6 @@ impl fmt::Debug for WakeBatch {
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests {
     use super::*;
-    use selvedge_testkit as _;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;
