@@ -222,6 +222,9 @@ mod tests {
 
     type Queue = WaitQueue<(), usize, ()>;
 
+    // The list points at its node: a waiter that could be unpinned could be moved in the line.
+    static_assertions::assert_not_impl_any!(Waiter<'static, (), usize, ()>: Unpin);
+
     struct Panics;
     impl Wake for Panics {
         fn wake(self: Arc<Self>) {

@@ -38,7 +38,7 @@ pub enum Left<R, O> {
 /// Dropped while queued it leaves the queue. An outcome that was granted and not yet seen is
 /// dropped with it, so a future whose outcomes must not be lost calls [`cancel`](Self::cancel) in
 /// its own drop.
-#[pin_project(PinnedDrop)]
+#[pin_project(PinnedDrop, !Unpin)]
 pub struct Waiter<'q, S, R, O> {
     /// The queue, kept alive.
     queue: Anchor<'q, WaitQueue<S, R, O>>,
