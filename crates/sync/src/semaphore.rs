@@ -1,0 +1,428 @@
+//! The face of the semaphore: constructors, operations and what they promise. The work is done in
+//! `semaphore/engine.rs`; there are no atomics and no locks here.
+
+mod acquire;
+mod acquiring;
+mod engine;
+mod error;
+mod permit;
+mod word;
+
+pub use acquire::{Acquire, AcquireOwned};
+pub use error::{AcquireError, TryAcquireError};
+pub use permit::{OwnedPermit, Permit};
+
+use std::borrow::Cow;
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::Location;
+use std::pin::pin;
+use std::sync::Arc;
+
+use selvedge_primitives::{Origin, block_on, const_fn};
+
+use acquiring::Acquiring;
+use engine::Engine;
+
+/// So many permits, given out in the order in which they are asked for.
+///
+/// A permit is acquired before something scarce is used, and goes back when it is dropped. Requests
+/// have a weight: `acquire(3)` gets three permits together or waits until it can.
+///
+/// | operation | waits | overtakes waiters | closed | `n` above the capacity |
+/// |---|---|---|---|---|
+/// | [`acquire`](Self::acquire), [`acquire_owned`](Self::acquire_owned) | the task | never | error | error |
+/// | [`acquire_blocking`](Self::acquire_blocking) | the thread | never | error | error |
+/// | [`try_acquire`](Self::try_acquire), [`try_acquire_owned`](Self::try_acquire_owned) | never | never | error | error |
+/// | any of them with `n = 0` | never | it takes nothing from them | error | |
+/// | drop of a permit | never | | counts | |
+///
+/// # Fairness
+///
+/// Strictly first in, first out, by the moment of the first poll that finds too few permits. The
+/// front of the line is served as soon as its wish is covered, and nobody behind it before: a
+/// waiter is overtaken by no one, so it waits for those before it and for no others. The price is
+/// that a large request at the front holds up the small ones behind it, and that permits lie idle
+/// until there are enough of them. There is no bound in time: permits come back when their holders
+/// drop them.
+///
+/// A permit may be granted to a future that nobody polls (it sits in a `Vec`, or beside the branch
+/// of a `select!` that is running). It is then as good as held. Poll or drop a future that waits.
+///
+/// # Memory ordering
+///
+/// Whoever gets a permit sees what its former holders did before they gave it back. In detail: the
+/// drop of a permit happens before every acquisition (of any kind) that finds its permits in the
+/// count or is granted by it, and before every [`available`](Self::available) that counts them;
+/// [`close`](Self::close) happens before every error and every [`is_closed`](Self::is_closed) that
+/// tells of it. A failed `try_acquire` for lack of permits orders nothing.
+///
+/// # Examples
+///
+/// Requests of different weight share one limit:
+///
+/// ```
+/// use selvedge_sync::{AcquireError, Semaphore, TryAcquireError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), AcquireError> {
+/// static MEGABYTES: Semaphore = Semaphore::new(64);
+///
+/// let upload = MEGABYTES.acquire(60).await?;
+/// assert_eq!(MEGABYTES.available(), 4);
+/// assert_eq!(MEGABYTES.try_acquire(5).unwrap_err(), TryAcquireError::NoPermits);
+///
+/// drop(upload);
+/// assert!(MEGABYTES.try_acquire(5).is_ok());
+///
+/// // This one could never be served. It is told so, and blocks nobody.
+/// let absurd = MEGABYTES.acquire(65).await.unwrap_err();
+/// assert_eq!(absurd, AcquireError::OverCapacity { wanted: 65, capacity: 64 });
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Algorithm
+///
+/// One word holds the free permits, a bit for "somebody waits" and a bit for "closed". While nobody
+/// waits, to acquire is one compare-and-swap and to release is one add: no lock, no allocation. A
+/// release that finds the bit set takes a lock, serves the line, and wakes in batches after it. A
+/// waiter costs two lock trips (its own, and a share in that of the releaser), one wake-up and no
+/// allocation. Nearest relative: tokio's semaphore, whose release always takes its lock; the engine's
+/// source tells the differences and why no wake-up is lost.
+pub struct Semaphore {
+    /// Counts, queues, hands out.
+    engine: Engine,
+    /// Name and place.
+    origin: Origin,
+}
+
+impl Semaphore {
+    /// The most permits a semaphore may have: `usize::MAX >> 3`, as in tokio.
+    pub const MAX_PERMITS: usize = word::MAX_PERMITS;
+
+    const_fn! {
+        /// A semaphore with `permits` permits, all of them free.
+        ///
+        /// With 0 permits every request for more than nothing is over the capacity: an error, not a
+        /// wait.
+        ///
+        /// # Panics
+        ///
+        /// When `permits` is above [`MAX_PERMITS`](Self::MAX_PERMITS); in the initial value of a
+        /// static or a constant that is an error of the compiler. To cut it down to the maximum
+        /// would be worse: a limit that is not the one that was asked for.
+        ///
+        /// # Examples
+        ///
+        /// In a static:
+        ///
+        /// ```
+        /// use selvedge_sync::Semaphore;
+        ///
+        /// static CONNECTIONS: Semaphore = Semaphore::new(50);
+        /// assert_eq!(CONNECTIONS.capacity(), 50);
+        /// ```
+        ///
+        /// Too many do not compile there:
+        ///
+        /// ```compile_fail
+        /// use selvedge_sync::Semaphore;
+        ///
+        /// static LIMIT: Semaphore = Semaphore::new(Semaphore::MAX_PERMITS + 1);
+        /// ```
+        #[track_caller]
+        pub const fn new(permits: usize) -> Self {
+            assert!(
+                permits <= Self::MAX_PERMITS,
+                "semaphore not made: more permits than Semaphore::MAX_PERMITS"
+            );
+            Self { engine: Engine::new(permits), origin: Origin::here() }
+        }
+    }
+
+    /// The same semaphore under a name, for reports and for `{:?}`. Without one it is known by the
+    /// place of its [`new`](Self::new), which is all that a static has.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_sync::Semaphore;
+    ///
+    /// let uploads = Semaphore::new(4).named("uploads");
+    /// assert_eq!(uploads.name(), Some("uploads"));
+    /// ```
+    #[must_use]
+    pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
+        Self { engine: self.engine, origin: self.origin.named(name) }
+    }
+
+    /// The name, if one was given.
+    pub fn name(&self) -> Option<&str> {
+        self.origin.name()
+    }
+
+    /// Where it was made.
+    pub const fn place(&self) -> &'static Location<'static> {
+        self.origin.place()
+    }
+
+    /// How many permits there are in all: free, out, and on their way to a waiter.
+    pub const fn capacity(&self) -> usize {
+        self.engine.capacity()
+    }
+
+    /// How many permits are free: right at the moment of the call, perhaps not any more when it
+    /// returns. While somebody waits for more than that, they are free and yet not to be had.
+    pub fn available(&self) -> usize {
+        self.engine.state().permits()
+    }
+
+    /// Acquires `n` permits if that is possible without waiting and without overtaking anybody who
+    /// waits.
+    ///
+    /// # Errors
+    ///
+    /// - [`TryAcquireError::NoPermits`]: fewer than `n` are free, or somebody waits.
+    /// - [`TryAcquireError::Closed`]: the semaphore is closed.
+    /// - [`TryAcquireError::OverCapacity`]: `n` is above the capacity.
+    ///
+    /// # Examples
+    ///
+    /// Shed what does not fit:
+    ///
+    /// ```
+    /// use selvedge_sync::{Semaphore, TryAcquireError};
+    ///
+    /// let slots = Semaphore::new(1);
+    /// let permit = slots.try_acquire(1)?;
+    /// assert_eq!(slots.try_acquire(1).unwrap_err(), TryAcquireError::NoPermits);
+    /// drop(permit);
+    /// assert!(slots.try_acquire(1).is_ok());
+    /// # Ok::<_, TryAcquireError>(())
+    /// ```
+    #[inline]
+    pub fn try_acquire(&self, n: usize) -> Result<Permit<'_>, TryAcquireError> {
+        self.engine.try_acquire(n)?;
+        Ok(Permit::new(self, n))
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), with a permit that holds the semaphore alive.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire).
+    #[inline]
+    pub fn try_acquire_owned(self: &Arc<Self>, n: usize) -> Result<OwnedPermit, TryAcquireError> {
+        self.engine.try_acquire(n)?;
+        Ok(OwnedPermit::new(Arc::clone(self), n))
+    }
+
+    /// Acquires `n` permits, waiting in line for them.
+    ///
+    /// Completes with a [`Permit`] for all `n`, or with an error: at once when `n` is above the
+    /// capacity (nobody waits behind it), and when the semaphore is closed before the permits were
+    /// granted. `n = 0` completes at once also while others wait. The place in the line is taken by
+    /// the first poll that finds too few permits, not by this call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe. A future dropped while it waits loses its place in the line, and whoever waited behind
+    /// it moves up. One that was granted and not polled since gives its permits back to the line.
+    ///
+    /// # Fairness
+    ///
+    /// First in, first out; see [`Semaphore`](Self#fairness).
+    ///
+    /// # Memory ordering
+    ///
+    /// What was done under the permits before they were given back is visible after this completes;
+    /// see [`Semaphore`](Self#memory-ordering).
+    ///
+    /// # Errors
+    ///
+    /// - [`AcquireError::Closed`]: the semaphore is closed, or was while this waited.
+    /// - [`AcquireError::OverCapacity`]: `n` is above the capacity.
+    ///
+    /// # Panics
+    ///
+    /// The future panics when it is polled after it was ready.
+    ///
+    /// # Examples
+    ///
+    /// A permit around a request:
+    ///
+    /// ```
+    /// use selvedge_sync::{AcquireError, Semaphore};
+    ///
+    /// # async fn fetch() -> &'static str { "page" }
+    /// static LIMIT: Semaphore = Semaphore::new(8);
+    ///
+    /// async fn polite_fetch() -> Result<&'static str, AcquireError> {
+    ///     let _permit = LIMIT.acquire(1).await?;
+    ///     Ok(fetch().await)
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// assert_eq!(polite_fetch().await, Ok("page"));
+    /// assert_eq!(LIMIT.available(), 8);
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// One compare-and-swap if nobody waits and the permits are there; see
+    /// [`Semaphore`](Self#algorithm).
+    #[track_caller]
+    #[inline]
+    pub fn acquire(&self, n: usize) -> Acquire<'_> {
+        Acquire::new(self, n)
+    }
+
+    /// As [`acquire`](Self::acquire), with a future and a permit that hold the semaphore alive and
+    /// borrow nothing, so both may move into a task.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`acquire`](Self::acquire).
+    ///
+    /// # Fairness
+    ///
+    /// One line with [`acquire`](Self::acquire): first in, first out.
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Panics
+    ///
+    /// The future panics when it is polled after it was ready.
+    ///
+    /// # Examples
+    ///
+    /// Acquire before spawning, so that no more tasks exist than may run:
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use selvedge_sync::Semaphore;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let limit = Arc::new(Semaphore::new(2));
+    /// for job in 0..5 {
+    ///     let permit = limit.acquire_owned(1).await?;
+    ///     tokio::spawn(async move {
+    ///         // work on `job`
+    ///         drop(permit);
+    ///     });
+    /// }
+    /// // All permits: every task has ended.
+    /// let _all = limit.acquire(limit.capacity()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`acquire`](Self::acquire), and one count of the `Arc`; a second one while it waits.
+    #[track_caller]
+    #[inline]
+    pub fn acquire_owned(self: &Arc<Self>, n: usize) -> AcquireOwned {
+        AcquireOwned::new(Arc::clone(self), n)
+    }
+
+    /// Acquires `n` permits, blocking the thread until they are there. It stands in the same line
+    /// as the tasks.
+    ///
+    /// Not for use in a task: it blocks the worker thread that may be needed to run the holder of
+    /// the permit it waits for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing to cancel; [`close`](Self::close) ends the wait.
+    ///
+    /// # Fairness
+    ///
+    /// One line with [`acquire`](Self::acquire): first in, first out.
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::thread;
+    /// use selvedge_sync::Semaphore;
+    ///
+    /// static LIMIT: Semaphore = Semaphore::new(1);
+    ///
+    /// let threads: Vec<_> = (0..4)
+    ///     .map(|_| thread::spawn(|| LIMIT.acquire_blocking(1).map(|permit| permit.count())))
+    ///     .collect();
+    /// for thread in threads {
+    ///     assert_eq!(thread.join().unwrap(), Ok(1));
+    /// }
+    /// ```
+    pub fn acquire_blocking(&self, n: usize) -> Result<Permit<'_>, AcquireError> {
+        if self.engine.try_acquire(n).is_ok() {
+            return Ok(Permit::new(self, n));
+        }
+        // Not through `Acquire`: a task's budget, if this blocks one, is no reason to wait here.
+        let mut acquiring = pin!(Acquiring::new(self, n));
+        let semaphore = block_on(poll_fn(|cx| acquiring.as_mut().poll_acquire(cx)))?;
+        Ok(Permit::new(semaphore, n))
+    }
+
+    /// Closes the semaphore for good: whoever waits gets [`AcquireError::Closed`], and so does
+    /// whoever comes later. Permits that are out stay valid and still count when they come back; an
+    /// acquisition that was granted before the close still completes. To close twice is to close
+    /// once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_sync::{AcquireError, Semaphore, TryAcquireError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let semaphore = Semaphore::new(1);
+    /// let permit = semaphore.try_acquire(1).unwrap();
+    /// let (waited, ()) = tokio::join!(semaphore.acquire(1), async { semaphore.close() });
+    /// assert_eq!(waited.unwrap_err(), AcquireError::Closed);
+    /// assert_eq!(semaphore.try_acquire(1).unwrap_err(), TryAcquireError::Closed);
+    ///
+    /// drop(permit);
+    /// assert_eq!(semaphore.available(), 1);
+    /// # }
+    /// ```
+    pub fn close(&self) {
+        self.engine.close();
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        self.engine.state().is_closed()
+    }
+}
+
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.engine.state();
+        f.debug_struct("Semaphore")
+            .field("origin", &self.origin)
+            .field("capacity", &self.engine.capacity())
+            .field("available", &state.permits())
+            .field("waited_for", &state.is_queued())
+            .field("closed", &state.is_closed())
+            .finish()
+    }
+}

@@ -1,0 +1,105 @@
+//! The waiting itself, shared by the borrowing and the owning future: first the fast path, then a
+//! place in the line. Knows nothing of tokio's budget; the faces ask for it, and the blocking wait
+//! must not (tokio would wake it only once the thread it blocks is free again).
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project::{pin_project, pinned_drop};
+use selvedge_primitives::Anchor;
+
+use super::engine::{Engine, Grant, Place, Queue};
+use super::error::{AcquireError, TryAcquireError};
+
+/// What leads to the semaphore: a borrow or a shared owner.
+pub(super) trait Handle<'q> {
+    /// The semaphore's engine.
+    fn engine(&self) -> &Engine;
+
+    /// Keeps the line alive for as long as somebody stands in it.
+    fn anchor(&self) -> Anchor<'q, Queue>;
+}
+
+/// An acquisition on its way.
+#[pin_project(PinnedDrop)]
+pub(super) struct Acquiring<'q, H: Handle<'q>> {
+    /// The semaphore; goes on to the permit, so it is gone once this is ready.
+    handle: Option<H>,
+    /// How many permits.
+    wanted: usize,
+    /// The place in the line, made when there is something to wait for: until then this costs
+    /// neither the node nor another count of the owner.
+    #[pin]
+    place: Option<Place<'q>>,
+}
+
+impl<'q, H: Handle<'q>> Acquiring<'q, H> {
+    /// An acquisition that has not begun.
+    pub(super) fn new(handle: H, wanted: usize) -> Self {
+        Self { handle: Some(handle), wanted, place: None }
+    }
+
+    /// How many permits it wants.
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted
+    }
+
+    /// Ready with the handle, under which the permits are now out, or with the error.
+    ///
+    /// # Panics
+    ///
+    /// When it was ready before.
+    #[inline]
+    pub(super) fn poll_acquire(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<H, AcquireError>> {
+        let mut this = self.project();
+        let handle = this.handle.as_ref().expect("an acquisition is not polled after it was ready");
+        let ended = if this.place.is_none() {
+            match handle.engine().try_acquire(*this.wanted) {
+                Ok(()) => Ok(()),
+                Err(TryAcquireError::NoPermits) => {
+                    this.place.set(Some(Place::new(handle.anchor())));
+                    ready!(Self::poll_place(this.place.as_mut(), handle, cx, *this.wanted))
+                }
+                Err(TryAcquireError::Closed) => Err(AcquireError::Closed),
+                Err(TryAcquireError::OverCapacity { wanted, capacity }) => {
+                    Err(AcquireError::OverCapacity { wanted, capacity })
+                }
+            }
+        } else {
+            ready!(Self::poll_place(this.place.as_mut(), handle, cx, *this.wanted))
+        };
+        let handle = this.handle.take().expect("it was there above");
+        Poll::Ready(ended.map(|()| handle))
+    }
+
+    /// Polls the place in the line, and gives it up once it was served.
+    #[cold]
+    fn poll_place(
+        mut place: Pin<&mut Option<Place<'q>>>,
+        handle: &H,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<(), AcquireError>> {
+        let standing = place.as_mut().as_pin_mut().expect("the caller has made it");
+        let grant = ready!(handle.engine().poll_wait(standing, cx, wanted));
+        place.set(None);
+        Poll::Ready(match grant {
+            Grant::Permits => Ok(()),
+            Grant::Closed => Err(AcquireError::Closed),
+        })
+    }
+}
+
+#[pinned_drop]
+impl<'q, H: Handle<'q>> PinnedDrop for Acquiring<'q, H> {
+    /// Gives up: what was granted and not seen goes back.
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        if let (Some(handle), Some(place)) = (this.handle.as_ref(), this.place.as_pin_mut()) {
+            handle.engine().leave(place, *this.wanted);
+        }
+    }
+}
