@@ -1,2 +1,49 @@
-//! To be written.
-fn main() {}
+//! `cargo xtask`: everything CI does, as subcommands. CI files only call these, so a green run at
+//! home is a green run there.
+//!
+//! One file a subcommand; this one only dispatches. [`workspace`] asks cargo what is here, [`shell`]
+//! prints the command lines that run, and [`artifacts`] finds what cargo built.
+
+#![forbid(unsafe_code)]
+
+mod artifacts;
+mod demo;
+mod shell;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// What CI runs, as subcommands.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the demo (SHA-256 of every file below a folder) in release and become it.
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Demo(args) => demo::run(&workspace, &args),
+    }
+}
