@@ -2,13 +2,17 @@
 //! home is a green run there.
 //!
 //! One file a subcommand; this one only dispatches. [`workspace`] asks cargo what is here, [`shell`]
-//! prints the command lines that run, and [`artifacts`] finds what cargo built.
+//! prints the command lines that run, [`record`] writes what was printed as JSON lines, and
+//! [`artifacts`] finds what cargo built.
 
 #![forbid(unsafe_code)]
 
 mod artifacts;
 mod demo;
+mod loom;
+mod record;
 mod shell;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -29,6 +33,10 @@ struct Cli {
 enum Command {
     /// Build the demo (SHA-256 of every file below a folder) in release and become it.
     Demo(demo::Args),
+    /// Run unit, integration and doc tests, then the quick tier of the models.
+    Test(test::Args),
+    /// Explore the loom models, one process each, and say how far each one was explored.
+    Loom(loom::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,5 +53,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     let workspace = Workspace::find()?;
     match command {
         Command::Demo(args) => demo::run(&workspace, &args),
+        Command::Test(args) => test::run(&workspace, &args),
+        Command::Loom(args) => loom::run(&workspace, &args),
     }
 }
