@@ -13,6 +13,7 @@ mod loom;
 mod record;
 mod shell;
 mod test;
+mod tidy;
 mod workspace;
 
 use std::process::ExitCode;
@@ -37,6 +38,8 @@ enum Command {
     Test(test::Args),
     /// Explore the loom models, one process each, and say how far each one was explored.
     Loom(loom::Args),
+    /// The house rules that no other tool checks: headers, ordering notes, sweeps, links, markers.
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -55,5 +58,6 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Loom(args) => loom::run(&workspace, &args),
+        Command::Tidy => tidy::run(&workspace),
     }
 }
