@@ -8,7 +8,9 @@
 #![forbid(unsafe_code)]
 
 mod artifacts;
+mod ci;
 mod demo;
+mod lint;
 mod loom;
 mod record;
 mod shell;
@@ -38,8 +40,12 @@ enum Command {
     Test(test::Args),
     /// Explore the loom models, one process each, and say how far each one was explored.
     Loom(loom::Args),
+    /// Formatting, clippy, docs, tidy, each crate with each feature: every step, then the verdict.
+    Lint,
     /// The house rules that no other tool checks: headers, ordering notes, sweeps, links, markers.
     Tidy,
+    /// What CI runs: `.ci/run`.
+    Ci,
 }
 
 fn main() -> ExitCode {
@@ -58,6 +64,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Loom(args) => loom::run(&workspace, &args),
+        Command::Lint => lint::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
+        Command::Ci => ci::run(&workspace),
     }
 }
