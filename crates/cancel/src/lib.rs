@@ -1,1 +1,80 @@
-//! To be written.
+//! Go's context, made structural: a tree of contexts that are cancelled from above, with causes,
+//! deadlines, and two levels of urgency.
+//!
+//! A [`Context`] observes; a [`Canceller`] may cancel. [`Context::child`] returns both. Whoever
+//! waits, waits on a context; whoever starts work keeps the canceller, and dropping the last clone
+//! of it cancels, so that forgotten work ends by itself.
+//!
+//! # Which one do I want?
+//!
+//! | you want to | take |
+//! |---|---|
+//! | start a tree | [`Context::background`]`().child()` |
+//! | hand a task the right to be told | `ctx.clone()` |
+//! | end a part of the work before the rest | [`Context::child`] |
+//! | end it at a time | [`Context::with_timeout`], [`Context::with_deadline`] |
+//! | wait for the end | [`Context::cancelled`], or [`Context::run`] around your future |
+//! | ask in a loop | [`Context::is_cancelled`]: one load, or a clock read when there is a deadline |
+//! | say "please finish" first | [`Canceller::stop`], seen by [`Context::stopping`] |
+//! | be stopped, drained and aborted by a shutdown | implement [`Component`] |
+//!
+//! # Two levels
+//!
+//! | call | sets now | sets later | seen by |
+//! |---|---|---|---|
+//! | [`Canceller::stop`]`(grace)` | STOPPING | CANCELLED, after the grace | `is_stopping`, `stopping` |
+//! | [`Canceller::cancel`], a deadline, the last canceller dropped | STOPPING and CANCELLED | | both, and `is_cancelled`, `cancelled`, `run` |
+//!
+//! Everywhere in selvedge, drain is a stop and abort is a cancel: what admits new work (submitting,
+//! taking the next item, spawning) ends at STOPPING, what finishes accepted work ends at CANCELLED.
+//!
+//! # Example
+//!
+//! ```
+//! use selvedge_cancel::{CauseKind, Context};
+//!
+//! let (ctx, canceller) = Context::background().child();
+//! let (request, _request_canceller) = ctx.child();
+//! assert!(!request.is_cancelled());
+//!
+//! canceller.cancel();
+//! assert!(request.is_cancelled());
+//! assert_eq!(request.cause().unwrap().kind(), CauseKind::Cancelled);
+//! ```
+//!
+//! # Guarantees
+//!
+//! - When `cancel` returns, every descendant is flagged, also when another thread was cancelling
+//!   part of the tree at the same time. All flags are set before any waker runs, and no waker,
+//!   destructor or other code of a user runs under a lock.
+//! - The first cause wins, and descendants see the very cause of the origin.
+//! - A cancelled child never touches its parent; a child of a cancelled context is born cancelled.
+//! - Nothing recurses: making, cancelling and dropping a chain a million deep takes constant stack.
+//! - Nodes are at most twice the live ones: a context that was dropped is spliced out of the tree
+//!   unless it joins two or more live branches.
+//!
+//! # When not to use it
+//!
+//! For one flag that one loop polls, an atomic is enough. A context does not stop code that never
+//! asks: give blocking code a context to look at, and async code a [`Context::run`] around it.
+//!
+//! # Features
+//!
+//! - `tokio` (default): deadlines on tokio's clock inside a runtime, and tokio's cooperative budget.
+//!   Without it deadlines are kept by one timer thread.
+//! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
+#![forbid(unsafe_code)]
+
+mod canceller;
+mod cause;
+mod component;
+mod context;
+mod futures;
+mod tree;
+
+pub use canceller::Canceller;
+pub use cause::{Cause, CauseKind};
+pub use component::{Component, Straggler, Wait};
+pub use context::{ChildBuilder, Context, DeadlineError};
+pub use futures::{Cancelled, Run, Stopping};
+pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};

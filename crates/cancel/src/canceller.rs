@@ -1,0 +1,115 @@
+//! The right to cancel.
+
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvedge_primitives::atomic::{AtomicBool, Ordering};
+
+use crate::tree::Handle;
+use crate::{Cause, CauseKind};
+
+/// May cancel the context it was made with, and everything below it.
+///
+/// Clones share the right. When the last one is dropped, the context is cancelled with
+/// [`CauseKind::Dropped`], unless [`detach`](Self::detach) was called on one of them.
+#[derive(Clone)]
+#[must_use = "dropping the last canceller cancels its context: keep it, or `detach` it"]
+pub struct Canceller {
+    /// Shared by the clones.
+    arm: Arc<Arm>,
+}
+
+/// What the clones share: cancels when it is dropped armed.
+struct Arm {
+    /// The node.
+    handle: Arc<Handle>,
+    /// Whether dropping cancels.
+    armed: AtomicBool,
+    /// Where the context was made.
+    place: &'static Location<'static>,
+}
+
+impl Canceller {
+    /// The right to cancel `handle`, armed.
+    pub(crate) fn new(handle: Arc<Handle>) -> Self {
+        let place = handle.cell().origin.place();
+        Self { arm: Arc::new(Arm { handle, armed: AtomicBool::new(true), place }) }
+    }
+
+    /// Cancels: sets STOPPING and CANCELLED on the context and all its descendants.
+    ///
+    /// When it returns, every descendant is flagged, whoever did it; then waiting tasks have been
+    /// woken. A cancel after the first has returned is O(1). After a [`stop`](Self::stop) the
+    /// cause stays the stop's.
+    ///
+    /// # Panics
+    ///
+    /// When a waker panics: all others are woken first, then the first panic goes on.
+    #[track_caller]
+    pub fn cancel(&self) {
+        self.cancel_with(Cause::new(CauseKind::Cancelled));
+    }
+
+    /// As [`cancel`](Self::cancel), with an error that every descendant can read.
+    #[track_caller]
+    pub fn cancel_because(&self, error: impl Into<Box<dyn Error + Send + Sync>>) {
+        self.cancel_with(Cause::new(CauseKind::Cancelled).with_error(error));
+    }
+
+    /// As [`cancel`](Self::cancel), passing on a cause that came from elsewhere.
+    pub fn cancel_with(&self, cause: Cause) {
+        self.arm.handle.cancel(cause);
+    }
+
+    /// Asks everything below to finish: sets STOPPING now, and CANCELLED when `grace` is over.
+    ///
+    /// Zero is a [`cancel`](Self::cancel) whose cause is of the kind Stopped; a grace too long for
+    /// the clock never ends. Of two stops the earlier end holds. The end is timed by the timer of
+    /// the context's deadline, or by that of the calling place; when there is none, the grace
+    /// cannot be timed and everything is cancelled at once. The end does not show in
+    /// [`Context::deadline`](crate::Context::deadline).
+    ///
+    /// # Panics
+    ///
+    /// As [`cancel`](Self::cancel).
+    #[track_caller]
+    pub fn stop(&self, grace: Duration) {
+        self.stop_with(Cause::new(CauseKind::Stopped), grace);
+    }
+
+    /// As [`stop`](Self::stop), with an error that every descendant can read.
+    #[track_caller]
+    pub fn stop_because(&self, error: impl Into<Box<dyn Error + Send + Sync>>, grace: Duration) {
+        self.stop_with(Cause::new(CauseKind::Stopped).with_error(error), grace);
+    }
+
+    /// As [`stop`](Self::stop), passing on a cause that came from elsewhere.
+    pub fn stop_with(&self, cause: Cause, grace: Duration) {
+        self.arm.handle.stop(cause, grace);
+    }
+
+    /// Gives up the right to cancel by dropping, for all clones: the context then ends only by an
+    /// explicit call, by its deadline, or from above.
+    pub fn detach(self) {
+        // Relaxed: read in `Arm::drop`, which the reference count puts after every clone's use.
+        self.arm.armed.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Arm {
+    fn drop(&mut self) {
+        // Relaxed: see `detach`.
+        if self.armed.load(Ordering::Relaxed) {
+            self.handle.cancel(Cause::at(CauseKind::Dropped, self.place));
+        }
+    }
+}
+
+impl fmt::Debug for Canceller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Canceller({:?})", self.arm.handle.cell())
+    }
+}

@@ -1,0 +1,321 @@
+//! The observing side: contexts and their children.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use selvedge_primitives::Origin;
+use selvedge_primitives::time::{Timer, TimerError};
+
+use crate::futures::{Cancelled, Run, Stopping};
+use crate::tree::{Handle, OwnDeadline};
+use crate::{Canceller, Cause};
+
+/// Tells whether work should go on.
+///
+/// Clones observe the same node. Reading it is one Acquire load, plus a clock read when a deadline
+/// is in the chain; cloning counts one reference. See the [crate's page](crate) for the two levels.
+///
+/// # Memory ordering
+///
+/// What a thread did before it cancelled is visible to whoever sees the context cancelled (or
+/// stopping), by any of the ways to see it.
+#[derive(Clone)]
+pub struct Context {
+    /// The node; none for the background.
+    handle: Option<Arc<Handle>>,
+}
+
+/// A context with its deadline could not be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeadlineError {
+    /// There is no timer to keep it.
+    #[error("context not made")]
+    Timer(
+        /// What is missing.
+        #[from]
+        #[source]
+        TimerError,
+    ),
+    /// A timer was asked for that is not the one that the chain of parents uses already.
+    #[error(
+        "context not made: a parent's deadline runs on another timer, leave `timer` out to inherit it"
+    )]
+    OtherTimer,
+}
+
+impl Context {
+    /// The context that never ends. It is no node and shares nothing: its children are roots.
+    pub const fn background() -> Self {
+        Self { handle: None }
+    }
+
+    /// A child, and the right to cancel it.
+    ///
+    /// It ends when this one ends or when its own canceller says so. Two allocations and one short
+    /// critical section.
+    #[track_caller]
+    pub fn child(&self) -> (Context, Canceller) {
+        self.make(Origin::here(), None)
+    }
+
+    /// A child with a name, a deadline, or a timer of its own.
+    #[track_caller]
+    pub fn child_with(&self) -> ChildBuilder<'_> {
+        ChildBuilder { parent: self, origin: Origin::here(), due: Due::Never, timer: None }
+    }
+
+    /// A child that ends by itself after `timeout`.
+    ///
+    /// Zero makes a child that is cancelled already; a timeout too long for the clock
+    /// (`Duration::MAX`, say) never ends. The clock is that of the parents' deadlines, or else that
+    /// of the calling place: tokio's in a tokio runtime, std's elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`DeadlineError::Timer`] inside a runtime that was built without its time driver.
+    #[track_caller]
+    pub fn with_timeout(&self, timeout: Duration) -> Result<(Context, Canceller), DeadlineError> {
+        self.child_with().timeout(timeout).build()
+    }
+
+    /// A child that ends by itself at `deadline`, an instant of the clock that
+    /// [`with_timeout`](Self::with_timeout) would use. One in the past makes a child that is
+    /// cancelled already.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_timeout`](Self::with_timeout).
+    #[track_caller]
+    pub fn with_deadline(&self, deadline: Instant) -> Result<(Context, Canceller), DeadlineError> {
+        self.child_with().deadline(deadline).build()
+    }
+
+    /// Makes a node.
+    fn make(&self, origin: Origin, deadline: Option<OwnDeadline>) -> (Context, Canceller) {
+        let handle = match &self.handle {
+            Some(parent) => parent.child(origin, deadline),
+            None => Handle::root(origin, deadline),
+        };
+        (Context { handle: Some(Arc::clone(&handle)) }, Canceller::new(handle))
+    }
+
+    /// Whether it is to finish: STOPPING is set. True for whatever is cancelled, too.
+    #[inline]
+    pub fn is_stopping(&self) -> bool {
+        self.handle.as_ref().is_some_and(|handle| handle.cell().is_stopping())
+    }
+
+    /// Whether it is to end now: CANCELLED is set.
+    ///
+    /// One Acquire load when no deadline or grace is in the chain. With one, the clock is read as
+    /// well, so a loop that only polls sees its deadline without a timer's help.
+    #[inline]
+    pub fn is_cancelled(&self) -> bool {
+        self.handle.as_ref().is_some_and(|handle| handle.cell().is_cancelled())
+    }
+
+    /// Why it is stopping or cancelled; none while it is neither.
+    pub fn cause(&self) -> Option<Cause> {
+        self.handle.as_ref()?.cell().cause()
+    }
+
+    /// `Ok` while it is not cancelled: for `ctx.check()?` between the steps of a computation.
+    ///
+    /// # Errors
+    ///
+    /// The cause, once it is cancelled.
+    pub fn check(&self) -> Result<(), Cause> {
+        match &self.handle {
+            Some(handle) if handle.cell().is_cancelled() => Err(handle.cell().known_cause()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until it is cancelled, and tells why. Never completes for the background.
+    ///
+    /// The future owns what it needs. Polled again it touches nothing shared; it allocates nothing.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancelled stays cancelled, so dropping the future loses nothing.
+    ///
+    /// # Fairness
+    ///
+    /// All who wait are woken, in the order in which they came to each context.
+    pub fn cancelled(&self) -> Cancelled {
+        Cancelled::new(self.handle.clone())
+    }
+
+    /// Waits until it is to finish (STOPPING), and tells why. Otherwise as
+    /// [`cancelled`](Self::cancelled).
+    pub fn stopping(&self) -> Stopping {
+        Stopping::new(self.handle.clone())
+    }
+
+    /// Runs `future` until it completes or the context is cancelled.
+    ///
+    /// If CANCELLED is set before a poll, `future` is not polled (any more) and the cause is
+    /// returned. A value from a poll that began before is returned, even if the flag is set by
+    /// then. `future` itself is dropped with the returned future, not earlier.
+    ///
+    /// # Errors
+    ///
+    /// The cause, when the context was cancelled first.
+    ///
+    /// # Cancel safety
+    ///
+    /// As safe as `future`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selvedge_cancel::Context;
+    /// # use std::future::{pending, ready};
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (ctx, canceller) = Context::background().child();
+    /// assert_eq!(ctx.run(ready(5)).await.unwrap(), 5);
+    /// canceller.cancel();
+    /// assert!(ctx.run(pending::<()>()).await.is_err());
+    /// # });
+    /// ```
+    pub fn run<F: Future>(&self, future: F) -> Run<F> {
+        Run::new(self.handle.clone(), future)
+    }
+
+    /// Blocks this thread until the context is cancelled, and tells why. For plain threads; in
+    /// async code use [`cancelled`](Self::cancelled).
+    pub fn cancelled_blocking(&self) -> Cause {
+        selvedge_primitives::block_on(self.cancelled())
+    }
+
+    /// The earliest deadline in the chain, as an instant of [`timer`](Self::timer)'s clock. The
+    /// end of a grace does not show here.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.handle.as_ref()?.cell().deadline()
+    }
+
+    /// How long until the [`deadline`](Self::deadline); zero when it is past.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.handle.as_ref()?.cell().remaining()
+    }
+
+    /// The timer that keeps the deadlines of this chain, if there are any.
+    pub fn timer(&self) -> Option<Timer> {
+        self.handle.as_ref()?.cell().timer()
+    }
+
+    /// The name it was given.
+    pub fn name(&self) -> Option<&str> {
+        self.handle.as_ref()?.cell().origin.name()
+    }
+
+    /// Where it was made; none for the background.
+    pub fn place(&self) -> Option<&'static Location<'static>> {
+        Some(self.handle.as_ref()?.cell().origin.place())
+    }
+
+    /// How many nodes the tree has that this context is in: for tests of its bound.
+    #[doc(hidden)]
+    pub fn nodes(&self) -> usize {
+        self.handle.as_ref().map_or(0, |handle| handle.nodes())
+    }
+}
+
+impl Default for Context {
+    /// [`Context::background`].
+    fn default() -> Self {
+        Self::background()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.handle {
+            None => f.write_str("Context(background)"),
+            Some(handle) => write!(f, "Context({:?})", handle.cell()),
+        }
+    }
+}
+
+/// Makes a child with more than the defaults; from [`Context::child_with`].
+#[derive(Debug)]
+#[must_use = "call `build`"]
+pub struct ChildBuilder<'a> {
+    /// Whose child.
+    parent: &'a Context,
+    /// Name and place.
+    origin: Origin,
+    /// When it ends by itself.
+    due: Due,
+    /// On which clock.
+    timer: Option<Timer>,
+}
+
+/// A deadline as it was asked for.
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    /// None of its own.
+    Never,
+    /// At an instant.
+    At(Instant),
+    /// After a duration from the build.
+    After(Duration),
+}
+
+impl ChildBuilder<'_> {
+    /// Names it, for reports.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.origin = self.origin.named(name);
+        self
+    }
+
+    /// Has it end at an instant of its timer's clock.
+    pub fn deadline(mut self, at: Instant) -> Self {
+        self.due = Due::At(at);
+        self
+    }
+
+    /// Has it end after a duration, counted from [`build`](Self::build).
+    pub fn timeout(mut self, after: Duration) -> Self {
+        self.due = Due::After(after);
+        self
+    }
+
+    /// Chooses the timer that keeps the deadline. Only for the first deadline in a chain: the
+    /// others inherit it.
+    pub fn timer(mut self, timer: Timer) -> Self {
+        self.timer = Some(timer);
+        self
+    }
+
+    /// Makes the child.
+    ///
+    /// # Errors
+    ///
+    /// [`DeadlineError::Timer`] when a deadline was asked for and there is no timer;
+    /// [`DeadlineError::OtherTimer`] when a timer was given that is not the inherited one.
+    pub fn build(self) -> Result<(Context, Canceller), DeadlineError> {
+        let inherited = self.parent.timer();
+        if let (Some(inherited), Some(chosen)) = (&inherited, &self.timer)
+            && !inherited.same_driver(chosen)
+        {
+            return Err(DeadlineError::OtherTimer);
+        }
+        let timer = match (self.due, inherited.or(self.timer)) {
+            (Due::Never, _) => return Ok(self.parent.make(self.origin, None)),
+            (_, Some(timer)) => timer,
+            (_, None) => Timer::ambient()?,
+        };
+        let at = match self.due {
+            Due::Never => None,
+            Due::At(at) => Some(at),
+            Due::After(after) => timer.now().checked_add(after),
+        };
+        let deadline = at.map(|at| OwnDeadline { at, timer });
+        Ok(self.parent.make(self.origin, deadline))
+    }
+}
