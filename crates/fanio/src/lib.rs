@@ -1,1 +1,88 @@
-//! To be written.
+//! Fan-out and fan-in: concurrent work whose results come together again, in order or as they
+//! come, within a bound.
+//!
+//! A driver takes jobs one by one and hands each to a worker; a reader wants the results in the
+//! order of the jobs. Between them lies a [`window`]: the driver *reserves* a [`Slot`] before it
+//! starts a job, the worker *completes* it, the reader takes what is next in turn. Completing never
+//! waits, so a finished worker is free however slow the reader is; reserving waits, so no more than
+//! the capacity is ever under way or piled up.
+//!
+//! # Which one do I want?
+//!
+//! | you want | take |
+//! |---|---|
+//! | the results in the order of the jobs | [`window`]`(n, `[`Order::Ordered`]`)` |
+//! | each result as soon as it is there | [`window`]`(n, `[`Order::Unordered`]`)` |
+//! | to start a job only when its result has a place | [`Entry::reserve`], [`Entry::try_reserve`] |
+//! | to keep a pending reservation in a struct | [`Entry::reserve_owned`] |
+//! | to give up a job without holding up those behind it | drop its [`Slot`] |
+//! | the results | [`Exit::next`], [`Exit::try_next`], or [`Exit`] as a stream |
+//! | to stop taking jobs and still get what was begun | [`Entry::close`], [`Exit::close`] |
+//! | to stop at once | drop the [`Exit`] |
+//!
+//! # Example
+//!
+//! Four jobs at a time on the runtime's threads, the results in order; one job fails:
+//!
+//! ```
+//! use selvedge_fanio::{Emitted, Order, window};
+//!
+//! # tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap().block_on(async {
+//! let (entry, mut exit) = window(4, Order::Ordered).unwrap();
+//! tokio::spawn(async move {
+//!     for word in ["1", "2", "three", "4"] {
+//!         let Ok(slot) = entry.reserve().await else { return };
+//!         tokio::spawn(async move {
+//!             if let Ok(number) = word.parse::<i32>() {
+//!                 slot.complete(number);
+//!             }
+//!         });
+//!     }
+//! });
+//!
+//! let mut seen = Vec::new();
+//! while let Some(emitted) = exit.next().await {
+//!     seen.push(match emitted {
+//!         Emitted::Item { value, .. } => format!("{value}"),
+//!         Emitted::Gap { sequence } => format!("(number {sequence} is missing)"),
+//!     });
+//! }
+//! assert_eq!(seen, ["1", "2", "(number 2 is missing)", "4"]);
+//! # });
+//! ```
+//!
+//! # Guarantees
+//!
+//! - Reserved and not yet emitted are never more than the capacity, and exactly the capacity can
+//!   be.
+//! - Every slot comes out once: as an item, or as a gap that names it. [`Counts`] adds up at every
+//!   moment.
+//! - [`Slot::complete`] never waits.
+//! - Dropping any future here loses nothing: room that was granted goes to the next in the queue,
+//!   and no sequence number is spent on it.
+//! - Slots are granted first come, first served.
+//! - No waker and no destructor of a value runs under the lock. A waker that panics harms nobody.
+//! - Every race named in `window/engine.rs` is explored by loom, from `tests/loom.rs`.
+//!
+//! # When not to use it
+//!
+//! A channel does when the results are sent by workers that may wait for the reader. `JoinSet` does
+//! when the number of jobs is small and known. Where each job is a few nanoseconds, hand out jobs
+//! in chunks: a slot costs three short critical sections.
+//!
+//! A reader that holds what a worker needs (a permit, a lock) while it waits for that worker stops
+//! itself; the window cannot see that.
+//!
+//! # Features
+//!
+//! - `tokio` (default): the futures take part in tokio's cooperative budget. Without it they run on
+//!   any executor all the same, and never yield while they are ready.
+//! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
+#![forbid(unsafe_code)]
+
+mod window;
+
+pub use window::{
+    Closed, Counts, Emitted, Entry, Exit, MAX_CAPACITY, Next, Order, Reserve, Slot, TryNextError,
+    TryReserveError, WindowError, window,
+};

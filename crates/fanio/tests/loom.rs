@@ -1,0 +1,390 @@
+//! Models of the window's engine. Each explores the real engine over loom; the list of models with
+//! their bounds is `loom-models.toml`.
+#![cfg(selvedge_loom)]
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use selvedge_cancel::{CauseKind, Context as Tree};
+use selvedge_fanio::{
+    Closed, Counts, Emitted, Entry, Exit, Order, Slot, TryNextError, TryReserveError, window,
+};
+use selvedge_primitives::atomic::{AtomicUsize, Ordering::Relaxed};
+use selvedge_primitives::{UnsafeCell, block_on, model::check, thread};
+
+fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::spawn(String::new(), f).expect("loom has a thread")
+}
+
+fn item<T>(sequence: u64, value: T) -> Option<Emitted<T>> {
+    Some(Emitted::Item { sequence, value })
+}
+
+/// What must hold whenever nothing is under way any more.
+fn conserved(counts: Counts) {
+    assert_eq!(counts.reserved, counts.completed + counts.gaps, "{counts:?}");
+    assert_eq!(counts.reserved, counts.emitted + counts.discarded, "{counts:?}");
+}
+
+/// A value whose destructor counts, and asks the window something: it would block for ever under
+/// the window's lock.
+struct Counted {
+    drops: Arc<AtomicUsize>,
+    entry: Option<Arc<Entry<Counted>>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            entry.counts();
+        }
+        // Relaxed: read after the threads were joined.
+        self.drops.fetch_add(1, Relaxed);
+    }
+}
+
+/// A waker that asks the window something when it is woken and when it is dropped.
+struct Asks<T: Send + 'static>(Arc<Entry<T>>);
+
+impl<T: Send + 'static> Wake for Asks<T> {
+    fn wake(self: Arc<Self>) {
+        self.0.counts();
+    }
+}
+
+impl<T: Send + 'static> Drop for Asks<T> {
+    fn drop(&mut self) {
+        self.0.counts();
+    }
+}
+
+fn asks<T: Send + 'static>(entry: &Arc<Entry<T>>) -> Waker {
+    Arc::new(Asks(Arc::clone(entry))).into()
+}
+
+fn poll_with<F: Future>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(waker))
+}
+
+fn two_slots<T>(order: Order) -> (Entry<T>, Exit<T>, Slot<T>, Slot<T>) {
+    let (entry, exit) = window(2, order).unwrap();
+    let first = entry.try_reserve().unwrap();
+    let second = entry.try_reserve().unwrap();
+    (entry, exit, first, second)
+}
+
+/// Race: the head and the one behind it complete while the exit goes to sleep. Only the head's
+/// completion wakes, so the exit must look for both when it runs; and what the worker wrote before
+/// it completed must be seen (loom's cell reports it if not).
+#[test]
+fn window_complete_vs_emit() {
+    check(|| {
+        let (entry, mut exit, first, second) = two_slots::<UnsafeCell<u64>>(Order::Ordered);
+        let work = |slot: Slot<UnsafeCell<u64>>| {
+            let cell = UnsafeCell::new(0);
+            move || {
+                cell.with_mut(|_written| {});
+                slot.complete(cell);
+            }
+        };
+        let workers = [spawn(work(second)), spawn(work(first))];
+        for expected in 0..2 {
+            let emitted = block_on(exit.next()).unwrap();
+            assert_eq!(emitted.sequence(), expected);
+            let cell = emitted.into_value().unwrap();
+            cell.with_mut(|_read_and_written| {});
+        }
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        drop(entry);
+        assert!(block_on(exit.next()).is_none());
+        conserved(exit.counts());
+    });
+}
+
+/// Race: as above; any completion wakes an exit that sleeps, and a second one between the wake and
+/// the exit's look must be seen, too.
+#[test]
+fn window_complete_vs_emit_unordered() {
+    check(|| {
+        let (entry, mut exit, first, second) = two_slots::<u64>(Order::Unordered);
+        let workers = [first, second].map(|slot| {
+            spawn(move || {
+                let value = slot.sequence() * 10;
+                slot.complete(value);
+            })
+        });
+        let mut sum = 0;
+        for _ in 0..2 {
+            let emitted = block_on(exit.next()).unwrap();
+            assert_eq!(emitted.into_value(), Some(emitted.sequence() * 10));
+            sum += emitted.sequence();
+        }
+        assert_eq!(sum, 1, "each of the two came once");
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        drop(entry);
+        assert!(block_on(exit.next()).is_none());
+        conserved(exit.counts());
+    });
+}
+
+/// Race: the exit makes room while the first in the queue is dropped. Whoever is granted the room,
+/// the second in the queue gets it in the end, with the next sequence number: a reservation that
+/// was given up leaves no gap. Before that, nobody overtakes.
+#[test]
+fn window_reserve_vs_cancel() {
+    check(|| {
+        let (entry, mut exit) = window(1, Order::Ordered).unwrap();
+        entry.try_reserve().unwrap().complete(7);
+        let mut given_up = Box::pin(entry.reserve_owned());
+        assert!(poll_with(given_up.as_mut(), Waker::noop()).is_pending());
+        let mut patient = pin!(entry.reserve());
+
+        let emitter = spawn(move || {
+            assert_eq!(exit.try_next().ok(), item(0, 7));
+            exit
+        });
+        let canceller = spawn(move || drop(given_up));
+        let slot = block_on(patient.as_mut()).unwrap();
+        assert_eq!(entry.try_reserve().unwrap_err(), TryReserveError::Full);
+        assert_eq!(slot.sequence(), 1);
+        slot.complete(8);
+
+        canceller.join().unwrap();
+        let mut exit = emitter.join().unwrap();
+        assert_eq!(exit.try_next().ok(), item(1, 8));
+        assert_eq!((exit.counts().reserved, exit.counts().gaps), (2, 0));
+        conserved(exit.counts());
+    });
+}
+
+/// Race: the exit is dropped while a slot completes, one result lies there and a reserver waits.
+/// Each value is dropped once, outside the lock, and the reserver is sent away.
+#[test]
+fn window_exit_drop_vs_complete() {
+    check(|| {
+        let (entry, exit, first, second) = two_slots::<Counted>(Order::Ordered);
+        let entry = Arc::new(entry);
+        let drops = Arc::new(AtomicUsize::new(0));
+        let value = || Counted { drops: Arc::clone(&drops), entry: Some(Arc::clone(&entry)) };
+        let (early, late) = (value(), value());
+        second.complete(early);
+
+        let leaver = spawn(move || drop(exit));
+        let worker = spawn(move || first.complete(late));
+        assert_eq!(block_on(entry.reserve()).unwrap_err(), Closed);
+        leaver.join().unwrap();
+        worker.join().unwrap();
+
+        // Relaxed: the threads were joined.
+        assert_eq!(drops.load(Relaxed), 2);
+        let counts = entry.counts();
+        assert_eq!((counts.completed, counts.emitted, counts.discarded), (2, 0, 2));
+        conserved(counts);
+    });
+}
+
+/// Race: the entry is dropped while the last slot completes and the exit goes to sleep. Whichever
+/// comes last must wake the exit: it emits the item and then sees the end.
+#[test]
+fn window_entry_close_vs_next() {
+    check(|| {
+        let (entry, mut exit) = window(1, Order::Ordered).unwrap();
+        let slot = entry.try_reserve().unwrap();
+        let closer = spawn(move || drop(entry));
+        let worker = spawn(move || slot.complete(7));
+        assert_eq!(block_on(exit.next()), item(0, 7));
+        assert_eq!(block_on(exit.next()), None);
+        closer.join().unwrap();
+        worker.join().unwrap();
+        conserved(exit.counts());
+    });
+}
+
+/// Race: the entry is closed while the exit makes room for a reserver in the queue. Either the
+/// reserver has its slot and the exit waits for it, or it is sent away and the exit ends; the exit
+/// never ends before a slot that comes after.
+#[test]
+fn window_entry_close_vs_grant() {
+    check(|| {
+        let (entry, mut exit) = window(1, Order::Ordered).unwrap();
+        entry.try_reserve().unwrap().complete(0);
+        let mut reserve = Box::pin(entry.reserve_owned());
+        assert!(poll_with(reserve.as_mut(), Waker::noop()).is_pending());
+
+        let reader = spawn(move || {
+            let mut seen = 0;
+            while let Some(emitted) = block_on(exit.next()) {
+                assert_eq!(emitted, Emitted::Item { sequence: seen, value: seen });
+                seen += 1;
+            }
+            (seen, exit.counts())
+        });
+        drop(entry);
+        let reserved = block_on(reserve).map(|slot| slot.complete(1));
+        let (seen, counts) = reader.join().unwrap();
+        assert_eq!(seen, 1 + u64::from(reserved.is_ok()));
+        conserved(counts);
+    });
+}
+
+/// Race: the head is dropped while the one behind it completes and the exit goes to sleep. The gap
+/// wakes and comes out in its place; nothing behind it is held up or lost.
+#[test]
+fn window_gap_vs_complete() {
+    check(|| {
+        let (entry, mut exit, first, second) = two_slots(Order::Ordered);
+        let dropper = spawn(move || drop(first));
+        let worker = spawn(move || second.complete(7));
+        assert_eq!(block_on(exit.next()), Some(Emitted::Gap { sequence: 0 }));
+        assert_eq!(block_on(exit.next()), item(1, 7));
+        dropper.join().unwrap();
+        worker.join().unwrap();
+        drop(entry);
+        assert_eq!(exit.try_next(), Err(TryNextError::Ended));
+        conserved(exit.counts());
+    });
+}
+
+/// Race: a `next` that waits is dropped while the head completes. The item is still there for the
+/// next call, and no waker stays behind to be woken for nothing.
+#[test]
+fn window_next_drop_vs_complete() {
+    check(|| {
+        let (entry, mut exit) = window(1, Order::Unordered).unwrap();
+        let slot = entry.try_reserve().unwrap();
+        let worker = spawn(move || slot.complete(7));
+        {
+            let mut next = pin!(exit.next());
+            match poll_with(next.as_mut(), Waker::noop()) {
+                Poll::Ready(emitted) => assert_eq!(emitted, item(0, 7)),
+                Poll::Pending => {}
+            }
+        }
+        if exit.counts().emitted == 0 {
+            assert_eq!(block_on(exit.next()), item(0, 7));
+        }
+        worker.join().unwrap();
+        drop(entry);
+        assert_eq!(block_on(exit.next()), None);
+        conserved(exit.counts());
+    });
+}
+
+/// Race: two tasks reserve while the exit makes room once. The bound holds whoever comes first, and
+/// the other one gets the room of the second emission.
+#[test]
+fn window_reserve_vs_emit() {
+    check(|| {
+        let (entry, mut exit) = window(1, Order::Unordered).unwrap();
+        let entry = Arc::new(entry);
+        let workers = [(); 2].map(|()| {
+            let entry = Arc::clone(&entry);
+            spawn(move || {
+                let slot = block_on(entry.reserve()).unwrap();
+                let counts = entry.counts();
+                assert_eq!(counts.open() + counts.held(), 1, "the bound is 1: {counts:?}");
+                let sequence = slot.sequence();
+                slot.complete(sequence);
+            })
+        });
+        for sequence in 0..2 {
+            assert_eq!(block_on(exit.next()), item(sequence, sequence));
+        }
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        conserved(exit.counts());
+    });
+}
+
+/// Race: the tree is cancelled while the exit makes room for a reserver that runs under it. The
+/// room is either the reserver's or free again, and never lost.
+#[test]
+fn window_reserve_vs_tree_cancel() {
+    check(|| {
+        let (ctx, canceller) = Tree::background().child();
+        let (entry, mut exit) = window(1, Order::Ordered).unwrap();
+        entry.try_reserve().unwrap().complete(7);
+
+        let cancelling = spawn(move || canceller.cancel());
+        let emitter = spawn(move || {
+            assert_eq!(exit.try_next().ok(), item(0, 7));
+            exit
+        });
+        let reserved = block_on(ctx.run(entry.reserve()));
+        cancelling.join().unwrap();
+        let mut exit = emitter.join().unwrap();
+
+        let slot = match reserved {
+            Ok(slot) => slot.unwrap(),
+            Err(cause) => {
+                assert_eq!(cause.kind(), CauseKind::Cancelled);
+                entry.try_reserve().expect("the room that was granted was given back")
+            }
+        };
+        assert_eq!(slot.sequence(), 1);
+        slot.complete(8);
+        assert_eq!(exit.try_next().ok(), item(1, 8));
+        conserved(exit.counts());
+    });
+}
+
+/// No race, one thread: every waker is woken and dropped, and every value is dropped, with the lock
+/// released. Each of them takes the lock.
+#[test]
+fn window_runs_no_user_code_under_its_lock() {
+    check(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let value = |entry: &Arc<Entry<_>>| Counted {
+            drops: Arc::clone(&drops),
+            entry: Some(Arc::clone(entry)),
+        };
+        let (entry, mut exit, first, second) = two_slots::<Counted>(Order::Ordered);
+        let entry = Arc::new(entry);
+
+        // A waker replaced, a waker taken back, a waker woken by a completion and by a gap.
+        {
+            let mut next = pin!(exit.next());
+            assert!(poll_with(next.as_mut(), &asks(&entry)).is_pending());
+            assert!(poll_with(next.as_mut(), &asks(&entry)).is_pending());
+        }
+        assert!(exit.poll_next(&mut Context::from_waker(&asks(&entry))).is_pending());
+        first.complete(value(&entry));
+
+        // Reservers granted, granted by one that gives up, and sent away.
+        let mut reserves = [(); 3].map(|()| Box::pin(entry.reserve_owned())).map(|mut reserve| {
+            assert!(poll_with(reserve.as_mut(), &asks(&entry)).is_pending());
+            Some(reserve)
+        });
+        assert_eq!(exit.try_next().map(|emitted| emitted.sequence()), Ok(0));
+        reserves[0] = None;
+        assert!(exit.poll_next(&mut Context::from_waker(&asks(&entry))).is_pending());
+        entry.close();
+        drop(second);
+        assert_eq!(exit.try_next().map(|emitted| emitted.sequence()), Ok(1));
+        for reserve in reserves.into_iter().flatten() {
+            assert_eq!(block_on(reserve).unwrap_err(), Closed);
+        }
+        conserved(exit.counts());
+
+        // The end wakes; the exit's own waker, what lies there and what comes late are dropped.
+        let (entry, mut exit) = window::<Counted>(2, Order::Unordered).unwrap();
+        let entry = Arc::new(entry);
+        assert!(exit.poll_next(&mut Context::from_waker(&asks(&entry))).is_pending());
+        entry.close();
+        let (entry, mut exit, first, second) = two_slots::<Counted>(Order::Ordered);
+        let entry = Arc::new(entry);
+        assert!(exit.poll_next(&mut Context::from_waker(&asks(&entry))).is_pending());
+        second.complete(value(&entry));
+        drop(exit);
+        first.complete(value(&entry));
+        conserved(entry.counts());
+        // Relaxed: there is one thread.
+        assert_eq!(drops.load(Relaxed), 3);
+    });
+}
