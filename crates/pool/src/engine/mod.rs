@@ -1,0 +1,385 @@
+//! The engine: worker threads, a bounded queue, and one lock.
+//!
+//! # Vocabulary
+//!
+//! A *job* is accepted when it enters the queue, and from then on is queued, running, or ended in
+//! one of three ways. A *slot* is room in the queue that was promised to one submitter. A worker is
+//! *parked* when it left its waker at its desk and went to sleep. The pool is *over* when no job
+//! will be started any more; then the workers leave, and the last to leave announces the *end*.
+//!
+//! # Protocol
+//!
+//! All state is a [`Core`] under the lock of one wait queue, in which the submitters stand who found
+//! no room. Each operation takes the lock, changes the core, lets go, and only then wakes, drops or
+//! runs what is not ours.
+//!
+//! 1. *Submit*: if the pool is open and there is room and nobody waits, the job enters the queue
+//!    and one parked worker is taken out to be woken. Otherwise stand in line; room is granted from
+//!    the front, as a reserved slot, which the submitter turns into a queued job when it is polled.
+//! 2. *Work*: a worker takes the first job and grants the room it left; or leaves if the pool is
+//!    over; or parks. It counts a job's end before it hands over the result, so whoever has a result
+//!    finds it in the ledger.
+//! 3. *The context*: the first worker leaves a waker with the pool's context before it looks for
+//!    work, once for the pool's life, for both levels. That waker runs [`Engine::react`] on the
+//!    thread that stops or cancels (or on the timer's). So a cancel reaches queued jobs also while
+//!    every worker is busy, and no thread of its own waits for it. Parking does not touch the
+//!    context's tree.
+//! 4. *React*: at STOPPING close, refuse all who wait; at CANCELLED also take all jobs out of the
+//!    queue, count them, and cancel them outside the lock. It looks at the flags, so it does the
+//!    same whoever calls it and however often.
+//! 5. *End*: a worker that leaves (or an abort that is done with the jobs it took) counts itself
+//!    out; the last one opens the gate `ended`. Counting out is the last thing a worker does, after
+//!    all code of the user's but the wakers of those who wait for the end.
+//!
+//! # The races
+//!
+//! - *Submit against park* (lost wake-up). A worker looks at the queue and parks in one critical
+//!   section; a submitter queues and takes a parked worker out in one. Either the worker sees the
+//!   job or the submitter sees the worker. A woken worker whose job was taken by another parks
+//!   again. So C3 of `core.rs` holds whenever the lock is free.
+//! - *Abort against finish*. Both count under the lock: a job is running before the abort takes the
+//!   queue, and finishes, or is in the queue and is cancelled. No job is in both or in neither (C1).
+//! - *Drain against submit*. A job enters the queue before the pool closes, and then the pool is not
+//!   over and no worker leaves for good; or it finds the pool closed and is returned. A slot that
+//!   was granted before keeps the pool from being over until it is used or given back.
+//! - *Cancel against park*. The flags are set before wakers run. A worker that parks after `react`
+//!   took the lock finds the pool over and leaves; one that parked before is woken by it. The first
+//!   worker has left its waker before any worker can depend on it: what it registers after a cancel
+//!   is ready at once and reacts.
+//! - *Abort against the end*. An abort that took jobs counts as live before it lets go of the lock,
+//!   so the end is not announced while destructors of queued jobs still run on its thread.
+//! - *Flag against reaction*. Between the two, `submit` and the workers would act on old news; both
+//!   look at the context first and react themselves, so a job submitted after `cancel` returned, or
+//!   after a deadline whose timer is late, is refused.
+//!
+//! # Why it ends
+//!
+//! Once the context is stopping, somebody reacts. After a cancel the pool is over at once; after a
+//! stop it is when the queue is empty and the slots are used or given back, and whoever makes that
+//! true (a worker that takes the last job, a slot's drop, the reaction itself) wakes all parked
+//! workers in the same breath ([`Engine::unlock`]). So no worker stays parked in a pool that is
+//! over, each leaves when its job returns, and the last announces the end.
+//!
+//! # Wakers that panic
+//!
+//! A waker is somebody else's code, and neither the worker nor the submitter that calls it is at
+//! fault. Its panic is caught here, after the panic hook has told of it; all others are woken.
+
+mod core;
+mod job;
+mod worker;
+
+use std::io;
+use std::panic::Location;
+use std::sync::{Arc, Weak};
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
+
+use selvedge_cancel::{Cause, Context};
+use selvedge_primitives::{
+    Anchor, Entry, Locked, Origin, WaitQueue, Waiter, WakeBatch, release_then, thread, wake,
+};
+
+use crate::Ledger;
+use core::Fate;
+use job::quietly;
+
+pub(crate) use core::{Activity, Core, Grant};
+pub(crate) use job::{Cell, Job, Task};
+
+/// Who stands in line for a slot: [`Engine::poll_admission`].
+pub(crate) type Admission<'a> = Waiter<'a, Core, (), Grant>;
+
+/// A pool's state; shared by the pool, its workers, its slots and its watchers.
+pub(crate) struct Engine {
+    /// The core, and those who wait for room.
+    core: WaitQueue<Core, (), Grant>,
+    /// Whether the end was announced, and those who wait for it.
+    ended: WaitQueue<bool, (), ()>,
+    /// Ends the pool; what jobs are given to look at.
+    context: Context,
+    /// Name and place of the pool.
+    origin: Origin,
+}
+
+/// What starts a thread: the shim's spawn, except in a test of its failure.
+pub(crate) type Spawn<'a> =
+    dyn FnMut(String, Box<dyn FnOnce() + Send>) -> io::Result<thread::JoinHandle<()>> + 'a;
+
+impl Engine {
+    /// An engine whose workers are running.
+    ///
+    /// # Errors
+    ///
+    /// When a thread could not be started: its number, and why. The threads that were started have
+    /// ended, and `context` is to be dropped.
+    pub(crate) fn start(
+        origin: Origin,
+        context: Context,
+        workers: usize,
+        capacity: usize,
+        spawn: &mut Spawn<'_>,
+    ) -> Result<Arc<Self>, (usize, io::Error)> {
+        let engine = Arc::new(Self {
+            core: WaitQueue::new(Core::new(workers, capacity)),
+            ended: WaitQueue::new(false),
+            context,
+            origin,
+        });
+        let mut started = Vec::with_capacity(workers);
+        for number in 0..workers {
+            let work = worker::work(Arc::clone(&engine), number);
+            match spawn(engine.worker_name(number), Box::new(work)) {
+                Ok(handle) => started.push(handle),
+                Err(error) => {
+                    // Nobody has seen the pool: the workers have nothing to do but to leave.
+                    let mut core = engine.core.lock();
+                    let none = core.abort();
+                    engine.unlock(core, None);
+                    drop(none);
+                    for handle in started {
+                        let _ = handle.join();
+                    }
+                    return Err((number, error));
+                }
+            }
+        }
+        // Detached: `ended` tells what a join would tell, without blocking.
+        drop(started);
+        Ok(engine)
+    }
+
+    /// The name of a worker's thread.
+    pub(crate) fn worker_name(&self, number: usize) -> String {
+        // A thread's name cannot hold a NUL.
+        format!("{}-{number}", self.name()).replace('\0', " ")
+    }
+
+    /// The pool's name.
+    pub(crate) fn name(&self) -> &str {
+        self.origin.name().unwrap_or("pool")
+    }
+
+    /// Name and place.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The pool's context.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Why the pool admits nothing. Call it only once it does not.
+    pub(crate) fn cause(&self) -> Cause {
+        self.context.cause().expect("a pool closes only when its context is stopping")
+    }
+
+    /// The line for [`poll_admission`](Self::poll_admission).
+    pub(crate) fn line(&self) -> Admission<'_> {
+        Waiter::new(Anchor::borrowed(&self.core))
+    }
+
+    /// Asks for admission, the first time; waits for the answer later. `enqueue` is called when
+    /// there is room at once, and gives the job if there is one to queue already.
+    pub(crate) fn poll_admission(
+        &self,
+        line: std::pin::Pin<&mut Admission<'_>>,
+        cx: &mut TaskContext<'_>,
+        enqueue: impl FnOnce() -> Option<Box<dyn Task>>,
+    ) -> Poll<Grant> {
+        if !line.as_ref().is_waiting() && self.context.is_stopping() {
+            self.react();
+        }
+        line.poll_enter(cx, |core| {
+            if !core.is_open() {
+                core.refuse();
+                return Entry::Ready(Grant::Refused);
+            }
+            if !core.is_empty() || !core.has_room() {
+                return Entry::Wait(());
+            }
+            Entry::Ready(match enqueue() {
+                Some(task) => Grant::Queued(core.enqueue(task)),
+                None => {
+                    core.reserve();
+                    Grant::Slot
+                }
+            })
+        })
+    }
+
+    /// Turns a reserved slot into a queued job; gives it back if the pool was aborted. `late` says
+    /// how such a job is counted, under the lock.
+    pub(crate) fn enqueue_reserved<T: Task + 'static>(
+        &self,
+        task: Box<T>,
+        late: impl FnOnce(&mut Core),
+    ) -> Result<(), Box<T>> {
+        if self.context.is_cancelled() {
+            self.react();
+        }
+        let mut core = self.core.lock();
+        core.unreserve();
+        if core.is_aborted() {
+            late(&mut core);
+            return Err(task);
+        }
+        let worker = core.enqueue(task);
+        self.unlock(core, worker);
+        Ok(())
+    }
+
+    /// Gives a reserved slot to the next who waits.
+    pub(crate) fn release_slot(&self) {
+        let mut core = self.core.lock();
+        core.unreserve();
+        self.unlock(core, None);
+    }
+
+    /// Brings the core to where the context is. Idempotent.
+    pub(crate) fn react(&self) {
+        if !self.context.is_stopping() {
+            return;
+        }
+        let cancelled = self.context.is_cancelled();
+        let mut core = self.core.lock();
+        core.close();
+        if !cancelled || core.is_aborted() {
+            return self.unlock(core, None);
+        }
+        let queue = core.abort();
+        self.unlock(core, None);
+        if queue.is_empty() {
+            return;
+        }
+        let cause = self.cause();
+        for task in queue {
+            task.cancel(cause.clone());
+        }
+        self.leave();
+    }
+
+    /// Looks for work on behalf of a worker: ready with a job that counts as running, or with none
+    /// when the pool is over.
+    fn poll_work(&self, worker: usize, cx: &mut TaskContext<'_>) -> Poll<Option<Box<dyn Task>>> {
+        if self.context.is_cancelled() {
+            self.react();
+        }
+        let mut core = self.core.lock();
+        core.idle(worker);
+        let task = core.start_next(worker);
+        if task.is_none() && !core.is_over() {
+            // Cloned under the lock: a worker's waker is ours, not an executor's.
+            let old = core.park(worker, cx.waker().clone());
+            release_then(core, || drop(old));
+            return Poll::Pending;
+        }
+        let old = core.unpark(worker);
+        // The job left room, or was the last one.
+        self.unlock(core, None);
+        drop(old);
+        Poll::Ready(task)
+    }
+
+    /// Counts the end of a job.
+    fn end(&self, worker: usize, fate: Fate) {
+        self.core.lock().end(worker, fate);
+    }
+
+    /// Counts out a worker or an abort; the last one announces the end.
+    fn leave(&self) {
+        let last = self.core.lock().leave();
+        if last {
+            let mut ended = self.ended.lock();
+            *ended = true;
+            quietly(|| self.ended.grant_while(ended, |_, ()| Some(())));
+        }
+    }
+
+    /// Lets go of the lock, and does what the core's new state asks for: whoever waits for room is
+    /// given what there is, or refused when the pool is closed; `worker` is woken, and all parked
+    /// workers are when the pool is over.
+    fn unlock<'a>(&'a self, mut core: Locked<'a, Core, (), Grant>, worker: Option<Waker>) {
+        let over = core.unpark_if_over();
+        let mut workers = worker.into_iter().chain(over);
+        if core.is_empty() {
+            return release_then(core, || {
+                for worker in workers {
+                    wake(worker);
+                }
+            });
+        }
+        let mut batch = WakeBatch::new();
+        loop {
+            while !batch.is_full()
+                && !core.is_empty()
+                && let Some(grant) = core.next_grant()
+            {
+                let granted = core.grant_front(grant, &mut batch);
+                debug_assert!(granted.is_ok(), "somebody waits: it was asked under the same lock");
+            }
+            let more = batch.is_full();
+            release_then(core, || {
+                // Ours do not panic. There is none left in the second round.
+                for worker in workers.by_ref() {
+                    wake(worker);
+                }
+                quietly(|| batch.wake_all());
+            });
+            if !more {
+                return;
+            }
+            core = self.core.lock();
+        }
+    }
+
+    /// Waits for the end.
+    pub(crate) fn poll_ended(
+        &self,
+        gate: std::pin::Pin<&mut Gate>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        gate.poll_enter(cx, |ended| match **ended {
+            true => Entry::Ready(()),
+            false => Entry::Wait(()),
+        })
+    }
+
+    /// A place at the gate, for [`poll_ended`](Self::poll_ended).
+    pub(crate) fn gate(self: &Arc<Self>) -> Gate {
+        Waiter::new(Anchor::shared(Arc::clone(self), |engine| &engine.ended))
+    }
+
+    /// The counts, as they are at one moment.
+    pub(crate) fn ledger(&self) -> Ledger {
+        self.core.lock().ledger()
+    }
+
+    /// What each worker does, and how many slots are out.
+    pub(crate) fn activities(&self) -> (Vec<Activity>, usize) {
+        let core = self.core.lock();
+        (core.activities(), core.reserved())
+    }
+}
+
+/// Who waits for the end.
+pub(crate) type Gate = Waiter<'static, bool, (), ()>;
+
+/// The waker that the first worker leaves with the context. Weak: the context's queue, which holds
+/// it, belongs to a node that the engine keeps alive.
+struct Reactor {
+    /// Whose.
+    engine: Weak<Engine>,
+}
+
+impl Wake for Reactor {
+    fn wake(self: Arc<Self>) {
+        // Gone when the pool has ended and nobody is left to see it.
+        if let Some(engine) = self.engine.upgrade() {
+            engine.react();
+        }
+    }
+}
+
+/// Where a job was submitted, or a pool made.
+pub(crate) type Place = &'static Location<'static>;

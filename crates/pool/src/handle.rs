@@ -1,0 +1,153 @@
+//! The handle of a job, and what it may bring instead of a result.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{Location, resume_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use selvedge_cancel::Cause;
+use selvedge_primitives::{Mutex, coop};
+
+use crate::engine::{Cell, Place};
+
+/// Completes with the result of a job; from [`Submit`](crate::Submit) or
+/// [`Slot::submit`](crate::Slot::submit).
+///
+/// It completes once, when the job has returned, panicked, or was cancelled before it started.
+/// Every accepted job does one of these: the handle of a job that has started waits for as long as
+/// the job runs, also past an abort.
+///
+/// # Cancel safety
+///
+/// Waiting through `&mut handle` is safe: a result that was not taken stays. Dropping the handle
+/// *detaches* the job: it runs all the same, is counted all the same, and its result or its panic's
+/// payload is dropped, on the worker unless it was there already. A panic of that drop is caught.
+///
+/// # Memory ordering
+///
+/// What the job did is visible to whoever has its result; the ledger has counted it by then.
+///
+/// # Errors
+///
+/// [`JobError::Panicked`] with the payload; [`JobError::Cancelled`] with the cause of the abort, if
+/// the job was not started.
+///
+/// # Panics
+///
+/// When it is polled again after it completed.
+#[must_use = "dropping the handle detaches the job; its result and its panic go unseen"]
+pub struct JobHandle<R> {
+    /// Where the result will be.
+    cell: Arc<Cell<R>>,
+    /// Where the job was submitted.
+    place: Place,
+}
+
+impl<R> JobHandle<R> {
+    /// The handle of the job that fills `cell`.
+    pub(crate) fn new(cell: Arc<Cell<R>>, place: Place) -> Self {
+        Self { cell, place }
+    }
+
+    /// Whether the job has ended, one way or another.
+    pub fn is_finished(&self) -> bool {
+        self.cell.is_complete()
+    }
+
+    /// Where the job was submitted.
+    pub fn place(&self) -> &'static Location<'static> {
+        self.place
+    }
+}
+
+impl<R> Future for JobHandle<R> {
+    type Output = Result<R, JobError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let proceed = ready!(coop::poll_proceed(cx));
+        let result = ready!(self.cell.poll(cx));
+        proceed.made_progress();
+        Poll::Ready(result.expect("`JobHandle` polled after it completed"))
+    }
+}
+
+impl<R> Drop for JobHandle<R> {
+    fn drop(&mut self) {
+        self.cell.detach();
+    }
+}
+
+impl<R> fmt::Debug for JobHandle<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobHandle")
+            .field("submitted", &format_args!("{}", self.place))
+            .field("finished", &self.is_finished())
+            .finish()
+    }
+}
+
+/// A job brought no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// It panicked. The worker goes on; nothing is poisoned.
+    #[error("job not finished: it panicked: {0}")]
+    Panicked(
+        /// With what.
+        Panic,
+    ),
+    /// It was not started: the pool was aborted first. The closure has been dropped.
+    #[error("job not started: the pool was aborted")]
+    Cancelled(
+        /// Who ended the pool's context.
+        #[source]
+        Cause,
+    ),
+}
+
+/// What a job panicked with.
+pub struct Panic {
+    /// The payload's text.
+    message: String,
+    /// The payload; in a lock because an error is `Sync` and a payload is not. Nobody locks it.
+    payload: Mutex<Box<dyn Any + Send>>,
+}
+
+impl Panic {
+    /// Takes the text out of a payload.
+    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&'static str>().copied());
+        let message = text.unwrap_or("(a payload that is no text)").to_owned();
+        Self { message, payload: Mutex::new(payload) }
+    }
+
+    /// The text that was given to `panic!`.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The payload, as `std::thread::JoinHandle::join` would return it.
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        self.payload.into_inner()
+    }
+
+    /// Goes on with the panic on this thread, without another call of the panic hook.
+    pub fn resume(self) -> ! {
+        resume_unwind(self.into_payload())
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Panic({:?})", self.message)
+    }
+}
