@@ -1,1 +1,126 @@
-//! To be written.
+//! Pipelines and generators: a source, stages, a sink; run under a context, with a report whose
+//! counts add up.
+//!
+//! A pipeline is described first ([`from_iter`], [`generate`](generate()), then stages, then a sink) and does
+//! nothing until it is [run](Ready::run). Adjacent synchronous stages fuse into one loop; items
+//! change tasks only where the description says so, at [`workers`](Stage::workers) and
+//! [`blocking`](Stage::blocking).
+//!
+//! # Which one do I want?
+//!
+//! | you have | take |
+//! |---|---|
+//! | an iterator | [`from_iter`] |
+//! | a loop that produces items, with awaits in between | [`generate`](generate()) |
+//! | a function of each item | [`map`](Stage::map), [`filter`](Stage::filter) |
+//! | an async function of each item, several at a time | [`workers`](Stage::workers) |
+//! | a blocking function of each item, on a pool's threads | [`blocking`](Stage::blocking) |
+//! | results in the order of the items, or as they come | [`Order`] |
+//! | somewhere for the items to go | [`for_each`](Stage::for_each), [`try_for_each`](Stage::try_for_each), [`fold`](Stage::fold), [`collect`](Stage::collect), [`into_sink`](Stage::into_sink) |
+//! | to stop, drain and abort it from a shutdown | [`Ready::start`], whose [`Pipeline`] is a component |
+//!
+//! # Example
+//!
+//! ```
+//! use selvedge_cancel::Context;
+//! use selvedge_pipeline::{Order, from_iter};
+//!
+//! # tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap().block_on(async {
+//! let ended = from_iter(1..=10_u64)
+//!     .filter(|n| n % 2 == 0)
+//!     .workers(4, Order::Ordered, |n| async move { Ok::<_, std::io::Error>(n * n) })
+//!     .named("square")
+//!     .collect()
+//!     .run(&Context::background())
+//!     .await;
+//! assert!(ended.report.adds_up());
+//! assert_eq!(ended.ok().unwrap(), [4, 16, 36, 64, 100]);
+//! # });
+//! ```
+//!
+//! # Stop, abort, errors
+//!
+//! | what happens | the source | work under way | the sink |
+//! |---|---|---|---|
+//! | the context is stopping | ends | is finished | takes everything |
+//! | the context is cancelled | ends | is dropped, and counted as left | takes what was finished, in order, gaps skipped |
+//! | an item fails or panics | ends | ordered: what comes before is finished, the rest dropped; unordered: dropped | takes what comes before (unordered: what was complete), then nothing |
+//! | the sink fails | ends | is dropped, and counted as left | takes nothing more |
+//!
+//! # Guarantees
+//!
+//! - When [`run`](Ready::run) returns, no task that it started is alive. Blocking closures that do
+//!   not look at their context run out on their pool, which names them.
+//! - Every stage's [counts](StageReport) add up: what entered came out, was filtered, failed, or
+//!   was left.
+//! - Work under way is always driven: a worker's place in the output is reserved before it starts,
+//!   so completing never waits for the sink. A program that deadlocks with `buffered` streams
+//!   because nobody polls them does not deadlock here.
+//! - Never more items are under way or waiting for the sink than a stage's window holds.
+//! - A panic in a closure becomes an error with the stage's name, the item's index and the payload.
+//!
+//! # When not to use it
+//!
+//! A loop is a fine pipeline when nothing overlaps. For pure computation over a slice, a data
+//! parallel library is faster. A source (an iterator, a generator's body) is paused by
+//! back-pressure in mid-flight: it must not hold a lock or a permit that a stage needs.
+//!
+//! # Features
+//!
+//! - `tokio` (default): [`workers`](Stage::workers), [`blocking`](Stage::blocking) and
+//!   [`Ready::start`], which run in tasks. Without it, sources, fused stages and sinks remain, and
+//!   run on any executor.
+//! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "tokio")]
+mod blocking;
+#[cfg(feature = "tokio")]
+mod component;
+mod error;
+mod flow;
+mod fused;
+mod generate;
+#[cfg(feature = "tokio")]
+mod halt;
+mod launch;
+mod report;
+mod run;
+mod sink;
+mod source;
+mod stage;
+#[cfg(feature = "tokio")]
+mod ticket;
+#[cfg(feature = "tokio")]
+mod window;
+#[cfg(feature = "tokio")]
+mod workers;
+
+/// The seams between stages: names for types that appear in signatures, nothing to use.
+#[doc(hidden)]
+pub mod seams {
+    pub use crate::flow::{Build, Flow};
+    pub use crate::fused::{FilterFlow, MapFlow};
+    pub use crate::generate::GeneratorFlow;
+    pub use crate::launch::Launch;
+    pub use crate::source::IterFlow;
+    #[cfg(feature = "tokio")]
+    pub use crate::window::WindowFlow;
+}
+
+#[cfg(feature = "tokio")]
+pub use blocking::Blocking;
+#[cfg(feature = "tokio")]
+pub use component::{Join, Pipeline, StartError};
+pub use error::{Panic, PipelineError};
+pub use fused::{Filter, Map};
+pub use generate::{Generator, Give, Reserve, Room, Yielder, generate};
+pub use report::{Report, StageReport};
+pub use run::{Ended, Ready, Run};
+#[cfg(feature = "tokio")]
+pub use selvedge_fanio::Order;
+pub use sink::{Collect, Fold, ForEach, Sink, TryForEach};
+pub use source::{FromIter, from_iter};
+pub use stage::Stage;
+#[cfg(feature = "tokio")]
+pub use workers::Workers;

@@ -1,0 +1,105 @@
+//! What a run sets up for its stages: a context of its own, the counts, the tasks to start.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use selvedge_cancel::{Canceller, Context};
+use selvedge_primitives::Origin;
+
+use crate::PipelineError;
+#[cfg(feature = "tokio")]
+use crate::error::Panic;
+use crate::report::Counts;
+
+/// A task that a stage needs. It ends by itself when the run's context is cancelled.
+pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A run in the making. Stages see it when they are built.
+pub struct Launch {
+    /// Cancelled when the run is to end at once.
+    pub(crate) ctx: Context,
+    /// Stops the source when an item fails.
+    #[cfg(feature = "tokio")]
+    pub(crate) halt: crate::halt::Halt,
+    /// By stage, the source first.
+    pub(crate) counts: Vec<Arc<Counts>>,
+    /// To be spawned when the run starts.
+    pub(crate) drivers: Vec<Driver>,
+}
+
+impl Launch {
+    /// A run under `ctx`.
+    pub(crate) fn new(ctx: &Context) -> (Self, Canceller) {
+        let (ctx, canceller) = ctx.child();
+        let launch = Self {
+            ctx,
+            #[cfg(feature = "tokio")]
+            halt: crate::halt::Halt::new(&canceller),
+            counts: Vec::new(),
+            drivers: Vec::new(),
+        };
+        (launch, canceller)
+    }
+
+    /// Adds a stage to the report.
+    pub(crate) fn stage(&mut self, origin: Origin, kind: &'static str) -> Arc<Counts> {
+        let counts = Counts::new(origin, kind);
+        self.counts.push(Arc::clone(&counts));
+        counts
+    }
+}
+
+impl std::fmt::Debug for Launch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Launch").field("stages", &self.counts.len()).finish_non_exhaustive()
+    }
+}
+
+/// The tasks of a run.
+pub(crate) struct Crew {
+    /// Aborted when dropped.
+    #[cfg(feature = "tokio")]
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Crew {
+    /// Starts the tasks.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn start(drivers: Vec<Driver>) -> Result<Self, PipelineError> {
+        let mut tasks = tokio::task::JoinSet::new();
+        if drivers.is_empty() {
+            return Ok(Self { tasks });
+        }
+        let runtime = tokio::runtime::Handle::try_current();
+        let runtime = runtime.map_err(|_| PipelineError::NoRuntime)?;
+        for driver in drivers {
+            tasks.spawn_on(driver, &runtime);
+        }
+        Ok(Self { tasks })
+    }
+
+    /// Nothing needs a task without the feature.
+    #[cfg(not(feature = "tokio"))]
+    pub(crate) fn start(drivers: Vec<Driver>) -> Result<Self, PipelineError> {
+        drop(drivers);
+        Ok(Self {})
+    }
+
+    /// Waits until all have ended. Returns the panic of one that did not end by itself.
+    pub(crate) async fn join(&mut self) -> Option<PipelineError> {
+        #[cfg(feature = "tokio")]
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                return Some(match error.try_into_panic() {
+                    Ok(payload) => PipelineError::Panicked {
+                        stage: "driver".to_owned(),
+                        index: 0,
+                        panic: Panic::new(payload),
+                    },
+                    Err(_) => PipelineError::NoRuntime,
+                });
+            }
+        }
+        None
+    }
+}

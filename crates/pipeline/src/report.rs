@@ -1,0 +1,188 @@
+//! What went through each stage: exact counts, always on.
+//!
+//! Each item that enters a stage is accounted for by exactly one of four exits. Stages whose items
+//! stay on one task count in plain integers and publish them when they park or end
+//! ([`LocalCounts`]); stages whose items change tasks give each item a `Ticket`, which counts it as
+//! left when it is dropped on the way.
+
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvedge_primitives::Origin;
+use selvedge_primitives::atomic::{AtomicUsize, Ordering};
+
+use crate::flow::{adds_up, label};
+
+/// What went through a pipeline.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Report {
+    /// The stages, the source first and the sink last.
+    pub stages: Vec<StageReport>,
+    /// How long it ran.
+    pub elapsed: Duration,
+}
+
+/// What went through one stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StageReport {
+    /// Its name, or its kind when it has none.
+    pub name: String,
+    /// What it is: `from_iter`, `generate`, `map`, `filter`, `workers`, `blocking`, `sink`.
+    pub kind: &'static str,
+    /// Where it was described.
+    pub place: &'static Location<'static>,
+    /// Items that came in; for a source: that it made.
+    pub entered: u64,
+    /// Items that went on; for a sink: that it took.
+    pub passed: u64,
+    /// Items that a filter dropped.
+    pub filtered: u64,
+    /// Items that failed or panicked.
+    pub failed: u64,
+    /// Items that were under way, or finished and not taken, when the pipeline ended early.
+    pub left: u64,
+}
+
+impl Report {
+    /// Whether every stage's counts add up: entered = passed + filtered + failed + left. It holds
+    /// for every report of a run that has ended.
+    pub fn adds_up(&self) -> bool {
+        self.stages.iter().all(adds_up)
+    }
+
+    /// The stage of that name.
+    pub fn stage(&self, name: &str) -> Option<&StageReport> {
+        self.stages.iter().find(|stage| stage.name == name)
+    }
+
+    /// Items left in all stages.
+    pub fn left(&self) -> u64 {
+        self.stages.iter().map(|stage| stage.left).sum()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.stages.iter().map(|stage| stage.name.len()).max().unwrap_or(0).max(5);
+        writeln!(
+            f,
+            "{:width$} {:>10} {:>10} {:>10} {:>10} {:>10}",
+            "stage", "entered", "passed", "filtered", "failed", "left"
+        )?;
+        for stage in &self.stages {
+            writeln!(
+                f,
+                "{:width$} {:>10} {:>10} {:>10} {:>10} {:>10}",
+                stage.name, stage.entered, stage.passed, stage.filtered, stage.failed, stage.left
+            )?;
+        }
+        write!(f, "in {:.3} s", self.elapsed.as_secs_f64())
+    }
+}
+
+/// The counts of one stage, shared by all that touch its items.
+pub(crate) struct Counts {
+    /// Name and place.
+    origin: Origin,
+    /// What it is.
+    kind: &'static str,
+    /// Items that came in.
+    pub(crate) entered: AtomicUsize,
+    /// Items that went on.
+    pub(crate) passed: AtomicUsize,
+    /// Items that a filter dropped.
+    pub(crate) filtered: AtomicUsize,
+    /// Items that failed or panicked.
+    pub(crate) failed: AtomicUsize,
+    /// Items that were dropped on the way.
+    pub(crate) left: AtomicUsize,
+}
+
+impl Counts {
+    /// All zero.
+    pub(crate) fn new(origin: Origin, kind: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            origin,
+            kind,
+            entered: AtomicUsize::new(0),
+            passed: AtomicUsize::new(0),
+            filtered: AtomicUsize::new(0),
+            failed: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
+        })
+    }
+
+    /// The stage's name.
+    pub(crate) fn name(&self) -> String {
+        label(&self.origin, self.kind)
+    }
+
+    /// The counts as they are now.
+    pub(crate) fn read(&self) -> StageReport {
+        // Relaxed: whoever reads for the report has joined the tasks that counted; while items are
+        // under way the counts are read one after the other.
+        let read = |count: &AtomicUsize| count.load(Ordering::Relaxed) as u64;
+        StageReport {
+            name: self.name(),
+            kind: self.kind,
+            place: self.origin.place(),
+            entered: read(&self.entered),
+            passed: read(&self.passed),
+            filtered: read(&self.filtered),
+            failed: read(&self.failed),
+            left: read(&self.left),
+        }
+    }
+}
+
+/// The counts of a stage whose items stay on one task: plain integers, published when the stage
+/// parks or ends. It is the only writer of its [`Counts`].
+pub(crate) struct LocalCounts {
+    /// Where they are published.
+    shared: Arc<Counts>,
+    /// Items that came in.
+    pub(crate) entered: usize,
+    /// Items that went on.
+    pub(crate) passed: usize,
+    /// Items that a filter dropped.
+    pub(crate) filtered: usize,
+    /// Items that failed or panicked.
+    pub(crate) failed: usize,
+}
+
+impl LocalCounts {
+    /// All zero.
+    pub(crate) fn new(shared: Arc<Counts>) -> Self {
+        Self { shared, entered: 0, passed: 0, filtered: 0, failed: 0 }
+    }
+
+    /// The stage's name.
+    pub(crate) fn name(&self) -> String {
+        self.shared.name()
+    }
+
+    /// Shows what was counted so far.
+    pub(crate) fn publish(&self) {
+        let left = self.entered - self.passed - self.filtered - self.failed;
+        // Relaxed: counts with one writer; see `Counts::read` for the reader.
+        self.shared.entered.store(self.entered, Ordering::Relaxed);
+        // Relaxed: as above.
+        self.shared.passed.store(self.passed, Ordering::Relaxed);
+        // Relaxed: as above.
+        self.shared.filtered.store(self.filtered, Ordering::Relaxed);
+        // Relaxed: as above.
+        self.shared.failed.store(self.failed, Ordering::Relaxed);
+        // Relaxed: as above.
+        self.shared.left.store(left, Ordering::Relaxed);
+    }
+}
+
+impl Drop for LocalCounts {
+    fn drop(&mut self) {
+        self.publish();
+    }
+}

@@ -1,0 +1,108 @@
+//! What the two kinds of workers have in common: results come out of a window.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use selvedge_cancel::Context;
+use selvedge_fanio::{Emitted, Exit, Order, WindowError};
+use selvedge_primitives::Mutex;
+
+use crate::PipelineError;
+use crate::flow::{Flow, Next};
+use crate::ticket::Ticket;
+
+/// What lies in a window.
+pub(crate) enum Passed<T> {
+    /// A result, and the ticket of the item that it was made of.
+    Item(T, Ticket),
+    /// An error that ends the pipeline when its turn comes.
+    Error(PipelineError),
+    /// Nothing: a slot that was reserved for an item that never came.
+    Unused,
+}
+
+/// Why a driver stopped feeding a window. Shown after everything that it fed.
+#[derive(Clone, Default)]
+pub(crate) struct Last(
+    /// Set before the driver closes the window.
+    Arc<Mutex<Option<PipelineError>>>,
+);
+
+impl Last {
+    /// Leaves an error to be shown at the end.
+    pub(crate) fn set(&self, error: PipelineError) {
+        *self.0.lock() = Some(error);
+    }
+
+    /// Leaves an error of the upstream. Items that are under way come before it when the output is
+    /// ordered, and when the upstream just ended early; otherwise it is returned, to be shown at
+    /// once.
+    pub(crate) fn or_now(&self, order: Order, error: PipelineError) -> Option<PipelineError> {
+        if order == Order::Ordered || matches!(error, PipelineError::Ended(_)) {
+            self.set(error);
+            return None;
+        }
+        Some(error)
+    }
+}
+
+/// The results of workers.
+pub struct WindowFlow<T> {
+    /// Where they come out.
+    pub(crate) exit: Exit<Passed<T>>,
+    /// Why the driver stopped.
+    pub(crate) last: Last,
+    /// The run's.
+    pub(crate) ctx: Context,
+    /// The error for a gap that no cancel explains, by its number.
+    pub(crate) lost: Box<dyn Fn(u64) -> PipelineError + Send>,
+}
+
+impl<T> fmt::Debug for WindowFlow<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WindowFlow").finish_non_exhaustive()
+    }
+}
+
+// Nothing in it is pinned.
+impl<T> Unpin for WindowFlow<T> {}
+
+impl<T: Send + 'static> Flow for WindowFlow<T> {
+    type Item = T;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Next<T> {
+        let this = self.get_mut();
+        loop {
+            return Poll::Ready(match ready!(this.exit.poll_next(cx)) {
+                Some(Emitted::Item { value: Passed::Item(item, ticket), .. }) => {
+                    ticket.passed();
+                    Some(Ok(item))
+                }
+                Some(Emitted::Item { value: Passed::Error(error), .. }) => Some(Err(error)),
+                Some(Emitted::Item { value: Passed::Unused, .. }) => continue,
+                Some(Emitted::Gap { .. }) if this.ctx.is_cancelled() => continue,
+                Some(Emitted::Gap { sequence }) => Some(Err((this.lost)(sequence))),
+                None => this.last.0.lock().take().map(Err),
+            });
+        }
+    }
+}
+
+/// The error for a window that cannot be made.
+pub(crate) fn bad_window(stage: String, workers: usize, window: usize) -> Option<PipelineError> {
+    let what = if workers == 0 {
+        "has no workers, give it at least 1".to_owned()
+    } else if window < workers {
+        format!("has a window of {window} for {workers} workers, give it at least one place each")
+    } else {
+        return None;
+    };
+    Some(PipelineError::BadStage { stage, what })
+}
+
+/// The error for a window that fanio refuses.
+pub(crate) fn refused(stage: String, error: &WindowError) -> PipelineError {
+    PipelineError::BadStage { stage, what: format!("has an impossible window: {error}") }
+}

@@ -1,0 +1,238 @@
+//! Async workers: a future for each item, several at a time, each in a task of its own.
+//!
+//! One driver task feeds the stage. For each item it first reserves a slot of the window and a
+//! permit, then pulls the item, then spawns the task, which completes the slot without waiting. So
+//! everything that was started is always driven by the runtime, whatever the sink does.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use pin_project::pin_project;
+use selvedge_cancel::Context;
+use selvedge_fanio::{Entry, Order, window};
+use selvedge_primitives::Origin;
+use selvedge_sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::error::Panic;
+use crate::flow::{Build, Flow};
+use crate::halt::Halt;
+use crate::launch::Launch;
+use crate::report::Counts;
+use crate::window::{Last, Passed, WindowFlow, bad_window, refused};
+use crate::{PipelineError, Stage};
+
+impl<S: Build> Stage<S> {
+    /// Applies an async function to each item, for up to `workers` items at a time, each in a task
+    /// of its own. Needs a tokio runtime when it is run.
+    ///
+    /// With [`Order::Ordered`] the results keep the order of the items: a finished one waits in the
+    /// [window](Self::window) for those before it. The future is dropped when the run's context is
+    /// cancelled; it must not block the thread.
+    ///
+    /// An item that fails or panics ends the pipeline, as the table on the [crate's page](crate)
+    /// says.
+    #[track_caller]
+    pub fn workers<U, E, Fut, F>(self, workers: usize, order: Order, f: F) -> Stage<Workers<S, F>>
+    where
+        F: Fn(S::Item) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+        U: Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        let window = workers.saturating_mul(2);
+        let upstream = self.description;
+        Stage::new(Workers { upstream, f, workers, window, order, origin: Origin::here() })
+    }
+}
+
+impl<S, F> Stage<Workers<S, F>> {
+    /// How many items may be under way or finished and not yet taken; twice the workers if not
+    /// said. A larger window keeps the workers busy behind one slow item of an ordered stage.
+    pub fn window(mut self, window: usize) -> Self {
+        self.description.window = window;
+        self
+    }
+}
+
+/// Async workers; from [`Stage::workers`].
+pub struct Workers<S, F> {
+    /// What comes before.
+    upstream: S,
+    /// The function.
+    f: F,
+    /// How many at a time.
+    workers: usize,
+    /// How many places for results.
+    window: usize,
+    /// Which order.
+    order: Order,
+    /// Name and place.
+    origin: Origin,
+}
+
+impl<S, F> fmt::Debug for Workers<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Workers({})", self.origin)
+    }
+}
+
+impl<S, F, Fut, U, E> Build for Workers<S, F>
+where
+    S: Build,
+    F: Fn(S::Item) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<U, E>> + Send + 'static,
+    U: Send + 'static,
+    E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+{
+    type Item = U;
+    type Flow = WindowFlow<U>;
+
+    fn origin(&mut self) -> &mut Origin {
+        &mut self.origin
+    }
+
+    fn build(self, launch: &mut Launch) -> Result<Self::Flow, PipelineError> {
+        let upstream = self.upstream.build(launch)?;
+        let counts = launch.stage(self.origin, "workers");
+        if let Some(error) = bad_window(counts.name(), self.workers, self.window) {
+            return Err(error);
+        }
+        let made = window(self.window, self.order);
+        let (entry, exit) = made.map_err(|error| refused(counts.name(), &error))?;
+        let permits = self.workers.min(Semaphore::MAX_PERMITS);
+        let last = Last::default();
+        let driver = Driver {
+            entry,
+            last: last.clone(),
+            ctx: launch.ctx.clone(),
+            halt: launch.halt.clone(),
+            free: Arc::new(Semaphore::new(permits)),
+            order: self.order,
+            f: Arc::new(self.f),
+            counts,
+        };
+        launch.drivers.push(Box::pin(driver.drive(upstream)));
+        // A task ends without completing its slot only when the runtime drops it.
+        let lost = Box::new(|_| PipelineError::NoRuntime);
+        Ok(WindowFlow { exit, last, ctx: launch.ctx.clone(), lost })
+    }
+}
+
+/// Feeds the workers.
+struct Driver<U, F> {
+    /// Where results go.
+    entry: Entry<Passed<U>>,
+    /// Why it stopped feeding.
+    last: Last,
+    /// The run's.
+    ctx: Context,
+    /// Ends the source.
+    halt: Halt,
+    /// One permit a worker.
+    free: Arc<Semaphore>,
+    /// Which order.
+    order: Order,
+    /// The function.
+    f: Arc<F>,
+    /// What went through.
+    counts: Arc<Counts>,
+}
+
+impl<U: Send + 'static, F> Driver<U, F> {
+    /// Feeds until the upstream ends, the sink is gone or the context is cancelled; then waits for
+    /// the tasks.
+    async fn drive<S, Fut, E>(self, upstream: S)
+    where
+        S: Flow,
+        F: Fn(S::Item) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        let mut tasks = JoinSet::new();
+        {
+            let mut upstream = pin!(upstream);
+            loop {
+                while tasks.try_join_next().is_some() {}
+                let slot = match self.ctx.run(self.entry.reserve()).await {
+                    Ok(Ok(slot)) => slot,
+                    // The sink is gone.
+                    Ok(Err(_)) => break,
+                    Err(cause) => {
+                        self.last.set(PipelineError::Ended(cause));
+                        break;
+                    }
+                };
+                let permit = match self.ctx.run(self.free.acquire_owned(1)).await {
+                    Ok(permit) => permit.expect("the semaphore is never closed"),
+                    Err(cause) => {
+                        self.last.set(PipelineError::Ended(cause));
+                        break;
+                    }
+                };
+                let item = match poll_fn(|cx| upstream.as_mut().poll_next(cx)).await {
+                    Some(Ok(item)) => item,
+                    Some(Err(error)) => {
+                        let now = self.last.or_now(self.order, error);
+                        slot.complete(now.map_or(Passed::Unused, Passed::Error));
+                        break;
+                    }
+                    None => {
+                        slot.complete(Passed::Unused);
+                        break;
+                    }
+                };
+                let ticket = self.counts.enter();
+                let (f, ctx, halt) = (Arc::clone(&self.f), self.ctx.clone(), self.halt.clone());
+                tasks.spawn(async move {
+                    let work = CatchUnwind { future: async move { f(item).await } };
+                    // On a cancel, the slot leaves a gap and the ticket counts the item as left.
+                    let Ok(result) = ctx.run(work).await else { return };
+                    let (stage, index) = (ticket.stage(), ticket.index());
+                    let error = match result {
+                        Ok(Ok(value)) => {
+                            slot.complete(Passed::Item(value, ticket));
+                            drop(permit);
+                            return;
+                        }
+                        Ok(Err(error)) => {
+                            PipelineError::Failed { stage, index, error: error.into() }
+                        }
+                        Err(panic) => PipelineError::Panicked { stage, index, panic },
+                    };
+                    ticket.failed();
+                    // In the window before the source is stopped: unordered, it is seen first.
+                    slot.complete(Passed::Error(error));
+                    halt.halt();
+                });
+            }
+        }
+        // Closes the window: it ends when everything that was reserved is emitted.
+        drop(self.entry);
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+/// Polls a future and catches its panic.
+#[pin_project]
+struct CatchUnwind<F> {
+    /// The future.
+    #[pin]
+    future: F,
+}
+
+impl<F: Future> Future for CatchUnwind<F> {
+    type Output = Result<F::Output, Panic>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let future = self.project().future;
+        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(payload) => Poll::Ready(Err(Panic::new(payload))),
+        }
+    }
+}
