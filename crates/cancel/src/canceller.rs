@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_primitives::atomic::{AtomicBool, Ordering};
+use selvedge_primitives::time::Timer;
 
 use crate::tree::Handle;
 use crate::{Cause, CauseKind};
@@ -88,7 +89,24 @@ impl Canceller {
 
     /// As [`stop`](Self::stop), passing on a cause that came from elsewhere.
     pub fn stop_with(&self, cause: Cause, grace: Duration) {
-        self.arm.handle.stop(cause, grace);
+        self.arm.handle.stop(cause, grace, None);
+    }
+
+    /// As [`stop_with`](Self::stop_with), with the grace timed by `timer` where the context has no
+    /// deadline whose timer would do it: for a stop that comes from a thread outside the runtime.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use selvedge_cancel::{Cause, CauseKind, Context, Timer};
+    /// let (ctx, canceller) = Context::background().child();
+    /// let (timer, clock) = Timer::manual();
+    /// canceller.stop_on(&timer, Cause::new(CauseKind::Stopped), Duration::from_secs(1));
+    /// assert!(ctx.is_stopping() && !ctx.is_cancelled());
+    /// clock.advance(Duration::from_secs(1));
+    /// assert!(ctx.is_cancelled());
+    /// ```
+    pub fn stop_on(&self, timer: &Timer, cause: Cause, grace: Duration) {
+        self.arm.handle.stop(cause, grace, Some(timer));
     }
 
     /// Gives up the right to cancel by dropping, for all clones: the context then ends only by an

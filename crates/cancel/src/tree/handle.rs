@@ -191,8 +191,9 @@ impl Handle {
         self.walk(Level::Cancelled, cause, None);
     }
 
-    /// Stops it and everything below, to be cancelled when `grace` is over.
-    pub(crate) fn stop(&self, cause: Cause, grace: Duration) {
+    /// Stops it and everything below, to be cancelled when `grace` is over. The chain's own timer
+    /// keeps the grace, or else `timer`, or else that of the calling place.
+    pub(crate) fn stop(&self, cause: Cause, grace: Duration, timer: Option<&Timer>) {
         if grace.is_zero() {
             return self.cancel(cause);
         }
@@ -200,7 +201,8 @@ impl Handle {
             // Needs no timer.
             return self.walk(Level::Stopping, cause, None);
         }
-        let Ok(timer) = self.cell.timer().map_or_else(Timer::ambient, Ok) else {
+        let timer = self.cell.timer().or_else(|| timer.cloned());
+        let Ok(timer) = timer.map_or_else(Timer::ambient, Ok) else {
             return self.cancel(cause);
         };
         let Some(at) = timer.now().checked_add(grace) else {
