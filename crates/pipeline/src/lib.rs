@@ -99,7 +99,7 @@ mod workers;
 /// The seams between stages: names for types that appear in signatures, nothing to use.
 #[doc(hidden)]
 pub mod seams {
-    pub use crate::flow::{Build, Flow};
+    pub use crate::flow::Flow;
     pub use crate::fused::{FilterFlow, MapFlow};
     pub use crate::generate::GeneratorFlow;
     pub use crate::launch::Launch;
@@ -113,6 +113,7 @@ pub use blocking::Blocking;
 #[cfg(feature = "tokio")]
 pub use component::{Join, Pipeline, StartError};
 pub use error::{Panic, PipelineError};
+pub use flow::Build;
 pub use fused::{Filter, Map};
 pub use generate::{Generator, Give, Reserve, Room, Yielder, generate};
 pub use report::{Report, StageReport};

@@ -1,1 +1,32 @@
-//! To be written.
+//! Go's concurrency patterns for Rust: worker pools, contexts, pipelines, generators, semaphores,
+//! graceful shutdown. Each crate is small, stands alone, and is model-checked.
+//!
+//! This crate re-exports them by feature. To use one pattern, depend on its crate alone.
+//!
+//! | Go | here | crate |
+//! |---|---|---|
+//! | `context.Context`, `WithCancel`, `WithTimeout` | [`cancel::Context`], [`cancel::Canceller`] | `selvedge-cancel` |
+//! | a buffered channel as a semaphore, `x/sync/semaphore` | [`sync::Semaphore`] | `selvedge-sync` |
+//! | worker pool | [`pool::Pool`] | `selvedge-pool` |
+//! | fan-out, then fan-in in order | [`fanio::window()`] | `selvedge-fanio` |
+//! | pipeline, generator | [`pipeline::from_iter`], [`pipeline::generate()`] | `selvedge-pipeline` |
+//! | `signal.NotifyContext`, graceful shutdown | [`shutdown::Shutdown`] | `selvedge-shutdown` |
+//!
+//! # Features
+//!
+//! One a crate (`cancel`, `sync`, `pool`, `fanio`, `pipeline`, `shutdown`), and `tokio`, which turns
+//! on the feature of that name in each crate that is on. All are on by default.
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "cancel")]
+pub use selvedge_cancel as cancel;
+#[cfg(feature = "fanio")]
+pub use selvedge_fanio as fanio;
+#[cfg(feature = "pipeline")]
+pub use selvedge_pipeline as pipeline;
+#[cfg(feature = "pool")]
+pub use selvedge_pool as pool;
+#[cfg(feature = "shutdown")]
+pub use selvedge_shutdown as shutdown;
+#[cfg(feature = "sync")]
+pub use selvedge_sync as sync;
