@@ -86,3 +86,8 @@ pub use window::{
     Closed, Counts, Emitted, Entry, Exit, MAX_CAPACITY, Next, Order, Reserve, Slot, TryNextError,
     TryReserveError, WindowError, window,
 };
+
+/// The example of the README, compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

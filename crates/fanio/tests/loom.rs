@@ -232,6 +232,47 @@ fn window_entry_close_vs_grant() {
     });
 }
 
+/// Race: the entry is closed while a reserver queues and nothing will make room for it. Closing
+/// wakes it, or it sees that the window is closed.
+#[test]
+fn window_reserve_vs_close() {
+    check(|| {
+        let (entry, mut exit) = window::<u8>(1, Order::Ordered).unwrap();
+        let slot = entry.try_reserve().unwrap();
+        let reserve = entry.reserve_owned();
+        let closer = spawn(move || drop(entry));
+        assert_eq!(block_on(reserve).unwrap_err(), Closed);
+        closer.join().unwrap();
+        drop(slot);
+        assert_eq!(exit.try_next(), Ok(Emitted::Gap { sequence: 0 }));
+        assert_eq!(exit.try_next(), Err(TryNextError::Ended));
+        conserved(exit.counts());
+    });
+}
+
+/// Race: a newcomer asks for a slot while the exit makes room and somebody waits. The room never
+/// lies free, so the newcomer cannot overtake, and the bound holds while the grant is on its way.
+#[test]
+fn window_newcomer_vs_grant() {
+    check(|| {
+        let (entry, mut exit) = window(1, Order::Ordered).unwrap();
+        entry.try_reserve().unwrap().complete(0);
+        let mut reserve = Box::pin(entry.reserve_owned());
+        assert!(poll_with(reserve.as_mut(), Waker::noop()).is_pending());
+        let emitter = spawn(move || {
+            assert_eq!(exit.try_next().ok(), item(0, 0));
+            exit
+        });
+        assert_eq!(entry.try_reserve().unwrap_err(), TryReserveError::Full);
+        let slot = block_on(reserve).unwrap();
+        assert_eq!(slot.sequence(), 1);
+        slot.complete(1);
+        let mut exit = emitter.join().unwrap();
+        assert_eq!(exit.try_next().ok(), item(1, 1));
+        conserved(exit.counts());
+    });
+}
+
 /// Race: the head is dropped while the one behind it completes and the exit goes to sleep. The gap
 /// wakes and comes out in its place; nothing behind it is held up or lost.
 #[test]
@@ -353,6 +394,7 @@ fn window_runs_no_user_code_under_its_lock() {
             assert!(poll_with(next.as_mut(), &asks(&entry)).is_pending());
             assert!(poll_with(next.as_mut(), &asks(&entry)).is_pending());
         }
+        assert_eq!(Arc::strong_count(&entry), 1, "no waker stays behind");
         assert!(exit.poll_next(&mut Context::from_waker(&asks(&entry))).is_pending());
         first.complete(value(&entry));
 

@@ -1,0 +1,232 @@
+//! Every public future is dropped at each of its await points, and nothing is lost.
+
+use std::cell::RefCell;
+
+use selvedge_cancel::Context;
+use selvedge_fanio::{Closed, Emitted, Entry, Exit, Order, Slot, TryNextError, window};
+use selvedge_testkit::{Run, for_each, next, sweep};
+
+/// A full window, with the slot that fills it.
+fn full(order: Order) -> (Entry<u64>, Exit<u64>, Slot<u64>) {
+    let (entry, exit) = window(1, order).unwrap();
+    let slot = entry.try_reserve().unwrap();
+    (entry, exit, slot)
+}
+
+/// Whatever became of the reservation: there is room for one and no gap, the next reservation gets
+/// it, and the counts add up.
+fn room_is_there(entry: &Entry<u64>, mut exit: Exit<u64>, reserved: Option<Slot<u64>>) {
+    let mut expected = exit.counts().emitted;
+    while let Ok(emitted) = exit.try_next() {
+        assert_eq!(emitted, Emitted::Item { sequence: expected, value: expected });
+        expected += 1;
+    }
+    let slot = reserved.unwrap_or_else(|| entry.try_reserve().expect("no room was lost"));
+    assert_eq!(slot.sequence(), expected, "no sequence number was spent");
+    assert!(entry.try_reserve().is_err(), "no room was made up");
+    slot.complete(expected);
+    assert_eq!(exit.try_next(), Ok(Emitted::Item { sequence: expected, value: expected }));
+    let counts = exit.counts();
+    assert_eq!((counts.open(), counts.held(), counts.gaps), (0, 0, 0));
+    assert_eq!(counts.reserved, counts.emitted);
+}
+
+/// The other side of a reservation: the slot completes, then the exit emits it.
+fn make_room(k: usize, slot: &RefCell<Option<Slot<u64>>>, exit: &RefCell<Exit<u64>>) {
+    match k {
+        0 => slot.take().unwrap().complete(0),
+        _ => assert_eq!(exit.borrow_mut().try_next(), Ok(Emitted::Item { sequence: 0, value: 0 })),
+    }
+}
+
+#[test]
+fn a_dropped_reservation_gives_its_room_back() {
+    for order in [Order::Ordered, Order::Unordered] {
+        for owned in [false, true] {
+            let summary = sweep("Reserve", |run: &mut Run| {
+                let (entry, exit, slot) = full(order);
+                let (exit, slot) = (RefCell::new(exit), RefCell::new(Some(slot)));
+                let reserve = if owned { entry.reserve_owned() } else { entry.reserve() };
+                let ended = run.drive(reserve, |k| make_room(k, &slot, &exit));
+                assert_eq!(run.live_wakers(), 0);
+                if let Some(slot) = slot.take() {
+                    slot.complete(0);
+                }
+                room_is_there(&entry, exit.into_inner(), ended.ready().map(Result::unwrap));
+            });
+            assert_eq!(summary.pending_points, 2);
+        }
+    }
+}
+
+#[test]
+fn a_dropped_reservation_hands_its_room_to_the_next_in_line() {
+    let summary = sweep("Reserve", |run: &mut Run| {
+        let (entry, exit, slot) = full(Order::Ordered);
+        let (exit, slot) = (RefCell::new(exit), RefCell::new(Some(slot)));
+        let behind = RefCell::new(Box::pin(entry.reserve()));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let ended = run.drive(entry.reserve(), |k| {
+            if k == 0 {
+                assert!(behind.borrow_mut().as_mut().poll(&mut cx).is_pending());
+            }
+            make_room(k, &slot, &exit);
+        });
+        if let Some(slot) = slot.take() {
+            slot.complete(0);
+        }
+        let mut exit = exit.into_inner();
+        let _ = exit.try_next();
+        if let Some(slot) = ended.ready().map(Result::unwrap) {
+            slot.complete(1);
+            assert_eq!(exit.try_next(), Ok(Emitted::Item { sequence: 1, value: 1 }));
+        }
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let polled = behind.borrow_mut().as_mut().poll(&mut cx);
+        let std::task::Poll::Ready(Ok(slot)) = polled else {
+            panic!("the next in line was passed over")
+        };
+        assert_eq!(slot.sequence(), exit.counts().emitted);
+    });
+    assert_eq!(summary.pending_points, 2);
+}
+
+#[test]
+fn a_reservation_ended_by_closing_or_by_the_tree_loses_no_room() {
+    let summary = sweep("Reserve", |run: &mut Run| {
+        let (entry, exit, slot) = full(Order::Ordered);
+        let (exit, slot) = (RefCell::new(exit), RefCell::new(Some(slot)));
+        let ended =
+            run.drive_cancel(entry.reserve(), |k| make_room(k, &slot, &exit), || entry.close());
+        if let Some(slot) = slot.take() {
+            slot.complete(0);
+        }
+        let mut exit = exit.into_inner();
+        let _ = exit.try_next();
+        match ended.ready() {
+            Some(Ok(slot)) => assert_eq!(slot.sequence(), 1),
+            Some(Err(Closed)) => assert_eq!(exit.try_next(), Err(TryNextError::Ended)),
+            None => {}
+        }
+    });
+    assert_eq!(summary.pending_points, 2);
+
+    let summary = sweep("Reserve", |run: &mut Run| {
+        let (ctx, canceller) = Context::background().child();
+        let (entry, exit, slot) = full(Order::Unordered);
+        let (exit, slot) = (RefCell::new(exit), RefCell::new(Some(slot)));
+        let ended = run.drive_cancel(
+            ctx.run(entry.reserve()),
+            |k| make_room(k, &slot, &exit),
+            || canceller.cancel(),
+        );
+        assert_eq!(run.live_wakers(), 0);
+        if let Some(slot) = slot.take() {
+            slot.complete(0);
+        }
+        let reserved = ended.ready().and_then(Result::ok).map(Result::unwrap);
+        room_is_there(&entry, exit.into_inner(), reserved);
+    });
+    assert_eq!(summary.pending_points, 2);
+}
+
+/// Two slots complete, the second first; then the entry closes.
+fn finish(k: usize, slots: &RefCell<Vec<Slot<u64>>>, entry: &Entry<u64>) {
+    match slots.borrow_mut().pop() {
+        Some(slot) => {
+            let sequence = slot.sequence();
+            slot.complete(sequence);
+        }
+        None => {
+            assert!(k >= 2);
+            entry.close();
+        }
+    }
+}
+
+/// Everything that comes out of the exit now.
+fn drain(exit: &mut Exit<u64>) -> Vec<u64> {
+    std::iter::from_fn(|| exit.try_next().ok()).map(|emitted| emitted.sequence()).collect()
+}
+
+#[test]
+fn a_dropped_next_loses_no_item() {
+    for order in [Order::Ordered, Order::Unordered] {
+        let scenario = |as_stream: bool| {
+            move |run: &mut Run| {
+                let (entry, mut exit) = window(2, order).unwrap();
+                let slots: Vec<_> = (0..2).map(|_| entry.try_reserve().unwrap()).collect();
+                let slots = RefCell::new(slots);
+                let step = |k| finish(k, &slots, &entry);
+                let ended = if as_stream {
+                    run.drive(next(&mut exit), step)
+                } else {
+                    run.drive(exit.next(), step)
+                };
+                if !as_stream {
+                    assert_eq!(run.live_wakers(), 0, "no waker stays behind");
+                }
+                let mut seen: Vec<_> =
+                    ended.ready().flatten().iter().map(Emitted::sequence).collect();
+                seen.extend(drain(&mut exit));
+                while !slots.borrow().is_empty() {
+                    finish(0, &slots, &entry);
+                    seen.extend(drain(&mut exit));
+                }
+                if order == Order::Unordered {
+                    seen.reverse();
+                }
+                assert_eq!(seen, [0, 1]);
+                let counts = exit.counts();
+                assert_eq!((counts.completed, counts.emitted), (2, 2));
+            }
+        };
+        let points = if order == Order::Ordered { 2 } else { 1 };
+        assert_eq!(sweep("Next", scenario(false)).pending_points, points);
+        assert_eq!(sweep("Exit", scenario(true)).pending_points, points);
+    }
+}
+
+#[test]
+fn a_next_that_the_tree_ends_loses_no_item() {
+    let summary = sweep("Next", |run: &mut Run| {
+        let (ctx, canceller) = Context::background().child();
+        let (_entry, mut exit, slot) = full(Order::Ordered);
+        let slot = RefCell::new(Some(slot));
+        let ended = run.drive_cancel(
+            ctx.run(exit.next()),
+            |_| slot.take().unwrap().complete(7),
+            || canceller.cancel(),
+        );
+        assert_eq!(run.live_wakers(), 0);
+        let received = ended.ready().and_then(Result::ok).flatten().is_some();
+        let waits = exit.try_next().is_ok();
+        assert_eq!(received ^ waits, slot.borrow().is_none());
+    });
+    assert_eq!(summary.pending_points, 1);
+}
+
+#[test]
+fn a_dropped_exit_discards_what_it_did_not_emit_and_counts_it() {
+    let summary = sweep("Exit", |run: &mut Run| {
+        let (entry, exit) = window(2, Order::Ordered).unwrap();
+        let slots = RefCell::new(vec![entry.try_reserve().unwrap(), entry.try_reserve().unwrap()]);
+        let mut seen = 0;
+        let count = for_each(exit, |_| seen += 1);
+        run.drive_cancel(
+            count,
+            |k| finish(k, &slots, &entry),
+            || {
+                slots.borrow_mut().clear();
+                entry.close();
+            },
+        );
+        assert_eq!(run.live_wakers(), 0);
+        slots.borrow_mut().clear();
+        let counts = entry.counts();
+        assert_eq!(counts.reserved, counts.completed + counts.gaps);
+        assert_eq!(counts.reserved, counts.emitted + counts.discarded);
+        assert_eq!(counts.emitted, seen);
+    });
+    assert_eq!(summary.pending_points, 3);
+}
