@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -15,23 +15,15 @@ use std::time::Duration;
 use selvedge_sync::{
     Acquire, AcquireError, AcquireOwned, OwnedPermit, Permit, Semaphore, TryAcquireError,
 };
+use selvedge_testkit::watchdog;
 
 /// Far above anything a healthy run takes.
 const WATCHDOG: Duration = Duration::from_secs(30);
 
-/// Runs `test` on a thread of its own, so that a hang is a failure.
+/// Runs `test`; a hang is a failure.
 #[track_caller]
 fn within_reason<T: Send + 'static>(test: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, wait) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        let result = test();
-        let _ = done.send(());
-        result
-    });
-    if wait.recv_timeout(WATCHDOG) == Err(mpsc::RecvTimeoutError::Timeout) {
-        panic!("still running after {WATCHDOG:?}");
-    }
-    thread.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+    watchdog(WATCHDOG, "the semaphore", test)
 }
 
 /// Polls with a waker that does nothing.
@@ -838,7 +830,7 @@ fn a_blocking_acquire_in_a_task_whose_budget_is_spent_takes_what_is_free() {
 }
 
 #[test]
-fn a_future_is_small_and_waiting_allocates_nothing() {
+fn a_future_is_small() {
     // 24 words, of which the place in the line is most; what matters is that it does not grow
     // unnoticed.
     let word = size_of::<usize>();
