@@ -1,2 +1,71 @@
-//! To be written.
-fn main() {}
+//! `cargo xtask`: everything CI does, as subcommands. CI files only call these, so a green run at
+//! home is a green run there.
+//!
+//! One file a subcommand; this one only dispatches. [`workspace`] asks cargo what is here, [`shell`]
+//! prints the command lines that run, [`record`] writes what was printed as JSON lines, and
+//! [`artifacts`] finds what cargo built.
+
+#![forbid(unsafe_code)]
+
+mod artifacts;
+mod ci;
+mod demo;
+mod lint;
+mod loom;
+mod record;
+mod shell;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// What CI runs, as subcommands.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build the demo (SHA-256 of every file below a folder) in release and become it.
+    Demo(demo::Args),
+    /// Run unit, integration and doc tests, then the quick tier of the models.
+    Test(test::Args),
+    /// Explore the loom models, one process each, and say how far each one was explored.
+    Loom(loom::Args),
+    /// Formatting, clippy, docs, tidy, each crate with each feature: every step, then the verdict.
+    Lint,
+    /// The house rules that no other tool checks: headers, ordering notes, sweeps, links, markers.
+    Tidy,
+    /// What CI runs: `.ci/run`.
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Demo(args) => demo::run(&workspace, &args),
+        Command::Test(args) => test::run(&workspace, &args),
+        Command::Loom(args) => loom::run(&workspace, &args),
+        Command::Lint => lint::run(&workspace),
+        Command::Tidy => tidy::run(&workspace),
+        Command::Ci => ci::run(&workspace),
+    }
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::table::Table;
 use super::{Expire, Expiry, Ticket, TimerError};
-use crate::Mutex;
+use crate::{Mutex, release_then};
 
 /// A clock and a table under one lock.
 pub(super) struct Driver {
@@ -35,7 +35,7 @@ impl Driver {
         self.inner.lock().now
     }
 
-    /// Adds a registration; one that is past expires at the next move of the clock.
+    /// Adds a registration; one that is past expires at once, on this thread.
     pub(super) fn register(
         &self,
         at: Instant,
@@ -45,7 +45,17 @@ impl Driver {
         if inner.lost {
             return Err(TimerError::Lost);
         }
-        Ok(inner.table.insert(at, target))
+        let ticket = inner.table.insert(at, target);
+        if at > inner.now {
+            return Ok(ticket);
+        }
+        let due = inner.table.remove(ticket);
+        release_then(inner, || {
+            if let Some(due) = due {
+                due.expire(Expiry::Due);
+            }
+        });
+        Ok(ticket)
     }
 
     /// Takes a registration out.

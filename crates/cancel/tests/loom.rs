@@ -1,0 +1,338 @@
+//! Models of the context tree: the engine itself, no stand-in. `loom-models.toml` lists them;
+//! `cargo xtask loom cancel` runs them.
+#![cfg(selvedge_loom)]
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Waker};
+use std::time::Duration;
+
+use selvedge_cancel::{Canceller, Cause, CauseKind, Context, ManualClock, Timer};
+use selvedge_primitives::{UnsafeCell, block_on, model, thread};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::spawn("model".to_owned(), f).unwrap()
+}
+
+/// A context with a deadline in a second of a manual clock.
+fn timed() -> (Context, Canceller, ManualClock) {
+    let (timer, clock) = Timer::manual();
+    let made = Context::background().child_with().timeout(SECOND).timer(timer).build();
+    let (ctx, canceller) = made.unwrap();
+    (ctx, canceller, clock)
+}
+
+/// A poll that leaves a waker that nobody listens to.
+fn poll_once(future: impl Future<Output = Cause>) -> Option<Cause> {
+    match pin!(future).poll(&mut TaskContext::from_waker(Waker::noop())) {
+        std::task::Poll::Ready(cause) => Some(cause),
+        std::task::Poll::Pending => None,
+    }
+}
+
+/// Race: the walk sets the flag and wakes while a waiter looks at the flag and queues. A lost
+/// wake-up shows as a deadlock.
+#[test]
+fn cancel_vs_register() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let (child, _keep) = ctx.child();
+        let thread = spawn(move || canceller.cancel());
+        assert_eq!(block_on(child.cancelled()).kind(), CauseKind::Cancelled);
+        thread.join().unwrap();
+    });
+}
+
+/// Race: a waiter that is dropped, queued or granted, while the walk wakes. Another waiter of the
+/// same context is woken all the same.
+#[test]
+fn cancel_vs_unregister() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let thread = spawn(move || canceller.cancel());
+        let leaver = spawn({
+            let ctx = ctx.clone();
+            move || poll_once(ctx.cancelled())
+        });
+        assert_eq!(block_on(ctx.cancelled()).kind(), CauseKind::Cancelled);
+        thread.join().unwrap();
+        leaver.join().unwrap();
+    });
+}
+
+/// Race: a child is made while the walk goes over its parent. It is either seen by the walk or born
+/// cancelled: when both are done it is cancelled, and so is its own child.
+#[test]
+fn cancel_vs_create_child() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let thread = spawn(move || canceller.cancel());
+        let (child, keep) = ctx.child();
+        let (grandchild, keep_too) = child.child();
+        thread.join().unwrap();
+        assert!(child.is_cancelled() && grandchild.is_cancelled());
+        assert_eq!(grandchild.cause().unwrap().kind(), CauseKind::Cancelled);
+        keep.detach();
+        keep_too.detach();
+    });
+}
+
+/// Race: an inner node with one live child is dropped, and so spliced out, while the walk goes over
+/// the tree. The child is flagged when the cancel has returned.
+#[test]
+fn cancel_vs_drop() {
+    model::check(|| {
+        let (root, canceller) = Context::background().child();
+        let (inner, inner_canceller) = root.child();
+        let (leaf, _leaf_canceller) = inner.child();
+        inner_canceller.detach();
+        let dropper = spawn(move || drop(inner));
+        canceller.cancel();
+        assert!(leaf.is_cancelled(), "cancel returned and a descendant is not flagged");
+        dropper.join().unwrap();
+        assert_eq!(root.nodes(), 2, "the dropped node is still in the tree");
+    });
+}
+
+/// Race: both children of a node without handles are dropped at once. Whoever is second splices the
+/// relay; nothing stays behind.
+#[test]
+fn drop_vs_drop() {
+    model::check(|| {
+        let (root, _canceller) = Context::background().child();
+        let (inner, inner_canceller) = root.child();
+        inner_canceller.detach();
+        let (left, left_canceller) = inner.child();
+        let (right, right_canceller) = inner.child();
+        left_canceller.detach();
+        right_canceller.detach();
+        drop(inner);
+        assert_eq!(root.nodes(), 4, "root, relay and two leaves");
+        let dropper = spawn(move || drop(left));
+        drop(right);
+        dropper.join().unwrap();
+        assert_eq!(root.nodes(), 1);
+    });
+}
+
+/// Race: a stop against a cancel. The first cause wins on every node alike, both flags are set in
+/// the end, and a cancel that has returned has cancelled.
+#[test]
+fn stop_vs_cancel() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let (child, _keep) = ctx.child();
+        let stopper = spawn({
+            let canceller = canceller.clone();
+            move || canceller.stop(Duration::MAX)
+        });
+        canceller.cancel();
+        assert!(ctx.is_cancelled() && child.is_cancelled());
+        let cause = child.cause().unwrap();
+        stopper.join().unwrap();
+        assert!(ctx.cause().unwrap().same(&cause), "the causes differ");
+        assert!(child.cause().unwrap().same(&cause), "the cause changed");
+    });
+}
+
+/// Race: a waiter for STOPPING queues while a stop goes by; it is woken, and the context is not
+/// cancelled.
+#[test]
+fn stop_vs_register() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let thread = spawn({
+            let canceller = canceller.clone();
+            move || canceller.stop(Duration::MAX)
+        });
+        assert_eq!(block_on(ctx.stopping()).kind(), CauseKind::Stopped);
+        assert!(!ctx.is_cancelled());
+        thread.join().unwrap();
+    });
+}
+
+/// Race: the timer fires while somebody cancels. One cause wins, for the node and its child alike,
+/// the waiter is woken, and nothing stays registered.
+#[test]
+fn deadline_fire_vs_cancel() {
+    model::check(|| {
+        let (ctx, canceller, clock) = timed();
+        let mut waiting = pin!(ctx.cancelled());
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut cx).is_pending());
+        assert_eq!(clock.registered(), 1);
+        let clock = Arc::new(clock);
+        let firing = spawn({
+            let clock = Arc::clone(&clock);
+            move || clock.advance(SECOND)
+        });
+        canceller.cancel();
+        let cause = ctx.cause().unwrap();
+        firing.join().unwrap();
+        assert!(ctx.cause().unwrap().same(&cause), "the cause changed");
+        assert!(waiting.as_mut().poll(&mut cx).is_ready());
+        assert_eq!(clock.registered(), 0);
+    });
+}
+
+/// Race: the first waiter registers the deadline while the context is cancelled. The registration is
+/// taken back, whoever comes second.
+#[test]
+fn arm_vs_cancel() {
+    model::check(|| {
+        let (ctx, canceller, clock) = timed();
+        let thread = spawn(move || canceller.cancel());
+        block_on(ctx.cancelled());
+        thread.join().unwrap();
+        assert_eq!(clock.registered(), 0, "a registration was left behind");
+    });
+}
+
+/// Race: the first waiter registers while the clock passes the deadline. It is woken by the timer,
+/// or sees the past deadline.
+#[test]
+fn arm_vs_fire() {
+    model::check(|| {
+        let (ctx, _canceller, clock) = timed();
+        let waiter = spawn(move || block_on(ctx.cancelled()).kind());
+        clock.advance(SECOND);
+        assert_eq!(waiter.join().unwrap(), CauseKind::Deadline);
+    });
+}
+
+/// Race: a loop that only polls finds the deadline past and records it, while the timer fires and
+/// walks. The cause is the deadline's for both, and a child is flagged when the timer has walked.
+#[test]
+fn polling_loop_vs_deadline_fire() {
+    model::check(|| {
+        let (ctx, _canceller, clock) = timed();
+        let (child, _keep) = ctx.child();
+        assert!(poll_once(child.cancelled()).is_none());
+        let poller = spawn({
+            let ctx = ctx.clone();
+            move || ctx.is_cancelled().then(|| ctx.cause().unwrap().kind())
+        });
+        clock.advance(SECOND);
+        assert!(child.is_cancelled());
+        assert_eq!(child.cause().unwrap().kind(), CauseKind::Deadline);
+        if let Some(kind) = poller.join().unwrap() {
+            assert_eq!(kind, CauseKind::Deadline);
+        }
+    });
+}
+
+/// Race: the timer's driver goes away while the context is cancelled. One cause wins.
+#[test]
+fn timer_lost_vs_cancel() {
+    model::check(|| {
+        let (ctx, canceller, clock) = timed();
+        assert!(poll_once(ctx.cancelled()).is_none());
+        let thread = spawn(move || canceller.cancel());
+        clock.lose();
+        // The registration was taken back unfired, so nothing is left to lose.
+        thread.join().unwrap();
+        assert!(ctx.is_cancelled());
+        let kind = ctx.cause().unwrap().kind();
+        assert!(matches!(kind, CauseKind::Cancelled | CauseKind::TimerLost));
+    });
+}
+
+/// Race: the end of a grace against a cancel; the stop's cause stays, and the grace's registration
+/// goes.
+#[test]
+fn grace_end_vs_cancel() {
+    model::check(|| {
+        let (timer, clock) = Timer::manual();
+        let hour = Duration::from_secs(3600);
+        let made = Context::background().child_with().timeout(hour).timer(timer).build();
+        let (ctx, canceller) = made.unwrap();
+        canceller.stop(SECOND);
+        assert!(ctx.is_stopping() && !ctx.is_cancelled());
+        assert_eq!(clock.registered(), 1);
+        let thread = spawn({
+            let canceller = canceller.clone();
+            move || canceller.cancel()
+        });
+        clock.advance(SECOND);
+        assert!(ctx.is_cancelled());
+        thread.join().unwrap();
+        assert_eq!(ctx.cause().unwrap().kind(), CauseKind::Stopped);
+        assert_eq!(clock.registered(), 0);
+    });
+}
+
+/// Race: a cancel of the root against a cancel of an inner node. Whichever returns, the leaf below
+/// both is flagged by then.
+#[test]
+fn cancel_root_vs_cancel_inner() {
+    model::check(|| {
+        let (root, root_canceller) = Context::background().child();
+        let (inner, inner_canceller) = root.child();
+        let (leaf, _keep) = inner.child();
+        let thread = spawn({
+            let leaf = leaf.clone();
+            move || {
+                root_canceller.cancel();
+                assert!(leaf.is_cancelled());
+            }
+        });
+        inner_canceller.cancel();
+        assert!(leaf.is_cancelled(), "cancel returned and a descendant is not flagged");
+        thread.join().unwrap();
+        assert!(leaf.cause().unwrap().same(&inner.cause().unwrap()));
+    });
+}
+
+/// Race: what the canceller wrote before against a reader that saw only the flag.
+#[test]
+fn cancel_publishes() {
+    struct Written(UnsafeCell<usize>);
+    // SAFETY: the model's claim is that the flag orders the accesses; loom checks it.
+    unsafe impl Send for Written {}
+    // SAFETY: as for Send.
+    unsafe impl Sync for Written {}
+
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let written = Arc::new(Written(UnsafeCell::new(0)));
+        let thread = spawn({
+            let written = Arc::clone(&written);
+            move || {
+                written.0.with_mut(|written| {
+                    // SAFETY: nobody reads before the flag.
+                    unsafe { *written = 7 };
+                });
+                canceller.cancel();
+            }
+        });
+        if ctx.is_cancelled() {
+            let seen = written.0.with(|written| {
+                // SAFETY: the flag came after the write.
+                unsafe { *written }
+            });
+            assert_eq!(seen, 7);
+            assert!(ctx.cause().is_some());
+        }
+        thread.join().unwrap();
+    });
+}
+
+/// Race: `run` against cancel: a value or a cause, and a cause only when the flag is set.
+#[test]
+fn run_vs_cancel() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let thread = spawn(move || canceller.cancel());
+        match block_on(ctx.run(std::future::ready(5))) {
+            Ok(value) => assert_eq!(value, 5),
+            Err(cause) => {
+                assert!(ctx.is_cancelled());
+                assert_eq!(cause.kind(), CauseKind::Cancelled);
+            }
+        }
+        thread.join().unwrap();
+        assert!(block_on(ctx.run(std::future::ready(5))).is_err());
+    });
+}

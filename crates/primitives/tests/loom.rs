@@ -1,0 +1,267 @@
+//! Models of the wait queue. `loom-models.toml` lists them; `cargo xtask loom primitives` runs them.
+#![cfg(selvedge_loom)]
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use selvedge_primitives::atomic::{AtomicUsize, Ordering};
+use selvedge_primitives::{
+    Anchor, Entry, Left, UnsafeCell, WaitQueue, Waiter, block_on, model, thread,
+};
+
+/// Tokens under the lock; a waiter asks for one and is handed the number it was given.
+type Queue = WaitQueue<usize, (), usize>;
+
+/// A waker that counts.
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        // Relaxed: read after the threads are joined.
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::spawn("model".to_owned(), f).unwrap()
+}
+
+/// Hands out tokens from the front for as long as there are any.
+fn grant(queue: &Queue, tokens: usize) {
+    let mut locked = queue.lock();
+    *locked += tokens;
+    queue.grant_while(locked, |tokens, ()| {
+        *tokens = tokens.checked_sub(1)?;
+        Some(1)
+    });
+}
+
+/// Takes a token, waiting for it.
+async fn take(queue: &Queue) -> usize {
+    let mut waiter = pin!(Waiter::new(Anchor::borrowed(queue)));
+    std::future::poll_fn(|cx| poll_take(waiter.as_mut(), cx)).await
+}
+
+fn poll_take(waiter: Pin<&mut Waiter<'_, usize, (), usize>>, cx: &mut Context<'_>) -> Poll<usize> {
+    waiter.poll_enter(cx, |tokens| match tokens.checked_sub(1) {
+        Some(left) => {
+            **tokens = left;
+            Entry::Ready(1)
+        }
+        None => Entry::Wait(()),
+    })
+}
+
+/// Race: a grant against the waiter's first poll. A grant before it leaves the token in the state, a
+/// grant after it finds the waiter queued; a lost wake-up shows as a deadlock.
+#[test]
+fn wait_queue_grant_vs_enter() {
+    model::check(|| {
+        let queue = Arc::new(Queue::new(0));
+        let granter = spawn({
+            let queue = Arc::clone(&queue);
+            move || grant(&queue, 1)
+        });
+        assert_eq!(block_on(take(&queue)), 1);
+        granter.join().unwrap();
+        assert_eq!(*queue.lock(), 0);
+    });
+}
+
+/// Race: a grant against the drop of the waiter it goes to. The token is either still in the state
+/// (the waiter left first) or comes out of `cancel`, and it is never lost or doubled.
+#[test]
+fn wait_queue_wake_vs_drop() {
+    model::check(|| {
+        let queue = Arc::new(Queue::new(0));
+        let granter = spawn({
+            let queue = Arc::clone(&queue);
+            move || grant(&queue, 1)
+        });
+        let held = {
+            let mut waiter = pin!(Waiter::new(Anchor::borrowed(&*queue)));
+            let mut cx = Context::from_waker(Waker::noop());
+            match poll_take(waiter.as_mut(), &mut cx) {
+                Poll::Ready(token) => token,
+                Poll::Pending => match waiter.as_mut().cancel() {
+                    Left::Granted(token) => token,
+                    _ => 0,
+                },
+            }
+        };
+        granter.join().unwrap();
+        let locked = queue.lock();
+        assert_eq!(held + *locked, 1, "a token was lost or doubled");
+        assert!(locked.is_empty(), "a dropped waiter is still queued");
+    });
+}
+
+/// Race: a grant against a poll that leaves another task's waker. The waker that was left last is
+/// woken, or the poll sees the grant.
+#[test]
+fn wait_queue_wake_vs_reregister() {
+    model::check(|| {
+        let queue = Arc::new(Queue::new(0));
+        let first = Arc::new(Count(AtomicUsize::new(0)));
+        let second = Arc::new(Count(AtomicUsize::new(0)));
+        let mut waiter = pin!(Waiter::new(Anchor::borrowed(&*queue)));
+        let waker = Waker::from(Arc::clone(&first));
+        assert!(poll_take(waiter.as_mut(), &mut Context::from_waker(&waker)).is_pending());
+        let granter = spawn({
+            let queue = Arc::clone(&queue);
+            move || grant(&queue, 1)
+        });
+        let waker = Waker::from(Arc::clone(&second));
+        let polled = poll_take(waiter.as_mut(), &mut Context::from_waker(&waker));
+        granter.join().unwrap();
+        if polled.is_pending() {
+            // Relaxed: the granter is joined.
+            assert_eq!(second.0.load(Ordering::Relaxed), 1, "the second waker was not woken");
+            // A granted waiter is ready whoever polls it.
+            assert!(poll_take(waiter.as_mut(), &mut Context::from_waker(&waker)).is_ready());
+        } else {
+            // Relaxed: the granter is joined.
+            assert_eq!(first.0.load(Ordering::Relaxed), 1, "the first waker was not woken");
+        }
+    });
+}
+
+/// Race: what the granter wrote before the grant against the waiter's read of it by re-polling,
+/// which takes no lock: the grant itself must publish it.
+#[test]
+fn wait_queue_grant_publishes() {
+    struct Shared {
+        queue: Queue,
+        written: UnsafeCell<usize>,
+    }
+    // SAFETY: the model's claim is that the grant orders the accesses; loom checks it.
+    unsafe impl Send for Shared {}
+    // SAFETY: as for Send.
+    unsafe impl Sync for Shared {}
+
+    model::check(|| {
+        let shared = Arc::new(Shared { queue: Queue::new(0), written: UnsafeCell::new(0) });
+        let mut waiter = pin!(Waiter::new(Anchor::borrowed(&shared.queue)));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(poll_take(waiter.as_mut(), &mut cx).is_pending());
+        let granter = spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                shared.written.with_mut(|written| {
+                    // SAFETY: nobody reads before the grant.
+                    unsafe { *written = 7 };
+                });
+                grant(&shared.queue, 1);
+            }
+        });
+        // The same task polls again, with no lock on the way.
+        if poll_take(waiter.as_mut(), &mut cx).is_ready() {
+            let seen = shared.written.with(|written| {
+                // SAFETY: the grant came after the write.
+                unsafe { *written }
+            });
+            assert_eq!(seen, 7);
+        }
+        granter.join().unwrap();
+    });
+}
+
+/// Race: two waiters at once, one of which leaves, against grants for both. The one that stays is
+/// served, whatever the other's place was: unlinking keeps the line whole.
+#[test]
+fn wait_queue_leave_vs_grant_two() {
+    model::check(|| {
+        let queue = Arc::new(Queue::new(0));
+        let leaver = spawn({
+            let queue = Arc::clone(&queue);
+            move || {
+                let mut waiter = pin!(Waiter::new(Anchor::borrowed(&*queue)));
+                let mut cx = Context::from_waker(Waker::noop());
+                match poll_take(waiter.as_mut(), &mut cx) {
+                    Poll::Ready(token) => token,
+                    Poll::Pending => match waiter.as_mut().cancel() {
+                        Left::Granted(token) => token,
+                        _ => 0,
+                    },
+                }
+            }
+        });
+        let granter = spawn({
+            let queue = Arc::clone(&queue);
+            move || {
+                grant(&queue, 1);
+                grant(&queue, 1);
+            }
+        });
+        assert_eq!(block_on(take(&queue)), 1);
+        let held = leaver.join().unwrap();
+        granter.join().unwrap();
+        assert_eq!(1 + held + *queue.lock(), 2, "a token was lost or doubled");
+    });
+}
+
+/// Race: three waiters, more than a batch of wakers holds under loom, against one grant for all.
+/// The second batch is taken under a fresh lock; nobody is left asleep.
+#[test]
+fn wait_queue_grant_in_batches() {
+    model::check(|| {
+        let queue = Arc::new(Queue::new(0));
+        let mut waiters: Vec<_> =
+            (0..3).map(|_| Box::pin(Waiter::new(Anchor::borrowed(&*queue)))).collect();
+        let counts: Vec<_> = (0..3).map(|_| Arc::new(Count(AtomicUsize::new(0)))).collect();
+        for (waiter, count) in waiters.iter_mut().zip(&counts) {
+            let waker = Waker::from(Arc::clone(count));
+            let mut cx = Context::from_waker(&waker);
+            assert!(poll_take(waiter.as_mut(), &mut cx).is_pending());
+        }
+        let granter = spawn({
+            let queue = Arc::clone(&queue);
+            move || grant(&queue, 3)
+        });
+        // The last of the line leaves while the grants run.
+        let last = match waiters.pop().unwrap().as_mut().cancel() {
+            Left::Granted(token) => token,
+            _ => 0,
+        };
+        granter.join().unwrap();
+        assert_eq!(2 + last + *queue.lock(), 3, "a token was lost or doubled");
+        for count in &counts[..2] {
+            // Relaxed: the granter is joined.
+            assert_eq!(count.0.load(Ordering::Relaxed), 1, "a waiter was not woken");
+        }
+    });
+}
+
+/// No race of ours: the calibration. A model that is wrong on purpose must be found out, or nothing
+/// that the others show is worth anything.
+#[test]
+fn calibration_an_unordered_write_is_found() {
+    struct Racy(UnsafeCell<usize>);
+    // SAFETY: it is not; loom must say so.
+    unsafe impl Send for Racy {}
+    // SAFETY: it is not; loom must say so.
+    unsafe impl Sync for Racy {}
+
+    let found = std::panic::catch_unwind(|| {
+        loom::model(|| {
+            let racy = Arc::new(Racy(UnsafeCell::new(0)));
+            let writer = spawn({
+                let racy = Arc::clone(&racy);
+                move || {
+                    racy.0.with_mut(|value| {
+                        // SAFETY: it is not; loom must say so.
+                        unsafe { *value = 1 };
+                    });
+                }
+            });
+            racy.0.with(|value| {
+                // SAFETY: it is not; loom must say so.
+                unsafe { *value }
+            });
+            writer.join().unwrap();
+        });
+    });
+    assert!(found.is_err(), "loom found nothing in a program with a data race");
+    model::check(|| {});
+}
