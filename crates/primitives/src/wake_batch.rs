@@ -44,7 +44,8 @@ impl WakeBatch {
     }
 
     /// Wakes them in order and empties the batch. A waker that panics stops no other: the first
-    /// panic goes on when all were woken.
+    /// panic goes on when all were woken. While the thread unwinds already (a permit is given back
+    /// by a panicking task), it ends here, reported by the hook: a second one would abort.
     ///
     /// Call it with no lock held: a waker is somebody else's code.
     pub fn wake_all(&mut self) {
@@ -56,7 +57,9 @@ impl WakeBatch {
             }
         }
         self.len = 0;
-        if let Some(payload) = panic {
+        if let Some(payload) = panic
+            && !std::thread::panicking()
+        {
             resume_unwind(payload);
         }
     }
@@ -72,7 +75,7 @@ impl Drop for WakeBatch {
     /// Wakers that were taken out of a queue are owed their wake also when a panic passes by.
     fn drop(&mut self) {
         if self.len > 0 {
-            // A second panic during unwinding would abort; it was reported by the hook.
+            // A destructor that panics helps nobody; the hook has reported it.
             let _ = catch_unwind(AssertUnwindSafe(|| self.wake_all()));
         }
     }
@@ -115,6 +118,23 @@ mod tests {
         let panic = catch_unwind(AssertUnwindSafe(|| batch.wake_all())).unwrap_err();
         assert_eq!(panic.downcast_ref::<&str>(), Some(&"this waker panics"));
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_panicking_waker_does_not_abort_a_thread_that_unwinds_already() {
+        struct WakesInDrop(WakeBatch);
+        impl Drop for WakesInDrop {
+            fn drop(&mut self) {
+                self.0.wake_all();
+            }
+        }
+        let panic = catch_unwind(|| {
+            let mut batch = WakeBatch::new();
+            batch.push(Arc::new(Panics).into());
+            let _in_drop = WakesInDrop(batch);
+            panic!("the first panic");
+        });
+        assert_eq!(panic.unwrap_err().downcast_ref::<&str>(), Some(&"the first panic"));
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub use waiter::{Entry, Left, Waiter};
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::{Mutex, MutexGuard, WakeBatch, const_fn, release_then};
 use list::List;
@@ -85,29 +86,57 @@ impl<S, R, O> WaitQueue<S, R, O> {
     /// Grants from the front for as long as `next` gives an outcome for the front's request, then
     /// releases the lock and wakes. With more waiters than a [`WakeBatch`] holds, the lock is
     /// released and taken again in between; who comes then queues at the end as usual.
+    ///
+    /// A waker that panics keeps nobody from being served: the first panic goes on at the end.
     #[track_caller]
     pub fn grant_while<'a>(
         &'a self,
-        mut locked: Locked<'a, S, R, O>,
+        locked: Locked<'a, S, R, O>,
         mut next: impl FnMut(&mut S, &R) -> Option<O>,
     ) {
+        self.grant_each(locked, |locked| {
+            let Inner { state, list } = &mut *locked.inner;
+            list.front(|request| next(state, request)).flatten()
+        });
+    }
+
+    /// As [`grant_while`](Self::grant_while), with the whole queue in view: `next` may ask how
+    /// many wait, so that an owner can note under the same lock that the last one leaves. It is
+    /// not called when nobody waits.
+    #[track_caller]
+    pub fn grant_each<'a>(
+        &'a self,
+        mut locked: Locked<'a, S, R, O>,
+        mut next: impl FnMut(&mut Locked<'_, S, R, O>) -> Option<O>,
+    ) {
         let mut batch = WakeBatch::new();
+        let mut panic = None;
         loop {
             let more = loop {
                 if batch.is_full() {
                     break true;
                 }
-                let Inner { state, list } = &mut *locked.inner;
-                let Some(outcome) = list.front(|request| next(state, request)).flatten() else {
+                if locked.is_empty() {
+                    break false;
+                }
+                let Some(outcome) = next(&mut locked) else {
                     break false;
                 };
-                list.grant_front(outcome, &mut batch);
+                locked.inner.list.grant_front(outcome, &mut batch);
             };
-            release_then(locked, || batch.wake_all());
+            let woken =
+                release_then(locked, || catch_unwind(AssertUnwindSafe(|| batch.wake_all())));
+            if let Err(payload) = woken {
+                // Those behind are owed what is already there; nobody else would come for them.
+                panic.get_or_insert(payload);
+            }
             if !more {
-                return;
+                break;
             }
             locked = self.lock();
+        }
+        if let Some(payload) = panic {
+            resume_unwind(payload);
         }
     }
 }
@@ -144,6 +173,11 @@ impl<S, R, O> Locked<'_, S, R, O> {
         self.inner.list.len()
     }
 
+    /// Shows the front's request to `look`; none when nobody waits.
+    pub fn front<T>(&self, look: impl FnOnce(&R) -> T) -> Option<T> {
+        self.inner.list.front(look)
+    }
+
     /// Grants `outcome` to the front and leaves its waker in `batch`, to be woken after the lock
     /// is released. Returns the outcome when nobody waits.
     ///
@@ -176,5 +210,64 @@ impl<S, R, O> DerefMut for Locked<'_, S, R, O> {
 impl<S, R, O> fmt::Debug for Locked<'_, S, R, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Locked").field("waiting", &self.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Wake, Waker};
+
+    type Queue = WaitQueue<(), usize, ()>;
+
+    // The list points at its node: a waiter that could be unpinned could be moved in the line.
+    static_assertions::assert_not_impl_any!(Waiter<'static, (), usize, ()>: Unpin);
+
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("this waker panics");
+        }
+    }
+
+    fn queued<'q>(
+        queue: &'q Queue,
+        request: usize,
+        waker: &Waker,
+    ) -> Pin<Box<Waiter<'q, (), usize, ()>>> {
+        let mut waiter = Box::pin(Waiter::new(Anchor::borrowed(queue)));
+        let polled =
+            waiter.as_mut().poll_enter(&mut Context::from_waker(waker), |_| Entry::Wait(request));
+        assert_eq!(polled, Poll::Pending);
+        waiter
+    }
+
+    #[test]
+    fn a_panicking_waker_keeps_nobody_behind_its_batch_from_being_served() {
+        let queue = Queue::new(());
+        let mut waiters = vec![queued(&queue, 0, &Waker::from(Arc::new(Panics)))];
+        waiters.extend((1..100).map(|request| queued(&queue, request, Waker::noop())));
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            queue.grant_while(queue.lock(), |(), _| Some(()));
+        }));
+        assert_eq!(panic.unwrap_err().downcast_ref::<&str>(), Some(&"this waker panics"));
+        assert!(queue.lock().is_empty());
+    }
+
+    #[test]
+    fn a_waiter_that_leaves_hands_on_the_lock_after_it_left() {
+        let queue = Queue::new(());
+        let mut first = queued(&queue, 1, Waker::noop());
+        let mut second = queued(&queue, 2, Waker::noop());
+        let left = first.as_mut().cancel_then(|mut locked| {
+            assert_eq!(locked.front(|request| *request), Some(2));
+            assert_eq!(locked.len(), 1);
+            locked.grant_front((), &mut WakeBatch::new()).unwrap();
+        });
+        assert_eq!(left, Left::Queued(1));
+        let left = second.as_mut().cancel_then(|_| panic!("it was granted already"));
+        assert_eq!(left, Left::Granted(()));
     }
 }

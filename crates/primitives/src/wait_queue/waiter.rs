@@ -38,7 +38,7 @@ pub enum Left<R, O> {
 /// Dropped while queued it leaves the queue. An outcome that was granted and not yet seen is
 /// dropped with it, so a future whose outcomes must not be lost calls [`cancel`](Self::cancel) in
 /// its own drop.
-#[pin_project(PinnedDrop)]
+#[pin_project(PinnedDrop, !Unpin)]
 pub struct Waiter<'q, S, R, O> {
     /// The queue, kept alive.
     queue: Anchor<'q, WaitQueue<S, R, O>>,
@@ -154,6 +154,14 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
     /// Gives up: leaves the queue, or takes what was granted already.
     #[track_caller]
     pub fn cancel(self: Pin<&mut Self>) -> Left<R, O> {
+        self.cancel_then(|locked| drop(locked))
+    }
+
+    /// As [`cancel`](Self::cancel); a waiter that was in the queue hands the lock to `then` right
+    /// after it left. So what its leaving means (the next one fits now, nobody is left) is settled
+    /// before anybody else looks.
+    #[track_caller]
+    pub fn cancel_then(self: Pin<&mut Self>, then: impl FnOnce(Locked<'_, S, R, O>)) -> Left<R, O> {
         let this = self.into_ref().get_ref();
         // Acquire: pairs with the Release in `List::grant_front`, as in `poll_granted`.
         match this.node.phase.load(Ordering::Acquire) {
@@ -171,7 +179,9 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
         let slot = unsafe { locked.inner.list.remove(&this.node) };
         this.task.set(None);
         let Slot { request, waker, .. } = slot;
-        crate::release_then(locked, || drop(waker));
+        // `then` owns the lock and releases it; the waker is somebody else's code and comes after.
+        then(locked);
+        drop(waker);
         Left::Queued(request.expect("a queued node has a request"))
     }
 }
