@@ -9,7 +9,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use selvedge_primitives::{Anchor, Entry, Left, WaitQueue, Waiter, WakeBatch};
-use selvedge_testkit::{CountingAllocator, CountingWaker, ReentrantWaker, watchdog};
+use selvedge_testkit::{
+    CountingAllocator, CountingWaker, PanickingWaker, ReentrantWaker, watchdog,
+};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -410,4 +412,65 @@ fn a_panic_in_enter_leaves_the_queue_usable() {
     assert!(!waiter.as_ref().is_waiting());
     assert!(poll(&mut waiter, 1, Waker::noop()).is_pending());
     assert_eq!(served(&queue), [1]);
+}
+
+#[test]
+fn a_panicking_waker_stops_no_other_in_a_crowd_of_several_batches() {
+    let queue = Queue::new(0);
+    let panicking = PanickingWaker::new();
+    let counting = CountingWaker::new();
+    let mut waiters = vec![enqueue(&queue, 0, &panicking.waker())];
+    waiters.extend((1..100).map(|i| enqueue(&queue, i, &counting.waker())));
+    let panic = catch_unwind(AssertUnwindSafe(|| grant_all(&queue))).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"a PanickingWaker was woken"));
+    assert_eq!(counting.wakes(), 99, "those in the batches after the panic were woken, too");
+    assert!(queue.lock().is_empty());
+    for waiter in &mut waiters {
+        assert!(poll(waiter, 0, Waker::noop()).is_ready());
+    }
+}
+
+#[test]
+fn a_panic_while_granting_wakes_the_granted_outside_the_lock() {
+    watchdog(PATIENCE, "a panic while granting", || {
+        let queue = Arc::new(Queue::new(0));
+        let again = Arc::downgrade(&queue);
+        let woken = ReentrantWaker::on_wake(move || {
+            let Some(queue) = again.upgrade() else { return };
+            *queue.lock() += 1;
+        });
+        let mut waiters: Vec<_> = (0..2).map(|_| shared(&queue)).collect();
+        for (i, waiter) in waiters.iter_mut().enumerate() {
+            assert!(poll(waiter, i, &woken.waker()).is_pending());
+        }
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            queue.grant_while(queue.lock(), |_, &request| {
+                assert_eq!(request, 0, "the second request is refused by a panic");
+                Some(5)
+            });
+        }));
+        assert!(outcome.is_err());
+        assert_eq!((woken.wakes(), *queue.lock()), (1, 1));
+        assert_eq!(poll(&mut waiters[0], 0, Waker::noop()), Poll::Ready(5));
+        assert_eq!(waiters[1].as_mut().cancel(), Left::Queued(1));
+    });
+}
+
+#[test]
+fn granting_into_a_full_batch_panics_before_the_list_is_touched() {
+    let queue = Queue::new(0);
+    let mut batch = WakeBatch::new();
+    let mut waiters: Vec<_> = (0..40).map(|i| enqueue(&queue, i, Waker::noop())).collect();
+    let mut granted = 0;
+    while !batch.is_full() {
+        queue.lock().grant_front(0, &mut batch).unwrap();
+        granted += 1;
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| queue.lock().grant_front(0, &mut batch)));
+    assert!(outcome.is_err());
+    // The front still stands in the list, and leaves it like any other.
+    assert_eq!(queue.lock().len(), 40 - granted);
+    assert_eq!(waiters[granted].as_mut().cancel(), Left::Queued(granted));
+    drop(waiters);
+    assert!(queue.lock().is_empty());
 }

@@ -51,7 +51,7 @@ pub use waiter::{Entry, Left, Waiter};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use crate::{Mutex, MutexGuard, WakeBatch, const_fn, release_then};
+use crate::{FirstPanic, Mutex, MutexGuard, WakeBatch, const_fn, release_then};
 use list::List;
 
 /// A FIFO queue of waiting futures beside a state `S`, under one lock.
@@ -85,13 +85,21 @@ impl<S, R, O> WaitQueue<S, R, O> {
     /// Grants from the front for as long as `next` gives an outcome for the front's request, then
     /// releases the lock and wakes. With more waiters than a [`WakeBatch`] holds, the lock is
     /// released and taken again in between; who comes then queues at the end as usual.
+    ///
+    /// # Panics
+    ///
+    /// When a waker panics: all others are granted to and woken first, then the first panic goes on.
     #[track_caller]
     pub fn grant_while<'a>(
         &'a self,
-        mut locked: Locked<'a, S, R, O>,
+        locked: Locked<'a, S, R, O>,
         mut next: impl FnMut(&mut S, &R) -> Option<O>,
     ) {
+        let mut panics = FirstPanic::new();
         let mut batch = WakeBatch::new();
+        // Declared after the batch, so that a panic in `next` releases the lock before the batch
+        // wakes those that were granted to.
+        let mut locked = locked;
         loop {
             let more = loop {
                 if batch.is_full() {
@@ -103,9 +111,9 @@ impl<S, R, O> WaitQueue<S, R, O> {
                 };
                 list.grant_front(outcome, &mut batch);
             };
-            release_then(locked, || batch.wake_all());
+            release_then(locked, || panics.catch(|| batch.wake_all()));
             if !more {
-                return;
+                return panics.resume();
             }
             locked = self.lock();
         }
@@ -149,7 +157,7 @@ impl<S, R, O> Locked<'_, S, R, O> {
     ///
     /// # Panics
     ///
-    /// When the batch is full.
+    /// When the batch is full. Nothing has changed then.
     pub fn grant_front(&mut self, outcome: O, batch: &mut WakeBatch) -> Result<(), O> {
         if self.is_empty() {
             return Err(outcome);
