@@ -7,6 +7,7 @@
 //! | to wait for something that another thread or task grants | [`WaitQueue`] and [`Waiter`] |
 //! | to run a callback after a critical section | [`release_then`] |
 //! | to wake somebody | [`wake`], or a [`WakeBatch`] filled under a lock |
+//! | to run several callbacks, all of them although one panics | [`FirstPanic`] |
 //! | a clock and a timer from one driver | [`time::Timer`] |
 //! | who made this, and where | [`Origin`] |
 //! | to take part in tokio's cooperative budget | [`coop`] |
@@ -29,6 +30,7 @@ compile_error!(
 );
 
 pub mod coop;
+mod first_panic;
 mod origin;
 mod shim;
 pub mod time;
@@ -41,6 +43,7 @@ pub use shim::{
     Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, release_then, thread, wake,
 };
 
+pub use first_panic::FirstPanic;
 pub use origin::Origin;
 pub use wait_queue::{Anchor, Entry, Left, Locked, WaitQueue, Waiter};
 pub use wake_batch::WakeBatch;

@@ -1,10 +1,10 @@
 //! A fixed batch of wakers: filled under a lock, woken outside it.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-use crate::wake;
+use crate::{FirstPanic, wake};
 
 /// How many wakers are collected before the lock is released to wake them: large enough that a
 /// crowd costs few lock trips, small enough for the stack.
@@ -49,19 +49,13 @@ impl WakeBatch {
     ///
     /// Call it with no lock held: a waker is somebody else's code.
     pub fn wake_all(&mut self) {
-        let mut panic = None;
+        let mut panics = FirstPanic::new();
         for slot in &mut self.wakers[..self.len] {
             let Some(waker) = slot.take() else { continue };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| wake(waker))) {
-                panic.get_or_insert(payload);
-            }
+            panics.catch(|| wake(waker));
         }
         self.len = 0;
-        if let Some(payload) = panic
-            && !std::thread::panicking()
-        {
-            resume_unwind(payload);
-        }
+        panics.resume();
     }
 }
 

@@ -101,6 +101,9 @@ impl<R, O> List<R, O> {
     /// When the list is empty or the batch is full.
     pub(super) fn grant_front(&mut self, outcome: O, batch: &mut WakeBatch) {
         let head = self.head.expect("a front to grant to");
+        // Before anything changes: a node that left the list without `GRANTED` would be unlinked
+        // again by its waiter.
+        assert!(!batch.is_full(), "not granted: the batch is full, wake it first");
         // SAFETY: L1, the front node is alive; and it stays so until `GRANTED` is stored below.
         let node = unsafe { head.as_ref() };
         // SAFETY: it is the front of this list.

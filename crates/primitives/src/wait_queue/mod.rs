@@ -52,7 +52,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use crate::{Mutex, MutexGuard, WakeBatch, const_fn, release_then};
+use crate::{FirstPanic, Mutex, MutexGuard, WakeBatch, const_fn, release_then};
 use list::List;
 
 /// A FIFO queue of waiting futures beside a state `S`, under one lock.
@@ -87,13 +87,20 @@ impl<S, R, O> WaitQueue<S, R, O> {
     /// releases the lock and wakes. With more waiters than a [`WakeBatch`] holds, the lock is
     /// released and taken again in between; who comes then queues at the end as usual.
     ///
+<<<<<<< HEAD
     /// A waker that panics keeps nobody from being served: the first panic goes on at the end.
+=======
+    /// # Panics
+    ///
+    /// When a waker panics: all others are granted to and woken first, then the first panic goes on.
+>>>>>>> cancel-tests
     #[track_caller]
     pub fn grant_while<'a>(
         &'a self,
         locked: Locked<'a, S, R, O>,
         mut next: impl FnMut(&mut S, &R) -> Option<O>,
     ) {
+<<<<<<< HEAD
         self.grant_each(locked, |locked| {
             let Inner { state, list } = &mut *locked.inner;
             list.front(|request| next(state, request)).flatten()
@@ -111,6 +118,13 @@ impl<S, R, O> WaitQueue<S, R, O> {
     ) {
         let mut batch = WakeBatch::new();
         let mut panic = None;
+=======
+        let mut panics = FirstPanic::new();
+        let mut batch = WakeBatch::new();
+        // Declared after the batch, so that a panic in `next` releases the lock before the batch
+        // wakes those that were granted to.
+        let mut locked = locked;
+>>>>>>> cancel-tests
         loop {
             let more = loop {
                 if batch.is_full() {
@@ -124,6 +138,7 @@ impl<S, R, O> WaitQueue<S, R, O> {
                 };
                 locked.inner.list.grant_front(outcome, &mut batch);
             };
+<<<<<<< HEAD
             let woken =
                 release_then(locked, || catch_unwind(AssertUnwindSafe(|| batch.wake_all())));
             if let Err(payload) = woken {
@@ -132,6 +147,11 @@ impl<S, R, O> WaitQueue<S, R, O> {
             }
             if !more {
                 break;
+=======
+            release_then(locked, || panics.catch(|| batch.wake_all()));
+            if !more {
+                return panics.resume();
+>>>>>>> cancel-tests
             }
             locked = self.lock();
         }
@@ -183,7 +203,7 @@ impl<S, R, O> Locked<'_, S, R, O> {
     ///
     /// # Panics
     ///
-    /// When the batch is full.
+    /// When the batch is full. Nothing has changed then.
     pub fn grant_front(&mut self, outcome: O, batch: &mut WakeBatch) -> Result<(), O> {
         if self.is_empty() {
             return Err(outcome);

@@ -42,7 +42,9 @@ pub enum Left<R, O> {
 pub struct Waiter<'q, S, R, O> {
     /// The queue, kept alive.
     queue: Anchor<'q, WaitQueue<S, R, O>>,
-    /// The place in the line.
+    /// The place in the line. Pinned, and `Node` is not `Unpin`: without the attribute the waiter
+    /// would be `Unpin`, and safe code could move a node that its neighbours point to.
+    #[pin]
     node: Node<R, O>,
     /// Which task's waker was left in the node; only the waiter reads or writes it.
     task: Cell<Option<TaskKey>>,
@@ -59,7 +61,8 @@ fn key(waker: &Waker) -> TaskKey {
 // SAFETY: the node is reached from other threads only through the queue's lock, and holds only
 // values that are Send by the bounds; `task` holds addresses that are compared and never followed.
 unsafe impl<S: Send, R: Send, O: Send> Send for Waiter<'_, S, R, O> {}
-// SAFETY: a shared waiter offers no operation: every method takes `Pin<&mut Self>`.
+// SAFETY: a shared waiter offers `is_waiting` only, which loads an atomic; every other method takes
+// `Pin<&mut Self>`.
 unsafe impl<S: Send, R: Send, O: Send> Sync for Waiter<'_, S, R, O> {}
 
 impl<'q, S, R, O> Waiter<'q, S, R, O> {

@@ -1,0 +1,33 @@
+//! What may cross threads, and what may move.
+
+use std::marker::PhantomPinned;
+use std::rc::Rc;
+
+use selvedge_cancel::{
+    Cancelled, Canceller, Cause, CauseKind, ChildBuilder, Component, Context, DeadlineError,
+    ManualClock, Run, Stopping, Straggler, Timer, TimerError, Wait,
+};
+use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
+
+assert_impl_all!(Context: Send, Sync, Unpin, Clone);
+assert_impl_all!(Canceller: Send, Sync, Unpin, Clone);
+assert_impl_all!(Cause: Send, Sync, Unpin, Clone, std::error::Error);
+assert_impl_all!(CauseKind: Send, Sync, Unpin, Copy);
+assert_impl_all!(ChildBuilder<'static>: Send, Sync, Unpin);
+assert_impl_all!(DeadlineError: Send, Sync, Unpin, std::error::Error);
+assert_impl_all!(ManualClock: Send, Sync, Unpin);
+assert_impl_all!(Timer: Send, Sync, Unpin);
+assert_impl_all!(TimerError: Send, Sync, Unpin, std::error::Error);
+assert_impl_all!(Straggler: Send, Sync, Unpin);
+assert_impl_all!(Wait<'static>: Send, Unpin);
+assert_obj_safe!(Component);
+
+// A future that waits stands in a queue whose neighbours point at it.
+assert_impl_all!(Cancelled: Send, Sync);
+assert_not_impl_any!(Cancelled: Unpin);
+assert_impl_all!(Stopping: Send, Sync);
+assert_not_impl_any!(Stopping: Unpin);
+assert_impl_all!(Run<u8>: Send, Sync);
+assert_not_impl_any!(Run<u8>: Unpin);
+assert_not_impl_any!(Run<PhantomPinned>: Unpin);
+assert_not_impl_any!(Run<Rc<u8>>: Send, Sync);

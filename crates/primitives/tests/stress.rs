@@ -1,0 +1,151 @@
+//! Threads that queue, change wakers, give up and grant at once: every token is somewhere in the end.
+//! Also run under the address sanitizer, which sees a node that is touched after it is freed.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use selvedge_primitives::{Anchor, Entry, Left, WaitQueue, Waiter, block_on};
+use selvedge_testkit::{CountingWaker, watchdog};
+
+/// Tokens under the lock; a waiter asks for one.
+type Queue = WaitQueue<usize, (), usize>;
+
+const TOKENS: usize = 3;
+const TAKERS: u64 = 4;
+const RUN: Duration = Duration::from_millis(700);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Gives tokens back to those who wait, in order.
+fn release(queue: &Queue, tokens: usize) {
+    let mut locked = queue.lock();
+    *locked += tokens;
+    queue.grant_while(locked, |tokens, ()| {
+        *tokens = tokens.checked_sub(1)?;
+        Some(1)
+    });
+}
+
+fn poll(waiter: Pin<&mut Waiter<'_, usize, (), usize>>, waker: &Waker) -> Poll<usize> {
+    waiter.poll_enter(&mut Context::from_waker(waker), |tokens| match tokens.checked_sub(1) {
+        Some(left) => {
+            **tokens = left;
+            Entry::Ready(1)
+        }
+        None => Entry::Wait(()),
+    })
+}
+
+/// A generator that needs no crate: xorshift.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+}
+
+/// A waiter that is polled some times with one waker or another, and then dropped. What it was
+/// handed, before or in the very moment, goes back.
+fn hesitate(queue: &Arc<Queue>, dice: &mut Dice) {
+    // In a box of its own: freed as soon as it is dropped.
+    let mut waiter = Box::pin(match dice.roll(2) {
+        0 => Waiter::new(Anchor::shared(Arc::clone(queue), |queue| queue)),
+        _ => Waiter::new(Anchor::borrowed(queue)),
+    });
+    for _ in 0..=dice.roll(3) {
+        let polled = match dice.roll(2) {
+            0 => poll(waiter.as_mut(), &CountingWaker::new().waker()),
+            _ => poll(waiter.as_mut(), Waker::noop()),
+        };
+        if let Poll::Ready(tokens) = polled {
+            return release(queue, tokens);
+        }
+    }
+    if let Left::Granted(tokens) = waiter.as_mut().cancel() {
+        drop(waiter);
+        release(queue, tokens);
+    }
+}
+
+/// Waits for a token and gives it back.
+fn take(queue: &Queue) {
+    let mut waiter = pin!(Waiter::new(Anchor::borrowed(queue)));
+    let tokens = block_on(std::future::poll_fn(|cx| poll(waiter.as_mut(), cx.waker())));
+    release(queue, tokens);
+}
+
+#[test]
+fn tokens_are_conserved_and_nobody_sleeps_on() {
+    watchdog(PATIENCE, "the stress of the wait queue", || {
+        let queue = Arc::new(Queue::new(TOKENS));
+        let over = Arc::new(AtomicBool::new(false));
+        let turns = Arc::new(AtomicUsize::new(0));
+        let threads: Vec<_> = (0..TAKERS)
+            .map(|number| {
+                let (queue, over, turns) = (queue.clone(), over.clone(), turns.clone());
+                thread::spawn(move || {
+                    let mut dice = Dice(number + 1);
+                    // Relaxed: only a signal to stop.
+                    while !over.load(Ordering::Relaxed) {
+                        match dice.roll(3) {
+                            0 => take(&queue),
+                            _ => hesitate(&queue, &mut dice),
+                        }
+                        // Relaxed: read after the threads are joined.
+                        turns.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+
+        // This thread takes the tokens away now and then, so that the others queue.
+        let start = Instant::now();
+        while start.elapsed() < RUN {
+            let taken = std::mem::take(&mut *queue.lock());
+            thread::yield_now();
+            release(&queue, taken);
+        }
+        over.store(true, Ordering::Relaxed);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        let locked = queue.lock();
+        assert_eq!((*locked, locked.len()), (TOKENS, 0), "tokens, and who waits");
+        assert!(turns.load(Ordering::Relaxed) > 0);
+    });
+}
+
+#[test]
+fn a_crowd_is_woken_by_one_grant_while_others_leave() {
+    watchdog(PATIENCE, "a crowd", || {
+        for round in 0..50 {
+            let queue = Arc::new(Queue::new(0));
+            let threads: Vec<_> = (0..TAKERS)
+                .map(|number| {
+                    let queue = Arc::clone(&queue);
+                    thread::spawn(move || {
+                        let mut dice = Dice(round * TAKERS + number + 1);
+                        for _ in 0..100 {
+                            hesitate(&queue, &mut dice);
+                        }
+                        take(&queue);
+                    })
+                })
+                .collect();
+            for _ in 0..TAKERS {
+                release(&queue, 1);
+            }
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(*queue.lock(), TAKERS as usize);
+        }
+    });
+}
