@@ -311,10 +311,7 @@ fn a_slot_is_honoured_while_the_pool_drains_and_the_drain_waits_for_it() {
         let mut drain = pin!(pool.drain());
         assert!(is_pending(drain.as_mut()));
         let stragglers = pool.watch().stragglers();
-        assert_eq!(
-            stragglers[0].to_string(),
-            "reserved slots of test: 2 neither used nor dropped"
-        );
+        assert_eq!(stragglers[0].to_string(), "reserved slots of test: 2 neither used nor dropped");
         let handle = used.submit(|_| 5);
         assert_eq!(block_on(handle).unwrap(), 5);
         assert!(is_pending(drain.as_mut()));
@@ -644,10 +641,7 @@ fn a_panic_keeps_its_payload_and_can_be_resumed() {
         let pool = pool(1, 1);
         let handle = block_on(pool.submit(|_| -> () { resume_unwind(Box::new(42_u8)) })).unwrap();
         let Err(error) = block_on(handle) else { panic!("it panicked") };
-        assert_eq!(
-            error.to_string(),
-            "job not finished: it panicked: (a payload that is no text)"
-        );
+        assert_eq!(error.to_string(), "job not finished: it panicked: (a payload that is no text)");
         let JobError::Panicked(panic) = error else { panic!("it panicked") };
         let resumed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panic.resume()));
         assert_eq!(*resumed.unwrap_err().downcast::<u8>().unwrap(), 42);

@@ -254,7 +254,11 @@ fn large_tree() -> Folder {
 }
 
 /// Starts, sends a signal a while later, and gives the exit code, the lines and what was said.
-fn interrupted(folder: &Folder, signal: libc::c_int, more: &[&str]) -> (Option<i32>, String, String) {
+fn interrupted(
+    folder: &Folder,
+    signal: libc::c_int,
+    more: &[&str],
+) -> (Option<i32>, String, String) {
     let sums = folder.0.with_extension("sums");
     let mut command = demo(&folder.0);
     command.arg("--out").arg(&sums).args(more).stderr(Stdio::piped());

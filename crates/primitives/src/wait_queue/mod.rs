@@ -50,7 +50,6 @@ pub use waiter::{Entry, Left, Waiter};
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::{FirstPanic, Mutex, MutexGuard, WakeBatch, const_fn, release_then};
 use list::List;
@@ -78,7 +77,6 @@ impl<S, R, O> WaitQueue<S, R, O> {
     }
 
     /// Locks the state and the queue.
-    #[track_caller]
     pub fn lock(&self) -> Locked<'_, S, R, O> {
         Locked { inner: self.inner.lock() }
     }
@@ -87,20 +85,14 @@ impl<S, R, O> WaitQueue<S, R, O> {
     /// releases the lock and wakes. With more waiters than a [`WakeBatch`] holds, the lock is
     /// released and taken again in between; who comes then queues at the end as usual.
     ///
-<<<<<<< HEAD
-    /// A waker that panics keeps nobody from being served: the first panic goes on at the end.
-=======
     /// # Panics
     ///
     /// When a waker panics: all others are granted to and woken first, then the first panic goes on.
->>>>>>> cancel-tests
-    #[track_caller]
     pub fn grant_while<'a>(
         &'a self,
         locked: Locked<'a, S, R, O>,
         mut next: impl FnMut(&mut S, &R) -> Option<O>,
     ) {
-<<<<<<< HEAD
         self.grant_each(locked, |locked| {
             let Inner { state, list } = &mut *locked.inner;
             list.front(|request| next(state, request)).flatten()
@@ -110,21 +102,20 @@ impl<S, R, O> WaitQueue<S, R, O> {
     /// As [`grant_while`](Self::grant_while), with the whole queue in view: `next` may ask how
     /// many wait, so that an owner can note under the same lock that the last one leaves. It is
     /// not called when nobody waits.
-    #[track_caller]
+    ///
+    /// # Panics
+    ///
+    /// As [`grant_while`](Self::grant_while).
     pub fn grant_each<'a>(
         &'a self,
-        mut locked: Locked<'a, S, R, O>,
+        locked: Locked<'a, S, R, O>,
         mut next: impl FnMut(&mut Locked<'_, S, R, O>) -> Option<O>,
     ) {
-        let mut batch = WakeBatch::new();
-        let mut panic = None;
-=======
         let mut panics = FirstPanic::new();
         let mut batch = WakeBatch::new();
         // Declared after the batch, so that a panic in `next` releases the lock before the batch
         // wakes those that were granted to.
         let mut locked = locked;
->>>>>>> cancel-tests
         loop {
             let more = loop {
                 if batch.is_full() {
@@ -138,25 +129,11 @@ impl<S, R, O> WaitQueue<S, R, O> {
                 };
                 locked.inner.list.grant_front(outcome, &mut batch);
             };
-<<<<<<< HEAD
-            let woken =
-                release_then(locked, || catch_unwind(AssertUnwindSafe(|| batch.wake_all())));
-            if let Err(payload) = woken {
-                // Those behind are owed what is already there; nobody else would come for them.
-                panic.get_or_insert(payload);
-            }
-            if !more {
-                break;
-=======
             release_then(locked, || panics.catch(|| batch.wake_all()));
             if !more {
                 return panics.resume();
->>>>>>> cancel-tests
             }
             locked = self.lock();
-        }
-        if let Some(payload) = panic {
-            resume_unwind(payload);
         }
     }
 }

@@ -74,7 +74,6 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
     /// Polls: the first time lets `enter` decide under the lock, later waits for the grant.
     ///
     /// `enter` runs with the lock held and must run no user code.
-    #[track_caller]
     pub fn poll_enter(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -155,7 +154,6 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
     }
 
     /// Gives up: leaves the queue, or takes what was granted already.
-    #[track_caller]
     pub fn cancel(self: Pin<&mut Self>) -> Left<R, O> {
         self.cancel_then(|locked| drop(locked))
     }
@@ -163,7 +161,6 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
     /// As [`cancel`](Self::cancel); a waiter that was in the queue hands the lock to `then` right
     /// after it left. So what its leaving means (the next one fits now, nobody is left) is settled
     /// before anybody else looks.
-    #[track_caller]
     pub fn cancel_then(self: Pin<&mut Self>, then: impl FnOnce(Locked<'_, S, R, O>)) -> Left<R, O> {
         let this = self.into_ref().get_ref();
         // Acquire: pairs with the Release in `List::grant_front`, as in `poll_granted`.
