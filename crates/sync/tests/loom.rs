@@ -37,10 +37,7 @@ impl Ledger {
     }
 }
 
-fn spawn<T: 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T>
-where
-    T: Send,
-{
+fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
     thread::spawn("model".to_owned(), f).unwrap()
 }
 

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+#[cfg(feature = "tokio")]
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -773,6 +774,7 @@ fn a_future_polled_after_it_was_ready_panics_and_takes_nothing() {
 // A good neighbour.
 
 #[test]
+#[cfg(feature = "tokio")]
 fn an_always_ready_loop_yields_to_tokio() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let rounds = runtime.block_on(async {
@@ -799,6 +801,7 @@ fn an_always_ready_loop_yields_to_tokio() {
 }
 
 #[test]
+#[cfg(feature = "tokio")]
 fn a_blocking_acquire_in_a_task_whose_budget_is_spent_takes_what_is_free() {
     within_reason(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
