@@ -213,6 +213,7 @@ impl<S, R, O> fmt::Debug for Locked<'_, S, R, O> {
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests {
     use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::pin::Pin;
     use std::sync::Arc;
     use std::task::{Context, Poll, Wake, Waker};
