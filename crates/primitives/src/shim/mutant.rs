@@ -10,6 +10,8 @@
 //! | `wake-dropped` | the wake or notification does nothing |
 //! | `lock-held` | `release_then` keeps the guard until the callback has returned |
 
+// tidy: ordering, orderings are values here: the mutation's, not an operation's.
+
 use std::panic::Location;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
