@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use selvedge_cancel::{CauseKind, Component, Context, Timer};
 use selvedge_pool::{JobError, Pool, PoolError, ReserveError};
-use selvedge_testkit::{CountingWaker, PanickingWaker, block_on};
+use selvedge_testkit::{CountingWaker, PanickingWaker, ReentrantWaker, block_on};
 use support::{Held, guarded, pool, pool_in};
 
 /// Counts its drops, and perhaps panics in them.
@@ -311,10 +311,7 @@ fn a_slot_is_honoured_while_the_pool_drains_and_the_drain_waits_for_it() {
         let mut drain = pin!(pool.drain());
         assert!(is_pending(drain.as_mut()));
         let stragglers = pool.watch().stragglers();
-        assert_eq!(
-            stragglers[0].to_string(),
-            "reserved slots of test: 2 neither used nor dropped"
-        );
+        assert_eq!(stragglers[0].to_string(), "reserved slots of test: 2 neither used nor dropped");
         let handle = used.submit(|_| 5);
         assert_eq!(block_on(handle).unwrap(), 5);
         assert!(is_pending(drain.as_mut()));
@@ -345,10 +342,20 @@ fn abort_cancels_queued_jobs_while_every_worker_is_busy() {
         let pool = pool(1, 2);
         let mut running = Held::running(&pool);
         let (count, job) = dropped(false);
-        let queued = block_on(pool.submit(move |_| drop(job))).unwrap();
+        let mut queued = block_on(pool.submit(move |_| drop(job))).unwrap();
+        // What is gone by the time at which the handle is told.
+        let gone = Arc::new(AtomicUsize::new(0));
+        let told = {
+            let (count, gone) = (Arc::clone(&count), Arc::clone(&gone));
+            ReentrantWaker::on_wake(move || {
+                gone.store(count.load(Ordering::SeqCst), Ordering::SeqCst);
+            })
+        };
+        let waker = told.waker();
+        assert!(pin!(&mut queued).poll(&mut TaskContext::from_waker(&waker)).is_pending());
         let line = line!() + 1;
         pool.abort();
-        assert_eq!(count.load(Ordering::SeqCst), 1, "dropped before abort returns");
+        assert_eq!(gone.load(Ordering::SeqCst), 1, "dropped before its handle is told");
         let Err(JobError::Cancelled(cause)) = block_on(queued) else { panic!("it never started") };
         assert_eq!((cause.kind(), cause.place().line()), (CauseKind::Cancelled, line));
         let ledger = pool.ledger();
@@ -644,10 +651,7 @@ fn a_panic_keeps_its_payload_and_can_be_resumed() {
         let pool = pool(1, 1);
         let handle = block_on(pool.submit(|_| -> () { resume_unwind(Box::new(42_u8)) })).unwrap();
         let Err(error) = block_on(handle) else { panic!("it panicked") };
-        assert_eq!(
-            error.to_string(),
-            "job not finished: it panicked: (a payload that is no text)"
-        );
+        assert_eq!(error.to_string(), "job not finished: it panicked: (a payload that is no text)");
         let JobError::Panicked(panic) = error else { panic!("it panicked") };
         let resumed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panic.resume()));
         assert_eq!(*resumed.unwrap_err().downcast::<u8>().unwrap(), 42);
