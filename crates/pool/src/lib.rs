@@ -117,3 +117,8 @@ pub use handle::{JobError, JobHandle, Panic};
 pub use ledger::Ledger;
 pub use pool::{Pool, PoolBuilder, PoolError};
 pub use submit::{Reserve, ReserveError, Slot, Submit, SubmitError};
+
+/// The example of the README, compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

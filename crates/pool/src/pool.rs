@@ -89,14 +89,14 @@ impl Pool {
     /// # use std::sync::Arc;
     /// # use selvedge_cancel::Context;
     /// # use selvedge_pool::Pool;
-    /// # fn block_on<F: Future>(_: F) -> F::Output { unimplemented!() }
     /// # async fn wrong() {
     /// let pool = Pool::builder().workers(1).queue(1).build(&Context::background()).unwrap();
     /// let pool = Arc::new(pool);
     /// let inner = Arc::clone(&pool);
+    /// let runtime = tokio::runtime::Handle::current();
     /// let outer = pool.submit(move |_| {
-    ///     let first = block_on(inner.submit(|_| ())); // fills the queue
-    ///     let second = block_on(inner.submit(|_| ())); // waits for ever: we are the only worker
+    ///     let first = runtime.block_on(inner.submit(|_| ())); // fills the queue
+    ///     let second = runtime.block_on(inner.submit(|_| ())); // for ever: we are the only worker
     ///     (first.is_ok(), second.is_ok())
     /// });
     /// # let _ = outer.await;
@@ -195,16 +195,18 @@ impl Pool {
     #[track_caller]
     pub fn stop(&self) {
         self.canceller.stop_with(Cause::new(CauseKind::Stopped), Duration::MAX);
+        self.engine.react();
     }
 
     /// Asks for an end as soon as possible and returns: nothing new is admitted, queued jobs are
     /// cancelled, running ones see it on their context.
     ///
-    /// The closures of queued jobs are dropped by the thread that ends the context: here, by this
-    /// call, before it returns. Their panics are caught.
+    /// The closures of queued jobs are dropped by the thread that is first to see the end: as a rule
+    /// this one, before the call returns. Their panics are caught.
     #[track_caller]
     pub fn abort(&self) {
         self.canceller.cancel();
+        self.engine.react();
     }
 
     /// Waits for the end, whoever asks for it.

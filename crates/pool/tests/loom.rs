@@ -7,13 +7,16 @@
 #![cfg(selvedge_loom)]
 
 use std::future::poll_fn;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::Poll;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
 
 use selvedge_cancel::Context;
 use selvedge_pool::{JobError, JobHandle, Ledger, Pool};
 use selvedge_primitives::{block_on, model, thread};
+use selvedge_testkit::ReentrantWaker;
 
 /// One worker, one place in the queue.
 fn pool(context: &Context) -> Pool {
@@ -169,6 +172,52 @@ fn pool_cancel_context_vs_queued() {
     });
 }
 
+/// The parent of the pool's context is stopped while the pool starts and the worker goes to sleep:
+/// nobody calls the pool, and it drains.
+#[test]
+fn pool_stop_context_vs_park() {
+    model::check(|| {
+        let (context, canceller) = Context::background().child();
+        let pool = pool(&context);
+        let right = canceller.clone();
+        let stopper = thread::spawn("stopper".into(), move || right.stop(Duration::MAX)).unwrap();
+        assert_eq!(end(&pool).accepted, 0);
+        stopper.join().unwrap();
+        drop(canceller);
+    });
+}
+
+/// A cancel follows a stop while the worker sleeps in a pool that waits for a slot: the second level
+/// must reach it, too.
+#[test]
+fn pool_cancel_after_stop_vs_park() {
+    model::check(|| {
+        let (context, canceller) = Context::background().child();
+        let pool = pool(&context);
+        let slot = block_on(pool.reserve()).expect("the pool is open");
+        canceller.stop(Duration::MAX);
+        canceller.cancel();
+        let ledger = end(&pool);
+        assert_eq!(ledger.accepted, 0);
+        let handle = slot.submit(|_| 1);
+        assert!(matches!(settle(handle), Err(JobError::Cancelled(_))));
+        let ledger = pool.ledger();
+        assert!(ledger.adds_up() && ledger.cancelled == 1, "{ledger}");
+    });
+}
+
+/// Its destructor panics, so that one that runs unguarded on the worker is seen.
+struct Bomb {
+    /// Tells whether it is gone.
+    _alive: Arc<()>,
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        resume_unwind(Box::new("a bomb"));
+    }
+}
+
 /// The handle is dropped while the job ends: the result is dropped by the one or by the other, once,
 /// and the job counts as finished.
 #[test]
@@ -176,14 +225,19 @@ fn pool_handle_drop_vs_finish() {
     model::check(|| {
         let pool = pool(&Context::background());
         let result = Arc::new(());
-        let inside = Arc::clone(&result);
-        let mut handle = Box::pin(block_on(pool.submit(move |_| inside)).expect("it is open"));
-        // Polled once, so that there is a waker to be taken or dropped, too.
-        let polled = block_on(poll_fn(|cx| Poll::Ready(handle.as_mut().poll(cx).is_ready())));
-        drop(handle);
+        let bomb = Bomb { _alive: Arc::clone(&result) };
+        let mut handle = Box::pin(block_on(pool.submit(move |_| bomb)).expect("it is open"));
+        // Polled once, so that there may be a waker to take or drop. What was ready is kept: the
+        // race is then over.
+        let polled = block_on(poll_fn(|cx| Poll::Ready(handle.as_mut().poll(cx))));
+        let taken = polled.is_ready();
+        // A panic here says that the result was there; on the worker it would end the model.
+        let dropped_here = catch_unwind(AssertUnwindSafe(|| drop(polled))).is_err();
+        assert_eq!(taken, dropped_here);
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(handle)));
         let ledger = block_on(pool.drain());
         assert_eq!((ledger.accepted, ledger.finished), (1, 1), "{ledger}");
-        assert_eq!(Arc::strong_count(&result), 1, "the result is gone, taken or not: {polled}");
+        assert_eq!(Arc::strong_count(&result), 1, "the result is gone");
     });
 }
 
@@ -209,5 +263,39 @@ fn pool_submit_drop_vs_grant() {
         assert_eq!((ledger.accepted, ledger.finished), (2, 2), "{ledger}");
         assert_eq!(settle(second).expect("it ran"), 2);
         assert_eq!(settle(third).expect("it ran"), 3);
+    });
+}
+
+/// Wakers that call the pool again: no lock is held over them, whoever calls them. One waits for
+/// room, one for the result, one for the end.
+#[test]
+fn pool_wakers_reenter() {
+    model::check(|| {
+        let pool = pool(&Context::background());
+        let watcher = pool.watch();
+        let handle = Arc::new(OnceLock::<JobHandle<u32>>::new());
+        let waker = {
+            let (watcher, handle) = (watcher.clone(), Arc::clone(&handle));
+            ReentrantWaker::on_wake(move || {
+                assert!(watcher.ledger().adds_up());
+                let _ = pin!(watcher.wait()).poll(&mut TaskContext::from_waker(Waker::noop()));
+                let _ = handle.get().map(JobHandle::is_finished);
+            })
+        };
+        let waker = waker.waker();
+        let mut cx = TaskContext::from_waker(&waker);
+
+        let slot = block_on(pool.reserve()).expect("the pool is open");
+        let mut room = Box::pin(pool.reserve());
+        let mut gate = pin!(watcher.wait());
+        assert!(room.as_mut().poll(&mut cx).is_pending());
+        assert!(gate.as_mut().poll(&mut cx).is_pending());
+        let mut job = slot.submit(|_| 1);
+        let taken = Pin::new(&mut job).poll(&mut cx).is_ready();
+        handle.set(job).expect("set once");
+        drop(room);
+        let ledger = block_on(pool.drain());
+        assert_eq!((ledger.accepted, ledger.finished), (1, 1), "{ledger}");
+        assert!(taken || handle.get().is_some_and(JobHandle::is_finished));
     });
 }

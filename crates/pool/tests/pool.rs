@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use selvedge_cancel::{CauseKind, Component, Context, Timer};
 use selvedge_pool::{JobError, Pool, PoolError, ReserveError};
-use selvedge_testkit::{CountingWaker, PanickingWaker, block_on};
+use selvedge_testkit::{CountingWaker, PanickingWaker, ReentrantWaker, block_on};
 use support::{Held, guarded, pool, pool_in};
 
 /// Counts its drops, and perhaps panics in them.
@@ -342,10 +342,20 @@ fn abort_cancels_queued_jobs_while_every_worker_is_busy() {
         let pool = pool(1, 2);
         let mut running = Held::running(&pool);
         let (count, job) = dropped(false);
-        let queued = block_on(pool.submit(move |_| drop(job))).unwrap();
+        let mut queued = block_on(pool.submit(move |_| drop(job))).unwrap();
+        // What is gone by the time at which the handle is told.
+        let gone = Arc::new(AtomicUsize::new(0));
+        let told = {
+            let (count, gone) = (Arc::clone(&count), Arc::clone(&gone));
+            ReentrantWaker::on_wake(move || {
+                gone.store(count.load(Ordering::SeqCst), Ordering::SeqCst);
+            })
+        };
+        let waker = told.waker();
+        assert!(pin!(&mut queued).poll(&mut TaskContext::from_waker(&waker)).is_pending());
         let line = line!() + 1;
         pool.abort();
-        assert_eq!(count.load(Ordering::SeqCst), 1, "dropped before abort returns");
+        assert_eq!(gone.load(Ordering::SeqCst), 1, "dropped before its handle is told");
         let Err(JobError::Cancelled(cause)) = block_on(queued) else { panic!("it never started") };
         assert_eq!((cause.kind(), cause.place().line()), (CauseKind::Cancelled, line));
         let ledger = pool.ledger();

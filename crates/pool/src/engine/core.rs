@@ -257,7 +257,7 @@ impl Core {
 
     /// Ends admission and starting, and takes out what was queued: counted as cancelled, to be told
     /// so once the lock is released. Unless there was nothing, the caller counts as live until it
-    /// calls [`leave`](Self::leave).
+    /// calls [`leave`](Self::leave). A second time there is nothing (C4).
     #[must_use = "cancel the jobs once the lock is released"]
     pub(super) fn abort(&mut self) -> VecDeque<Box<dyn Task>> {
         self.phase = Phase::Aborted;
@@ -299,5 +299,38 @@ impl Core {
     /// How many slots are granted and neither used nor given back.
     pub(super) fn reserved(&self) -> usize {
         self.reserved
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_wakes_by_itself_is_no_longer_among_the_parked() {
+        let mut core = Core::new(2, 1);
+        let waker = || Waker::noop().clone();
+        assert!(core.park(0, waker()).is_none());
+        assert!(core.park(1, waker()).is_none());
+        assert!(core.park(1, waker()).is_some(), "parked once, with the later waker");
+        assert!(core.unpark(1).is_some());
+        assert!(core.unpark(1).is_none(), "it was taken out");
+        assert_eq!(core.parked, [0]);
+        assert!(core.unpark_one().is_some(), "the other one is found");
+        assert!(core.unpark_one().is_none());
+    }
+
+    #[test]
+    fn the_worker_that_parked_last_is_woken_first_and_all_are_at_the_end() {
+        let mut core = Core::new(3, 1);
+        for worker in 0..3 {
+            assert!(core.park(worker, Waker::noop().clone()).is_none());
+        }
+        assert!(core.unpark_if_over().is_empty());
+        assert!(core.unpark_one().is_some());
+        assert_eq!(core.parked, [0, 1]);
+        core.close();
+        assert_eq!(core.unpark_if_over().len(), 2);
+        assert!(core.parked.is_empty());
     }
 }

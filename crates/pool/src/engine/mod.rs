@@ -23,7 +23,8 @@
 //!    work, once for the pool's life, for both levels. That waker runs [`Engine::react`] on the
 //!    thread that stops or cancels (or on the timer's). So a cancel reaches queued jobs also while
 //!    every worker is busy, and no thread of its own waits for it. Parking does not touch the
-//!    context's tree.
+//!    context's tree. [`Pool::stop`](crate::Pool::stop) and [`Pool::abort`](crate::Pool::abort) react
+//!    themselves, for the moment before that worker has run.
 //! 4. *React*: at STOPPING close, refuse all who wait; at CANCELLED also take all jobs out of the
 //!    queue, count them, and cancel them outside the lock. It looks at the flags, so it does the
 //!    same whoever calls it and however often.
@@ -69,6 +70,7 @@ mod core;
 mod job;
 mod worker;
 
+use std::collections::VecDeque;
 use std::io;
 use std::panic::Location;
 use std::sync::{Arc, Weak};
@@ -244,10 +246,7 @@ impl Engine {
         let cancelled = self.context.is_cancelled();
         let mut core = self.core.lock();
         core.close();
-        if !cancelled || core.is_aborted() {
-            return self.unlock(core, None);
-        }
-        let queue = core.abort();
+        let queue = if cancelled { core.abort() } else { VecDeque::new() };
         self.unlock(core, None);
         if queue.is_empty() {
             return;
