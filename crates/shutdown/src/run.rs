@@ -9,6 +9,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project::pin_project;
 use selvedge_cancel::{Cancelled, Canceller, Stopping};
+use selvedge_primitives::coop;
 
 use crate::plan::{Drive, Phase};
 use crate::report::End;
@@ -143,11 +144,14 @@ impl<F: Future> Course<F> {
                 return Poll::Pending;
             }
             this.drive.step();
-            if !matches!(this.outcome, Main::Going)
-                && let Some(report) = this.drive.finish()
-            {
-                *this.reported = true;
-                return Poll::Ready(report);
+            if !matches!(this.outcome, Main::Going) && this.drive.have_all_ended() {
+                // Held over no poll: what is polled in here has a budget of its own to spend.
+                let proceed = ready!(coop::poll_proceed(cx));
+                if let Some(report) = this.drive.finish() {
+                    proceed.made_progress();
+                    *this.reported = true;
+                    return Poll::Ready(report);
+                }
             }
             match this.over.as_mut().as_pin_mut() {
                 None => {

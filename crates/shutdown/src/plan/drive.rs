@@ -163,11 +163,14 @@ impl Drive {
         (over.cancelled(), keep)
     }
 
-    /// Ends the plan if every component has ended.
+    /// Whether every component that it has seen has ended.
+    pub(crate) fn have_all_ended(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Ends the plan, unless there are components that it has not seen.
     pub(crate) fn finish(&mut self) -> Option<Report> {
-        if self.open > 0 {
-            return None;
-        }
+        debug_assert!(self.have_all_ended());
         let closed = {
             let mut state = self.plan.state.lock();
             if state.entries.len() > self.slots.len() {

@@ -1,0 +1,258 @@
+//! Models of the plan: the engine itself on the real context tree. `loom-models.toml` lists them;
+//! `cargo xtask loom shutdown` runs them. Signals are raised by hand: a handler and its pipes are
+//! nothing loom can see, but what the signal thread does with a signal is the hub, which is here.
+#![cfg(selvedge_loom)]
+
+mod fake;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::Duration;
+
+use fake::{Answer, Fake};
+use selvedge_primitives::{block_on, model, thread};
+use selvedge_shutdown::{Builder, End, Reason, Report, Shutdown, Signal, Signals, Timer};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::spawn("model".to_owned(), f).unwrap()
+}
+
+/// A plan without limits, on a clock that stands still.
+fn unlimited() -> Builder {
+    let (timer, _clock) = Timer::manual();
+    Shutdown::builder().timer(timer).grace(Duration::MAX).abort_budget(Duration::MAX)
+}
+
+fn only(report: &Report) -> &End {
+    let [component] = report.components() else { panic!("one component: {report}") };
+    assert!(component.panics().is_empty());
+    component.end()
+}
+
+/// Race: the signal thread triggers while the program does. One of them wins: it gives the reason,
+/// and the component is stopped once. When a trigger that lost has returned, the reason is known.
+#[test]
+fn stop_is_called_once_signal_vs_programmatic() {
+    model::check(|| {
+        let (signals, hand) = Signals::manual();
+        let shutdown = unlimited().signals(signals).build().unwrap();
+        let fake = Fake::new("fake").on_stop(Answer::End).shared();
+        shutdown.register(fake.clone()).unwrap();
+        let handle = shutdown.handle();
+        let thread = spawn(move || hand.raise(Signal::Interrupt));
+        let first = handle.trigger("enough");
+        let known = handle.reason().expect("a trigger has returned");
+        assert_eq!(first, matches!(known, Reason::Requested(_)));
+        let report = block_on(shutdown.wait());
+        // False when the plan is done already: then nobody was left to tell.
+        let told = thread.join().unwrap();
+        assert!(told || first);
+        assert_eq!(fake.stops(), 1, "stop of one component");
+        assert_eq!(fake.aborts(), 0);
+        assert_eq!(report.exit_code(), if first { 0 } else { 130 });
+        assert!(handle.ctx().is_stopping());
+        assert!(matches!(only(&report), End::Finished { .. }));
+    });
+}
+
+/// Race: a signal is raised while the plan attaches to the signals. It is told to the plan, once.
+#[test]
+fn signal_vs_attach() {
+    model::check(|| {
+        let (signals, hand) = Signals::manual();
+        let thread = spawn(move || hand.raise(Signal::Terminate));
+        let shutdown = unlimited().signals(signals).build().unwrap();
+        assert_eq!(block_on(shutdown.wait()).exit_code(), 143, "the signal was lost");
+        assert!(thread.join().unwrap());
+    });
+}
+
+/// Race: a second signal while the plan drains. The component is stopped once, aborted once at most,
+/// and the plan ends: a lost wake-up shows as a deadlock.
+#[test]
+fn second_signal_vs_drain() {
+    model::check(|| {
+        let (signals, hand) = Signals::manual();
+        let shutdown = unlimited().signals(signals).build().unwrap();
+        let fake = Fake::new("fake").shared();
+        shutdown.register(fake.clone()).unwrap();
+        let thread = spawn(move || {
+            hand.raise(Signal::Interrupt);
+            hand.raise(Signal::Terminate);
+        });
+        let report = block_on(shutdown.wait());
+        thread.join().unwrap();
+        assert_eq!((fake.stops(), fake.aborts()), (1, 1));
+        assert_eq!(report.exit_code(), 130);
+        assert!(matches!(only(&report), End::Aborted { .. }));
+    });
+}
+
+/// Race: a component is registered while the trigger runs. It is stopped exactly once, by whichever
+/// of the two, and waited for.
+#[test]
+fn trigger_vs_register() {
+    model::check(|| {
+        let shutdown = unlimited().build().unwrap();
+        let fake = Fake::new("fake").on_stop(Answer::End).shared();
+        let handle = shutdown.handle();
+        let registrar = spawn({
+            let (handle, fake) = (handle.clone(), fake.clone());
+            move || handle.register(fake).is_ok()
+        });
+        handle.trigger("enough");
+        let registered = registrar.join().unwrap();
+        assert!(registered, "only a plan that is done refuses");
+        assert_eq!(fake.stops(), 1, "stop of one component");
+        let report = block_on(shutdown.wait());
+        assert_eq!(fake.stops(), 1, "stop of one component");
+        assert!(matches!(only(&report), End::Finished { .. }));
+    });
+}
+
+/// Race: a component is registered while the plan ends. Either it is stopped and waited for, or it
+/// comes back untouched.
+#[test]
+fn register_vs_finish() {
+    model::check(|| {
+        let shutdown = unlimited().build().unwrap();
+        let fake = Fake::new("fake").on_stop(Answer::End).shared();
+        let handle = shutdown.handle();
+        handle.trigger("enough");
+        let registrar = spawn({
+            let fake = fake.clone();
+            move || handle.register(fake).is_ok()
+        });
+        let report = block_on(shutdown.wait());
+        if registrar.join().unwrap() {
+            assert_eq!(fake.stops(), 1, "stop of one component");
+            assert!(matches!(only(&report), End::Finished { .. }));
+        } else {
+            assert_eq!(fake.stops(), 0, "a refused component was stopped");
+            assert!(report.components().is_empty());
+        }
+    });
+}
+
+/// Race: a component ends while the grace does. Whoever is first, the plan ends, and the report
+/// agrees with what was done: what finished was not aborted.
+#[test]
+fn finish_vs_deadline() {
+    model::check(|| {
+        let (timer, clock) = Timer::manual();
+        let plan = Shutdown::builder().timer(timer).grace(SECOND).abort_budget(Duration::MAX);
+        let shutdown = plan.build().unwrap();
+        let fake = Fake::new("fake").shared();
+        shutdown.register(fake.clone()).unwrap();
+        shutdown.trigger("enough");
+        let finishing = spawn({
+            let fake = fake.clone();
+            move || fake.end()
+        });
+        let passing = spawn(move || clock.advance(SECOND));
+        let report = block_on(shutdown.wait());
+        finishing.join().unwrap();
+        passing.join().unwrap();
+        match only(&report) {
+            End::Finished { .. } => assert_eq!(fake.aborts(), 0, "finished, and aborted"),
+            End::Aborted { .. } => assert_eq!(fake.aborts(), 1),
+            end => panic!("{end}"),
+        }
+        assert_eq!(fake.stops(), 1);
+    });
+}
+
+/// Race: a component that does not heed the abort ends while the budget does. The plan ends, and the
+/// component is late or not.
+#[test]
+fn finish_vs_budget() {
+    model::check(|| {
+        let (timer, clock) = Timer::manual();
+        let plan = Shutdown::builder().timer(timer).grace(Duration::ZERO).abort_budget(SECOND);
+        let shutdown = plan.build().unwrap();
+        let fake = Fake::new("fake").on_abort(Answer::GoOn).shared();
+        shutdown.register(fake.clone()).unwrap();
+        shutdown.trigger("enough");
+        let mut waiting = pin!(shutdown.wait());
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        let Poll::Pending = waiting.as_mut().poll(&mut cx) else { panic!("it has not ended") };
+        let finishing = spawn({
+            let fake = fake.clone();
+            move || fake.end()
+        });
+        let passing = spawn(move || clock.advance(SECOND));
+        let report = block_on(waiting);
+        finishing.join().unwrap();
+        passing.join().unwrap();
+        assert_eq!((fake.stops(), fake.aborts()), (1, 1));
+        match only(&report) {
+            End::Aborted { after } => assert!(*after <= SECOND),
+            End::Late { stragglers } => assert_eq!(stragglers.len(), 1),
+            end => panic!("{end}"),
+        }
+    });
+}
+
+/// Race: the trigger against the first poll of `wait`. A lost wake-up shows as a deadlock.
+#[test]
+fn trigger_vs_wait() {
+    model::check(|| {
+        let shutdown = unlimited().build().unwrap();
+        let fake = Fake::new("fake").on_stop(Answer::End).shared();
+        shutdown.register(fake.clone()).unwrap();
+        let handle = shutdown.handle();
+        let thread = spawn(move || assert!(handle.trigger("enough")));
+        let report = block_on(shutdown.wait());
+        thread.join().unwrap();
+        assert_eq!(fake.stops(), 1);
+        assert!(matches!(only(&report), End::Finished { .. }));
+    });
+}
+
+/// Race: two components end while they are waited for, so that the alarm rings twice, while the
+/// driver takes the queue. A component that is forgotten shows as a deadlock.
+#[test]
+fn finish_vs_finish() {
+    model::check(|| {
+        let shutdown = unlimited().build().unwrap();
+        let fakes = ["one", "two"].map(|name| Fake::new(name).shared());
+        for fake in &fakes {
+            shutdown.register(fake.clone()).unwrap();
+        }
+        shutdown.trigger("enough");
+        let [one, two] = fakes;
+        let mut waiting = pin!(shutdown.wait());
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        let Poll::Pending = waiting.as_mut().poll(&mut cx) else { panic!("neither has ended") };
+        let threads = [one, two].map(|fake: Arc<Fake>| spawn(move || fake.end()));
+        let report = block_on(waiting);
+        threads.map(|thread| thread.join().unwrap());
+        assert!(report.is_clean(), "{report}");
+        assert_eq!(report.components().len(), 2);
+    });
+}
+
+/// Race: the plan is dropped while it is triggered. The context is cancelled, and the component has
+/// been told to go.
+#[test]
+fn trigger_vs_drop() {
+    model::check(|| {
+        let shutdown = unlimited().build().unwrap();
+        let fake = Fake::new("fake").shared();
+        shutdown.register(fake.clone()).unwrap();
+        let handle = shutdown.handle();
+        let thread = spawn({
+            let handle = handle.clone();
+            move || handle.trigger("enough")
+        });
+        drop(shutdown);
+        let first = thread.join().unwrap();
+        assert!(handle.ctx().is_cancelled());
+        assert_eq!(fake.aborts(), 1);
+        assert!(fake.stops() <= usize::from(first));
+        assert_eq!(first, matches!(handle.reason(), Some(Reason::Requested(_))));
+    });
+}
