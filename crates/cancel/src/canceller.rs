@@ -2,8 +2,9 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::Location;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Arc;
+use std::thread::panicking;
 use std::time::Duration;
 
 use selvedge_primitives::atomic::{AtomicBool, Ordering};
@@ -120,8 +121,15 @@ impl Canceller {
 impl Drop for Arm {
     fn drop(&mut self) {
         // Relaxed: see `detach`.
-        if self.armed.load(Ordering::Relaxed) {
-            self.handle.cancel(Cause::at(CauseKind::Dropped, self.place));
+        if !self.armed.load(Ordering::Relaxed) {
+            return;
+        }
+        let cancel = || self.handle.cancel(Cause::at(CauseKind::Dropped, self.place));
+        if panicking() {
+            // A waker's panic would be the second one, and abort; it was reported by the hook.
+            let _ = catch_unwind(AssertUnwindSafe(cancel));
+        } else {
+            cancel();
         }
     }
 }

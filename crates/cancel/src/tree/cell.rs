@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use selvedge_primitives::atomic::{AtomicU8, Ordering};
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{Mutex, Origin, WaitQueue};
+use selvedge_primitives::{FirstPanic, Mutex, Origin, WaitQueue};
 
 use super::limit::Limit;
 use crate::{Cause, CauseKind};
@@ -216,12 +216,12 @@ impl Cell {
     }
 
     /// Wakes who waits for what is reached.
-    pub(super) fn wake(&self, level: Level) {
+    pub(super) fn wake(&self, level: Level, panics: &mut FirstPanic) {
         let stopping = self.stopping.lock();
-        self.stopping.grant_while(stopping, |(), ()| Some(()));
+        panics.catch(|| self.stopping.grant_while(stopping, |(), ()| Some(())));
         if level == Level::Cancelled {
             let cancelled = self.cancelled.lock();
-            self.cancelled.grant_while(cancelled, |(), ()| Some(()));
+            panics.catch(|| self.cancelled.grant_while(cancelled, |(), ()| Some(())));
         }
     }
 

@@ -1,11 +1,10 @@
 //! Trees and the handles that keep their entries live: create, cancel, stop, drop.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_primitives::time::{Ticket, Timer};
-use selvedge_primitives::{Mutex, Origin, release_then};
+use selvedge_primitives::{FirstPanic, Mutex, Origin, release_then};
 
 use super::cell::{Cell, Level};
 use super::limit::{Limit, OwnDeadline};
@@ -48,15 +47,11 @@ impl Aftermath {
                 limit.timer.revoke(ticket);
             }
         }
-        let mut panic = None;
+        let mut panics = FirstPanic::new();
         for (cell, level) in self.flagged {
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| cell.wake(level))) {
-                panic.get_or_insert(payload);
-            }
+            cell.wake(level, &mut panics);
         }
-        if let Some(payload) = panic {
-            resume_unwind(payload);
-        }
+        panics.resume();
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::table::Table;
 use super::{Expire, Expiry, Ticket, TimerError};
-use crate::{Mutex, release_then};
+use crate::{FirstPanic, Mutex, release_then};
 
 /// A clock and a table under one lock.
 pub(super) struct Driver {
@@ -77,11 +77,14 @@ impl ManualClock {
     }
 
     /// Moves the clock and expires what is due, in order, on this thread.
+    ///
+    /// # Panics
+    ///
+    /// When the clock would pass the last instant there is; nothing has changed then. When an
+    /// expiry panics: all others are served first, then the first panic goes on.
     pub fn advance(&self, by: Duration) {
-        {
-            let mut inner = self.driver.inner.lock();
-            inner.now += by;
-        }
+        self.advance_silently(by);
+        let mut panics = FirstPanic::new();
         loop {
             let due = {
                 let mut inner = self.driver.inner.lock();
@@ -89,20 +92,29 @@ impl ManualClock {
                 inner.table.pop_due(now)
             };
             match due {
-                Some(target) => target.expire(Expiry::Due),
-                None => return,
+                Some(target) => panics.catch(|| target.expire(Expiry::Due)),
+                None => return panics.resume(),
             }
         }
     }
 
     /// Moves the clock and expires nothing: what a program sees whose timer thread is starved.
+    ///
+    /// # Panics
+    ///
+    /// When the clock would pass the last instant there is; nothing has changed then.
     pub fn advance_silently(&self, by: Duration) {
         self.driver.inner.lock().now += by;
     }
 
     /// Takes the driver away, as the shutdown of a runtime does: everything registered expires as
     /// lost, and nothing can be registered any more.
+    ///
+    /// # Panics
+    ///
+    /// When an expiry panics, as [`advance`](Self::advance).
     pub fn lose(&self) {
+        let mut panics = FirstPanic::new();
         loop {
             let lost = {
                 let mut inner = self.driver.inner.lock();
@@ -111,8 +123,8 @@ impl ManualClock {
                 first.and_then(|at| inner.table.pop_due(at))
             };
             match lost {
-                Some(target) => target.expire(Expiry::Lost),
-                None => return,
+                Some(target) => panics.catch(|| target.expire(Expiry::Lost)),
+                None => return panics.resume(),
             }
         }
     }

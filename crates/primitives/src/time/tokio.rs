@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ::tokio::runtime::{Handle, Id};
 use ::tokio::time::Sleep;
@@ -21,6 +21,9 @@ use super::{Expire, Expiry, Ticket, TimerError};
 
 /// Drivers by runtime, so that every timer of a runtime shares one task.
 static DRIVERS: Mutex<Option<HashMap<Id, Weak<Driver>>>> = Mutex::new(None);
+
+/// The resolution of tokio's timers.
+const TICK: Duration = Duration::from_millis(1);
 
 /// Locks; nothing panics under these locks.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -66,7 +69,7 @@ impl Driver {
         // Tokio offers no other way to ask than to make a timer and see whether it panics.
         catch_unwind(AssertUnwindSafe(|| {
             let _inside = handle.enter();
-            drop(::tokio::time::sleep(std::time::Duration::ZERO));
+            drop(::tokio::time::sleep(Duration::ZERO));
         }))
         .map_err(|_| TimerError::Disabled)?;
 
@@ -192,6 +195,8 @@ impl Future for Task {
                 return Poll::Ready(());
             };
             drop(inner);
+            // Tokio rounds an instant up to its next tick, and panics when there is none.
+            let at = at.checked_add(TICK).map_or(at - TICK, |_| at);
             let sleep = match &mut this.sleep {
                 Some((armed, sleep)) => {
                     if *armed != at {
