@@ -146,7 +146,7 @@ async fn digest(args: Args, signals: Option<Signals>) -> anyhow::Result<u8> {
             found
         })
         .named("accept")
-        .blocking(&hashers, WINDOW, order, |found, ctx| Digested::of(found, ctx))
+        .blocking(&hashers, WINDOW, order, Digested::of)
         .named("hash")
         .into_sink(lines)
         .named("write")

@@ -1,0 +1,122 @@
+//! The README's snippets, compiled: each stands here to the letter.
+
+use std::fmt::Display;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvedge::cancel::Context;
+use selvedge::fanio::{Order, window};
+use selvedge::pipeline::{Pipeline, from_iter, generate};
+use selvedge::pool::Pool;
+use selvedge::shutdown::{Shutdown, Signals};
+use selvedge::sync::Semaphore;
+
+type Any = Box<dyn std::error::Error>;
+
+async fn work() -> u64 {
+    7
+}
+
+fn expensive(ctx: &Context) -> u64 {
+    u64::from(!ctx.is_cancelled())
+}
+
+async fn fetch(n: u64) -> Result<u64, io::Error> {
+    Ok(n * n)
+}
+
+fn print(item: impl Display) {
+    println!("{item}");
+}
+
+#[rustfmt::skip]
+#[tokio::test]
+async fn contexts() -> Result<(), Any> {
+    let (ctx, canceller) = Context::background().with_timeout(Duration::from_secs(5))?;
+    let answer = ctx.run(work()).await;                 // Err(cause) when time is up
+    let (request, _guard) = ctx.child();                // ends with its parent, or by itself
+    canceller.stop(Duration::from_millis(500));         // "please finish", then cancelled
+    println!("{}", request.cause().unwrap());           // who ended it, and where
+    assert_eq!(answer.unwrap(), 7);
+    Ok(())
+}
+
+#[rustfmt::skip]
+#[tokio::test]
+async fn semaphores() -> Result<(), Any> {
+    let (ctx, _canceller) = Context::background().child();
+    static CONNECTIONS: Semaphore = Semaphore::new(10);
+    let permit = CONNECTIONS.acquire(1).await?;         // first come, first served
+    let both = ctx.run(CONNECTIONS.acquire(2)).await??; // gives up with the context
+    CONNECTIONS.try_acquire(11).unwrap_err();           // more than there are: an error, no hang
+    drop(permit);                                       // the next in line has it
+    assert_eq!(both.count(), 2);
+    Ok(())
+}
+
+#[rustfmt::skip]
+#[tokio::test]
+async fn worker_pools() -> Result<(), Any> {
+    let (ctx, _canceller) = Context::background().child();
+    let pool = Pool::builder().workers(4).queue(64).build(&ctx)?;
+    let job = pool.submit(|ctx| expensive(ctx)).await?; // waits while the queue is full
+    let result = job.await?;                            // a panic is an error here
+    let ledger = pool.drain().await;                    // every job is accounted for
+    assert!(ledger.adds_up());
+    assert_eq!(result, 1);
+    Ok(())
+}
+
+#[rustfmt::skip]
+#[tokio::test]
+async fn fan_out_and_fan_in() -> Result<(), Any> {
+    let (entry, mut exit) = window(8, Order::Ordered)?;
+    let slot = entry.reserve().await?;                  // a place for the result comes first
+    tokio::spawn(async move { slot.complete(work().await) });
+    let next = exit.next().await;                       // in order, gaps named
+    assert_eq!(next.unwrap().into_value(), Some(7));
+    Ok(())
+}
+
+#[rustfmt::skip]
+#[tokio::test]
+async fn pipelines_and_generators() -> Result<(), Any> {
+    let (ctx, _canceller) = Context::background().child();
+    let ended = generate(|y| async move {
+        for n in 0..10 { y.give(n).await }              // goes on when the item is taken
+        Ok::<_, io::Error>(())
+    })
+    .filter(|n| n % 2 == 0)
+    .workers(8, Order::Ordered, fetch)                  // eight tasks, results in order
+    .for_each(print)
+    .run(&ctx).await;                                   // ended.report says what went where
+    assert!(ended.report.adds_up());
+    Ok(())
+}
+
+/// Compiled, not run: it would take the test's signals, and end it.
+#[rustfmt::skip]
+#[allow(dead_code, reason = "it would take the test's signals, and end it")]
+async fn graceful_shutdown(pipeline: Arc<Pipeline<()>>) -> Result<(), Any> {
+    let shutdown = Shutdown::builder().signals(Signals::install()?).build()?;
+    shutdown.register(pipeline.clone())?;
+    let (_, report) = shutdown.run(pipeline.join()).await;
+    eprint!("{report}");                                // who was late, and where it was made
+    std::process::exit(report.exit_code().into());      // 130 after Ctrl-C
+}
+
+#[test]
+fn every_snippet_stands_here() {
+    let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let here = squeeze(include_str!("readme.rs"));
+    let readme = include_str!("../../../README.md");
+    let snippets: Vec<&str> = readme.split("```rust,ignore\n").skip(1).collect();
+    assert_eq!(snippets.len(), 6);
+    for snippet in snippets {
+        let snippet = snippet.split("```").next().unwrap();
+        assert!(here.contains(&squeeze(snippet)), "not compiled:\n{snippet}");
+    }
+    // A pipeline from an iterator is named in the table only.
+    drop(from_iter([1]));
+}
