@@ -157,18 +157,19 @@ async fn digest(args: Args, signals: Option<Signals>) -> anyhow::Result<u8> {
     let (ended, report) = shutdown.run(pipeline.join()).await;
     pools.cancel();
     progress.finish();
+    // None if the pipeline did not come to its end in time: then the report names it.
     let Some(Some(ended)) = ended else {
         eprint!("{report}");
         return Ok(report.exit_code());
     };
     let left = std::mem::take(&mut *in_flight.lock().unwrap());
     let timed_out = deadline.cause().is_some_and(|cause| cause.kind() == CauseKind::Deadline);
-    Ok(conclude(&ended, report.reason(), timed_out, &left, &skipped, &root))
+    Ok(conclude(ended, report.reason(), timed_out, &left, &skipped, &root))
 }
 
 /// Prints what is to be said at the end; gives the exit code.
 fn conclude(
-    ended: &Ended<Written>,
+    ended: Ended<Written>,
     reason: &Reason,
     timed_out: bool,
     left: &BTreeMap<u64, PathBuf>,
@@ -183,16 +184,17 @@ fn conclude(
     for path in left.values() {
         eprintln!("digest: left: {}", path.display());
     }
-    let interrupted = matches!(ended.error, Some(PipelineError::Ended(_)));
-    if let Some(error) = ended.error.as_ref().filter(|_| !interrupted) {
-        eprintln!("digest: {:#}", anyhow::anyhow!(error.to_string()));
+    let failed = ended.error.is_some() || written.failed > 0;
+    match ended.error {
+        None | Some(PipelineError::Ended(_)) => {}
+        Some(error) => eprintln!("digest: {:#}", anyhow::Error::new(error)),
     }
     eprintln!("{}", ended.report);
     eprintln!("{}", written.summary(skipped, left.len(), root));
     match reason {
         _ if timed_out => 124,
         Reason::Signal(_) => reason.exit_code(),
-        _ if ended.error.is_some() || written.failed > 0 => 1,
+        _ if failed => 1,
         _ => 0,
     }
 }
