@@ -80,7 +80,9 @@ impl Tree {
                     let ticket = replaced.end();
                     aftermath.ended.push((replaced, ticket));
                 }
-                if flagged.level == Level::Cancelled {
+                // A stop ends no limit, also where it finds one past: nodes below may not have
+                // been flagged by it, and only its timer wakes who waits there.
+                if level == Level::Cancelled {
                     let limits = cell.deadline.clone().into_iter().chain(cell.grace());
                     for limit in limits.filter(|limit| limit.top() == Some(key)) {
                         let ticket = limit.end();
@@ -218,8 +220,8 @@ impl Handle {
             (Some(grace), Some(held)) => Arc::ptr_eq(grace, &held),
             _ => false,
         };
-        let ended = self.cell.is_flagged(Level::Cancelled);
-        let grace = grace.filter(|_| taken && !ended);
+        // Timed also if a reader has found it past by now: that reader recorded it on one node.
+        let grace = grace.filter(|_| taken);
         if let Some(grace) = &grace {
             grace.set_top(key);
         }
