@@ -37,10 +37,13 @@ struct Aftermath {
     flagged: Vec<(Arc<Cell>, Level)>,
     /// Limits that ended, and their registrations.
     ended: Vec<Ended>,
+    /// A grace whose end is to be timed.
+    grace: Option<Arc<Limit>>,
 }
 
 impl Aftermath {
-    /// Revokes what ended, wakes who waits. Goes on after a waker's panic, and passes on the first.
+    /// Revokes what ended, registers what begins, wakes who waits. Goes on after a waker's panic,
+    /// and passes on the first.
     fn settle(self) {
         for (limit, ticket) in self.ended {
             if let Some(ticket) = ticket {
@@ -48,6 +51,10 @@ impl Aftermath {
             }
         }
         let mut panics = FirstPanic::new();
+        if let Some(grace) = self.grace {
+            // Wakes, if the timer is gone or the time is over.
+            panics.catch(|| grace.arm());
+        }
         for (cell, level) in self.flagged {
             cell.wake(level, &mut panics);
         }
@@ -213,7 +220,7 @@ impl Handle {
         // A node that is in no tree was born cancelled.
         let Some(key) = self.key else { return };
         let mut links = self.tree.links.lock();
-        let aftermath = Tree::walk(&mut links, key, level, &cause, grace.as_ref());
+        let mut aftermath = Tree::walk(&mut links, key, level, &cause, grace.as_ref());
         // The grace holds here unless an earlier one did; then no node below took it either,
         // because each inherited that earlier one or took one earlier still.
         let taken = match (&grace, self.cell.grace()) {
@@ -221,16 +228,11 @@ impl Handle {
             _ => false,
         };
         // Timed also if a reader has found it past by now: that reader recorded it on one node.
-        let grace = grace.filter(|_| taken);
-        if let Some(grace) = &grace {
+        aftermath.grace = grace.filter(|_| taken);
+        if let Some(grace) = &aftermath.grace {
             grace.set_top(key);
         }
-        release_then(links, || {
-            if let Some(grace) = &grace {
-                grace.arm();
-            }
-            aftermath.settle();
-        });
+        release_then(links, || aftermath.settle());
     }
 
     /// Has the limits registered with their timers, because somebody is going to wait.
