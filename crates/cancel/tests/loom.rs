@@ -4,16 +4,27 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Waker};
+use std::task::{Context as TaskContext, Wake, Waker};
 use std::time::Duration;
 
 use selvedge_cancel::{Canceller, Cause, CauseKind, Context, ManualClock, Timer};
+use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{UnsafeCell, block_on, model, thread};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
     thread::spawn("model".to_owned(), f).unwrap()
+}
+
+/// A waker that counts.
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        // Relaxed: read after the threads are joined.
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A context with a deadline in a second of a manual clock.
@@ -260,6 +271,34 @@ fn grace_end_vs_cancel() {
         thread.join().unwrap();
         assert_eq!(ctx.cause().unwrap().kind(), CauseKind::Stopped);
         assert_eq!(clock.registered(), 0);
+    });
+}
+
+/// Race: a reader finds the end of a grace past, and records it, while the stop that brings the grace
+/// is still walking. The end is timed all the same, so the waiter below is woken.
+#[test]
+fn stop_vs_look() {
+    model::check(|| {
+        let (timer, clock) = Timer::manual();
+        let made = Context::background().child_with().timeout(SECOND * 9).timer(timer).build();
+        let (ctx, canceller) = made.unwrap();
+        let (child, _keep) = ctx.child();
+        let mut waiting = pin!(child.cancelled());
+        let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(waiting.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
+        let stopper = spawn(move || {
+            canceller.stop(SECOND);
+            canceller
+        });
+        clock.advance_silently(SECOND);
+        let _ = ctx.is_cancelled();
+        let canceller = stopper.join().unwrap();
+        // At the latest a second after the stop; before the deadline.
+        clock.advance(SECOND * 2);
+        // Relaxed: both threads have been joined.
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the waiter below sleeps on");
+        canceller.detach();
     });
 }
 

@@ -170,19 +170,15 @@ impl Cell {
         self.word.fetch_or(level.bits(), Ordering::Release);
     }
 
-    /// Sets the flags of a walk, under the tree's lock. A deadline that is past by now wins: over
-    /// the level that was asked for, and over the cause, if there is none yet.
+    /// Sets the flags of a walk, under the tree's lock. A limit that is past by now wins: over the
+    /// level that was asked for, and over the cause, if there is none yet.
     pub(super) fn flag(&self, level: Level, cause: &Cause, grace: Option<&Arc<Limit>>) -> Flagged {
-        if let Some(deadline) = &self.deadline
-            && !self.is_flagged(Level::Cancelled)
-            && deadline.is_past()
-        {
-            self.raise(Level::Cancelled, || deadline.cause(CauseKind::Deadline));
+        if self.has_reached(Level::Cancelled) {
+            // Ended is final: it takes no grace, which would be one that nobody times.
             return Flagged { level: Level::Cancelled, replaced: None };
         }
         let replaced = grace.and_then(|grace| self.shorten(grace));
         self.raise(level, || cause.clone());
-        let level = if self.is_flagged(Level::Cancelled) { Level::Cancelled } else { level };
         Flagged { level, replaced }
     }
 

@@ -37,10 +37,13 @@ struct Aftermath {
     flagged: Vec<(Arc<Cell>, Level)>,
     /// Limits that ended, and their registrations.
     ended: Vec<Ended>,
+    /// A grace whose end is to be timed.
+    grace: Option<Arc<Limit>>,
 }
 
 impl Aftermath {
-    /// Revokes what ended, wakes who waits. Goes on after a waker's panic, and passes on the first.
+    /// Revokes what ended, registers what begins, wakes who waits. Goes on after a waker's panic,
+    /// and passes on the first.
     fn settle(self) {
         for (limit, ticket) in self.ended {
             if let Some(ticket) = ticket {
@@ -48,6 +51,10 @@ impl Aftermath {
             }
         }
         let mut panics = FirstPanic::new();
+        if let Some(grace) = self.grace {
+            // Wakes, if the timer is gone or the time is over.
+            panics.catch(|| grace.arm());
+        }
         for (cell, level) in self.flagged {
             cell.wake(level, &mut panics);
         }
@@ -80,7 +87,9 @@ impl Tree {
                     let ticket = replaced.end();
                     aftermath.ended.push((replaced, ticket));
                 }
-                if flagged.level == Level::Cancelled {
+                // A stop ends no limit, also where it finds one past: nodes below may not have
+                // been flagged by it, and only its timer wakes who waits there.
+                if level == Level::Cancelled {
                     let limits = cell.deadline.clone().into_iter().chain(cell.grace());
                     for limit in limits.filter(|limit| limit.top() == Some(key)) {
                         let ticket = limit.end();
@@ -213,24 +222,19 @@ impl Handle {
         // A node that is in no tree was born cancelled.
         let Some(key) = self.key else { return };
         let mut links = self.tree.links.lock();
-        let aftermath = Tree::walk(&mut links, key, level, &cause, grace.as_ref());
+        let mut aftermath = Tree::walk(&mut links, key, level, &cause, grace.as_ref());
         // The grace holds here unless an earlier one did; then no node below took it either,
         // because each inherited that earlier one or took one earlier still.
         let taken = match (&grace, self.cell.grace()) {
             (Some(grace), Some(held)) => Arc::ptr_eq(grace, &held),
             _ => false,
         };
-        let ended = self.cell.is_flagged(Level::Cancelled);
-        let grace = grace.filter(|_| taken && !ended);
-        if let Some(grace) = &grace {
+        // Timed also if a reader has found it past by now: that reader recorded it on one node.
+        aftermath.grace = grace.filter(|_| taken);
+        if let Some(grace) = &aftermath.grace {
             grace.set_top(key);
         }
-        release_then(links, || {
-            if let Some(grace) = &grace {
-                grace.arm();
-            }
-            aftermath.settle();
-        });
+        release_then(links, || aftermath.settle());
     }
 
     /// Has the limits registered with their timers, because somebody is going to wait.
