@@ -155,12 +155,12 @@ impl fmt::Display for ComponentReport {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
-    /// By itself, within the grace.
+    /// Within the grace.
     Finished {
         /// When.
         after: Duration,
     },
-    /// After the abort.
+    /// After the grace was over or cut short: it was aborted, or its context was cancelled.
     Aborted {
         /// When.
         after: Duration,

@@ -158,7 +158,8 @@ fn finish_vs_deadline() {
         passing.join().unwrap();
         match only(&report) {
             End::Finished { .. } => assert_eq!(fake.aborts(), 0, "finished, and aborted"),
-            End::Aborted { .. } => assert_eq!(fake.aborts(), 1),
+            // It may have ended by itself after the context was cancelled, before the abort.
+            End::Aborted { .. } => assert!(fake.aborts() <= 1),
             end => panic!("{end}"),
         }
         assert_eq!(fake.stops(), 1);

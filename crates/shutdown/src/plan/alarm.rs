@@ -42,6 +42,13 @@ impl Alarm {
         release_then(state, || drop(old));
     }
 
+    /// Lets go of the driver's waker: there is nothing left to drive.
+    pub(crate) fn silence(&self) {
+        let mut state = self.state.lock();
+        let old = state.driver.take();
+        release_then(state, || drop(old));
+    }
+
     /// Wakes the driver.
     pub(crate) fn ring(&self) {
         let mut state = self.state.lock();

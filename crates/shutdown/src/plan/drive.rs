@@ -209,6 +209,7 @@ impl Drive {
         // Nothing outlives the plan by standing on its context.
         self.plan.abort(&reason);
         self.signals = None;
+        self.plan.alarm.silence();
         drop(entries);
         for slot in &mut self.slots {
             if let End::Late { stragglers } = &mut slot.end {
@@ -240,15 +241,13 @@ impl Drive {
 }
 
 impl Plan {
-    /// Something ended in this phase and now.
+    /// Something ended, just now. What ends after the context was cancelled has not drained, also if
+    /// the driver has not come to the abort yet.
     pub(crate) fn ended_now(&self) -> End {
+        let aborted = self.ctx.is_cancelled();
         let now = self.settings.timer.now();
-        let state = self.state.lock();
-        let after = since(state.began, now);
-        match state.phase {
-            Phase::Aborting | Phase::Done => End::Aborted { after },
-            Phase::Running | Phase::Stopping => End::Finished { after },
-        }
+        let after = since(self.state.lock().began, now);
+        if aborted { End::Aborted { after } } else { End::Finished { after } }
     }
 }
 
@@ -262,6 +261,7 @@ impl Drop for Drive {
         if self.plan.phase() == Phase::Done {
             return;
         }
+        self.plan.alarm.silence();
         // The phase cannot have changed: it is the driver's to end.
         let Closed { entries, reason, .. } = self.plan.state.lock().close();
         self.plan.abort(&reason);
