@@ -4,8 +4,10 @@
 //! job that completes the slot from its thread, without waiting. While a job runs, its slot lies in
 //! a [`Berth`] that the driver can reach: when the context is cancelled, the driver takes the slots
 //! away, so that nothing waits for closures that do not look at their context.
+//!
+//! Closures see the run's context, not the pool's. So the driver also watches the pool's: when the
+//! pool is aborted it cancels the run, and closures that look at their context end.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +19,7 @@ use selvedge_fanio::{Entry, Order, Slot, window};
 use selvedge_pool::Pool;
 use selvedge_primitives::{Mutex, Origin};
 
+use crate::caught::CatchUnwind;
 use crate::error::Panic;
 use crate::flow::{Build, Flow};
 use crate::halt::Halt;
@@ -33,7 +36,11 @@ impl<S: Build> Stage<S> {
     /// With [`Order::Ordered`] the results keep the order of the items: a finished one waits in the
     /// window for those before it. The function is given the run's context, and should look at it
     /// now and then: when it is cancelled, nobody waits for the result any more, and a closure that
-    /// does not look runs out on its pool, which names it.
+    /// does not look runs out on its pool, which names it. A closure that was queued is then not
+    /// called.
+    ///
+    /// When the pool is aborted, the run is cancelled with [`PipelineError::PoolClosed`]; when the
+    /// pool is stopping, the run ends with it after the items that the pool had accepted.
     ///
     /// An item that fails or panics ends the pipeline, as the table on the [crate's page](crate)
     /// says.
@@ -109,12 +116,12 @@ where
             pool: self.pool,
             order: self.order,
             f: Arc::new(self.f),
-            counts,
+            counts: Arc::clone(&counts),
         };
         launch.drivers.push(Box::pin(driver.drive(upstream)));
         // A job is dropped unrun only when its pool is aborted.
         let lost = Box::new(move |index| PipelineError::PoolClosed { stage: stage.clone(), index });
-        Ok(WindowFlow { exit, last, ctx: launch.ctx.clone(), lost })
+        Ok(WindowFlow { exit, last, ctx: launch.ctx.clone(), counts, skipped: false, lost })
     }
 }
 
@@ -131,15 +138,107 @@ impl<U> Berth<U> {
     }
 }
 
+impl<U> Berth<U> {
+    /// Whether somebody has taken the slot.
+    fn is_taken(&self) -> bool {
+        self.0.lock().is_none()
+    }
+}
+
+/// The berths of the jobs under way.
+struct Berths<U> {
+    /// Those under way, and some whose slot has been taken.
+    berths: Vec<Arc<Berth<U>>>,
+    /// How many there may be before the taken ones are thrown out.
+    limit: usize,
+}
+
+impl<U> Berths<U> {
+    /// None.
+    fn new() -> Self {
+        Self { berths: Vec::new(), limit: Self::FEW }
+    }
+
+    /// With so few it is not worth looking.
+    const FEW: usize = 16;
+
+    /// Adds one. Keeps at most twice as many as are under way, and a few: each time half of them
+    /// can be gone, so an addition costs a constant on average.
+    fn push(&mut self, berth: Arc<Berth<U>>) {
+        if self.berths.len() >= self.limit {
+            self.berths.retain(|berth| !berth.is_taken());
+            self.limit = self.berths.len().saturating_mul(2).max(Self::FEW);
+        }
+        self.berths.push(berth);
+    }
+
+    /// Takes every slot that is still there.
+    fn take_all(self) {
+        for berth in self.berths {
+            drop(berth.take());
+        }
+    }
+}
+
 /// A job's hold on its berth: a job that is dropped unrun leaves a gap.
-struct Moored<U>(
+struct Moored<U> {
     /// Shared with the driver.
-    Arc<Berth<U>>,
-);
+    berth: Arc<Berth<U>>,
+    /// Tells the driver when the last job is gone.
+    _running: async_channel::Sender<()>,
+}
 
 impl<U> Drop for Moored<U> {
     fn drop(&mut self) {
-        drop(self.0.take());
+        drop(self.berth.take());
+    }
+}
+
+/// What is submitted to the pool. When it is dropped unrun, the driver is told last.
+struct Job<T, U, F> {
+    /// What the function is applied to.
+    item: T,
+    /// How many items entered before.
+    index: u64,
+    /// The function.
+    f: Arc<F>,
+    /// The run's.
+    ctx: Context,
+    /// Ends the source.
+    halt: Halt,
+    /// The stage.
+    counts: Arc<Counts>,
+    /// Where the result goes.
+    moored: Moored<U>,
+}
+
+impl<T, U, F> Job<T, U, F> {
+    /// Applies the function and completes the slot.
+    fn run<E>(self)
+    where
+        F: Fn(T, &Context) -> Result<U, E>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        // First, so that it goes last: the driver is told when all else is gone.
+        let moored = self.moored;
+        let (item, index, f, ctx, halt) = (self.item, self.index, self.f, self.ctx, self.halt);
+        if ctx.is_cancelled() {
+            return;
+        }
+        let result = catch_unwind(AssertUnwindSafe(|| f(item, &ctx).map_err(Into::into)));
+        // Taken away: nobody waits, and the item is left.
+        let Some(slot) = moored.berth.take() else { return };
+        let stage = || self.counts.name();
+        let error = match result {
+            Ok(Ok(value)) => return slot.complete(Passed::Item(value)),
+            Ok(Err(error)) => PipelineError::Failed { stage: stage(), index, error },
+            Err(payload) => {
+                PipelineError::Panicked { stage: stage(), index, panic: Panic::new(payload) }
+            }
+        };
+        // In the window before the source is stopped: unordered, it is seen first.
+        slot.complete(Passed::Failed(error));
+        halt.halt();
     }
 }
 
@@ -172,89 +271,124 @@ impl<U: Send + 'static, F: Send + Sync + 'static> Driver<U, F> {
         F: Fn(S::Item, &Context) -> Result<U, E>,
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
-        let mut berths: VecDeque<Arc<Berth<U>>> = VecDeque::new();
+        let mut aborted = pin!(self.pool.context().cancelled());
+        let mut watching = true;
+        let mut driven = pin!(self.feed_and_wait(upstream));
+        poll_fn(|cx| {
+            if watching && aborted.as_mut().poll(cx).is_ready() {
+                watching = false;
+                // Not when the pool ends with a context that this run is under.
+                if !self.ctx.is_cancelled() {
+                    let (stage, index) = (self.counts.name(), self.counts.read().entered);
+                    self.halt.abort(PipelineError::PoolClosed { stage, index });
+                }
+            }
+            driven.as_mut().poll(cx)
+        })
+        .await;
+    }
+
+    /// The driver's work, without an eye on the pool.
+    async fn feed_and_wait<S, E>(&self, upstream: S)
+    where
+        S: Flow,
+        F: Fn(S::Item, &Context) -> Result<U, E>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        let mut berths = Berths::new();
         // Each job holds a sender, so the receiver is told when the last job is gone.
         let (running, all_gone) = async_channel::bounded::<()>(1);
-        {
-            let mut upstream = pin!(upstream);
-            loop {
-                while berths.front().is_some_and(|berth| berth.0.lock().is_none()) {
-                    berths.pop_front();
-                }
-                let slot = match self.ctx.run(self.entry.reserve()).await {
-                    Ok(Ok(slot)) => slot,
-                    // The sink is gone.
-                    Ok(Err(_)) => break,
-                    Err(cause) => {
-                        self.last.set(PipelineError::Ended(cause));
-                        break;
-                    }
-                };
-                let item = match poll_fn(|cx| upstream.as_mut().poll_next(cx)).await {
-                    Some(Ok(item)) => item,
-                    Some(Err(error)) => {
-                        let now = self.last.or_now(self.order, error);
-                        slot.complete(now.map_or(Passed::Unused, Passed::Error));
-                        break;
-                    }
-                    None => {
-                        slot.complete(Passed::Unused);
-                        break;
-                    }
-                };
-                let ticket = self.counts.enter();
-                let index = ticket.index();
-                let berth = Arc::new(Berth(Mutex::new(Some(slot))));
-                berths.push_back(Arc::clone(&berth));
-                let (f, ctx, halt) = (Arc::clone(&self.f), self.ctx.clone(), self.halt.clone());
-                let (moored, running) = (Moored(Arc::clone(&berth)), running.clone());
-                let job = move |_: &Context| {
-                    let (moored, _running) = (moored, running);
-                    let result = catch_unwind(AssertUnwindSafe(|| f(item, &ctx)));
-                    // Taken away: nobody waits, and the ticket counts the item as left.
-                    let Some(slot) = moored.0.take() else { return };
-                    let stage = ticket.stage();
-                    let error = match result {
-                        Ok(Ok(value)) => return slot.complete(Passed::Item(value, ticket)),
-                        Ok(Err(error)) => {
-                            PipelineError::Failed { stage, index, error: error.into() }
-                        }
-                        Err(payload) => {
-                            PipelineError::Panicked { stage, index, panic: Panic::new(payload) }
-                        }
-                    };
-                    ticket.failed();
-                    // In the window before the source is stopped: unordered, it is seen first.
-                    slot.complete(Passed::Error(error));
-                    halt.halt();
-                };
-                match self.ctx.run(self.pool.submit(job)).await {
-                    Ok(Ok(_handle)) => {}
-                    Ok(Err(refused)) => {
-                        if let Some(slot) = berth.take() {
-                            let stage = self.counts.name();
-                            slot.complete(Passed::Error(PipelineError::PoolClosed {
-                                stage,
-                                index,
-                            }));
-                        }
-                        drop(refused);
-                        break;
-                    }
-                    Err(cause) => {
-                        self.last.set(PipelineError::Ended(cause));
-                        break;
-                    }
-                }
-            }
+        // A destructor of the upstream that panics must not leave the jobs unwatched.
+        let fed = CatchUnwind::new(self.feed(upstream, &mut berths, running));
+        if let Err(panic) = fed.await {
+            let (stage, index) = (self.counts.name(), self.counts.read().entered);
+            self.halt.note(PipelineError::Panicked { stage, index, panic });
         }
         // Closes the window: it ends when everything that was reserved is emitted.
-        drop(self.entry);
-        drop(running);
+        self.entry.close();
         if self.ctx.run(all_gone.recv()).await.is_err() {
-            for berth in berths {
-                drop(berth.take());
+            berths.take_all();
+        }
+    }
+
+    /// Feeds until there is nothing more to feed.
+    async fn feed<S, E>(
+        &self,
+        upstream: S,
+        berths: &mut Berths<U>,
+        running: async_channel::Sender<()>,
+    ) where
+        S: Flow,
+        F: Fn(S::Item, &Context) -> Result<U, E>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+    {
+        let mut upstream = pin!(upstream);
+        loop {
+            let slot = match self.ctx.run(self.entry.reserve()).await {
+                Ok(Ok(slot)) => slot,
+                // The sink is gone.
+                Ok(Err(_)) => return,
+                Err(cause) => return self.last.set(PipelineError::Ended(cause)),
+            };
+            let item = match poll_fn(|cx| upstream.as_mut().poll_next(cx)).await {
+                Some(Ok(item)) => item,
+                Some(Err(error)) => {
+                    let now = self.last.or_now(self.order, error);
+                    return slot.complete(now.map_or(Passed::Unused, Passed::Error));
+                }
+                None => return slot.complete(Passed::Unused),
+            };
+            let index = self.counts.enter();
+            let berth = Arc::new(Berth(Mutex::new(Some(slot))));
+            berths.push(Arc::clone(&berth));
+            let job = Job {
+                item,
+                index,
+                f: Arc::clone(&self.f),
+                ctx: self.ctx.clone(),
+                halt: self.halt.clone(),
+                counts: Arc::clone(&self.counts),
+                moored: Moored { berth: Arc::clone(&berth), _running: running.clone() },
+            };
+            match self.ctx.run(self.pool.submit(move |_: &Context| job.run())).await {
+                Ok(Ok(_handle)) => {}
+                Ok(Err(refused)) => {
+                    if let Some(slot) = berth.take() {
+                        let stage = self.counts.name();
+                        let error = PipelineError::PoolClosed { stage, index };
+                        slot.complete(Passed::Error(error));
+                    }
+                    drop(refused);
+                    return;
+                }
+                Err(cause) => return self.last.set(PipelineError::Ended(cause)),
             }
         }
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn berths_of_jobs_that_are_done_take_no_memory() {
+        let (entry, mut exit) = window::<Passed<()>>(2, Order::Unordered).unwrap();
+        let mut berths = Berths::new();
+        let mut moor = || {
+            let berth = Arc::new(Berth(Mutex::new(Some(entry.try_reserve().unwrap()))));
+            berths.push(Arc::clone(&berth));
+            assert!(berths.berths.len() <= Berths::<()>::FEW);
+            berth
+        };
+        // The first job is slow; a great many pass it by.
+        let slow = moor();
+        for _ in 0..1000 {
+            moor().take().unwrap().complete(Passed::Unused);
+            exit.try_next().unwrap();
+        }
+        assert!(!slow.is_taken());
+        berths.take_all();
+        assert!(slow.is_taken());
     }
 }

@@ -12,6 +12,8 @@ use selvedge_cancel::{Canceller, Component, Context, Straggler, Wait};
 use selvedge_primitives::{Anchor, Entry, Origin, WaitQueue, Waiter, coop};
 
 use crate::StageReport;
+use crate::caught::{CatchUnwind, contained};
+use crate::error::Panic;
 use crate::flow::Build;
 use crate::report::Counts;
 use crate::run::{Ended, Ready, run};
@@ -48,7 +50,7 @@ impl<S: Build, K: Sink<S::Item>> Ready<S, K> {
             let launched = |counts: &[Arc<Counts>]| {
                 guard.0.queue.lock().counts = counts.to_vec();
             };
-            let ended = run(self, ctx, launched).await;
+            let ended = CatchUnwind::new(run(self, ctx, launched)).await;
             guard.0.queue.lock().result = Some(ended);
         });
         Ok(Pipeline { shared, canceller, origin })
@@ -81,8 +83,8 @@ struct State<O> {
     counts: Vec<Arc<Counts>>,
     /// Whether the task is gone.
     ended: bool,
-    /// What the run left, until somebody takes it.
-    result: Option<Ended<O>>,
+    /// What the run left, or the panic of its sink's end, until somebody takes it.
+    result: Option<Result<Ended<O>, Panic>>,
 }
 
 /// Tells the end when the task is dropped, however that comes about.
@@ -95,18 +97,50 @@ impl<O> Drop for Guard<O> {
     fn drop(&mut self) {
         let mut locked = self.0.queue.lock();
         locked.ended = true;
-        self.0.queue.grant_while(locked, |_, ()| Some(()));
+        contained(|| self.0.queue.grant_while(locked, |_, ()| Some(())));
     }
 }
 
 impl<O: Send + 'static> Pipeline<O> {
     /// Waits for the end of the run, and takes what it left.
     ///
-    /// Gives none when another join has taken it, or when the runtime was shut down under it.
+    /// Completes when the run has ended, whoever asked for that. Gives none when another join has
+    /// taken what it left, or when the runtime was shut down under it.
     ///
     /// # Cancel safety
     ///
     /// Safe: what the run left stays until a join completes.
+    ///
+    /// # Fairness
+    ///
+    /// Any number may wait, and all are told at once; the first to be polled then takes it.
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`Ready::run`]: everything that the stages did happens before a join completes.
+    ///
+    /// # Panics
+    ///
+    /// When the sink's [`finish`](Sink::finish) panicked, with its panic, in the join that would
+    /// have taken what the run left.
+    ///
+    /// # Examples
+    ///
+    /// Drained, as a shutdown does it:
+    ///
+    /// ```
+    /// use selvedge_cancel::{Component, Context};
+    /// use selvedge_pipeline::from_iter;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let pipeline = from_iter(1_u64..).for_each(drop).named("endless").start(&Context::background());
+    /// let pipeline = pipeline.unwrap();
+    /// pipeline.stop();
+    /// let ended = pipeline.join().await.unwrap();
+    /// assert!(ended.report.adds_up() && ended.error.is_some());
+    /// assert!(pipeline.join().await.is_none(), "it was taken");
+    /// # });
+    /// ```
     pub fn join(&self) -> Join<O> {
         Join { end: End::new(&self.shared) }
     }
@@ -150,8 +184,7 @@ impl<O: Send + 'static> Component for Pipeline<O> {
         }
         let stages = counts.iter().map(|counts| counts.read());
         let busy = stages.map(|stage| {
-            let done = stage.passed + stage.filtered + stage.failed + stage.left;
-            let note = format!("{} of {} items under way", stage.entered - done, stage.entered);
+            let note = format!("{} of {} items under way", stage.under_way(), stage.entered);
             Straggler { name: stage.name, place: Some(stage.place), note }
         });
         busy.collect()
@@ -212,7 +245,8 @@ impl<O: 'static> Future for Join<O> {
         let mut end = self.project().end;
         ready!(end.as_mut().poll(cx));
         let result = end.shared.queue.lock().result.take();
-        Poll::Ready(result)
+        // The lock is released: a panic of the sink's end goes on here.
+        Poll::Ready(result.map(|ended| ended.unwrap_or_else(|panic| panic.resume())))
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn label(origin: &Origin, kind: &'static str) -> String {
     origin.name().unwrap_or(kind).to_owned()
 }
 
-/// Ends in an assertion of the shape that every stage's counts have.
+/// Whether a stage's counts have the shape that all have once the run has ended.
 pub(crate) fn adds_up(stage: &StageReport) -> bool {
     stage.entered == stage.passed + stage.filtered + stage.failed + stage.left
 }

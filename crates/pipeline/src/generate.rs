@@ -12,11 +12,13 @@
 //! | an item is put in place | the source, if it is pending; when the body put it during its own poll the source looks anyway |
 //! | the item is taken | the giver's task, unless it is the very task that polls the source, which polls the body next |
 //! | the place is empty | the next giver in line |
-//! | the source ends or is dropped | every giver: its `give` panics at its caller's place |
+//! | the source ends or is dropped | every giver: its `give` panics at its caller's place, unless its item was taken |
 //!
 //! The place is a [`WaitQueue`]'s state, so a giver may sit on another task or thread, and any
 //! number may give at once. Nothing spins and nothing is lost: a give that is dropped before its
-//! item was placed drops the item, one that is dropped after has given it.
+//! item was placed drops the item, one that is dropped after has given it. An item that lies in
+//! place when the source ends comes out before the end: the close and the look are one critical
+//! section ([`Place::finish`]). Only a source that is dropped drops it, and its giver is told.
 
 use std::error::Error;
 use std::fmt;
@@ -26,11 +28,12 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
 
 use pin_project::{pin_project, pinned_drop};
-use selvedge_cancel::{Context, Stopping};
+use selvedge_cancel::{Cause, Context, Stopping};
 use selvedge_primitives::{
-    Anchor, Entry, Left, Origin, WaitQueue, Waiter, coop, release_then, wake,
+    Anchor, Entry, Left, Locked, Origin, WaitQueue, Waiter, coop, release_then, wake,
 };
 
+use crate::caught::contained;
 use crate::error::Panic;
 use crate::flow::{Build, Flow, Next};
 use crate::launch::Launch;
@@ -41,7 +44,8 @@ use crate::{PipelineError, Stage};
 ///
 /// The body is given a [`Yielder`] and returns when there is nothing more, or an error that ends
 /// the pipeline after the items before it. It runs on the task of the stage that pulls. When the
-/// context is stopping, it is dropped at the await where it stands.
+/// context is stopping, it is dropped at the await where it stands; an item that it had put in place
+/// comes out. The source ends with its body: whoever still gives then, from another task, panics.
 ///
 /// The body is paused by back-pressure while its item waits to be taken, so it must hold no lock or
 /// permit across a `give` that a later stage needs.
@@ -125,7 +129,7 @@ where
             panic: Panic::new(payload),
         })?;
         let (ctx, stopping) = (launch.ctx.clone(), launch.ctx.stopping());
-        Ok(GeneratorFlow { body: Some(body), fault: None, place, ctx, stopping, counts })
+        Ok(GeneratorFlow { body: Some(body), end: None, place, ctx, stopping, counts })
     }
 }
 
@@ -207,20 +211,16 @@ impl<T> Place<T> {
         let mut locked = self.queue.lock();
         locked.polling = None;
         let item = locked.item.take();
-        let mut giver = None;
-        let mut unused = None;
+        let (mut giver, mut unused) = (None, Some(waiting));
         if item.is_some() {
             locked.taken += 1;
             giver = locked.giver.take();
-            unused = Some(waiting);
         } else {
-            locked.source = Some(waiting);
+            std::mem::swap(&mut locked.source, &mut unused);
         }
-        self.queue.grant_while(locked, |state, ()| state.promise().then_some(()));
+        contained(|| self.queue.grant_while(locked, |state, ()| state.promise().then_some(())));
         drop(unused);
-        if let Some(giver) = giver {
-            wake(giver);
-        }
+        contained(|| giver.into_iter().for_each(wake));
         item
     }
 
@@ -228,7 +228,7 @@ impl<T> Place<T> {
     fn vacate(&self) {
         let mut locked = self.queue.lock();
         locked.promised = false;
-        self.queue.grant_while(locked, |state, ()| state.promise().then_some(()));
+        contained(|| self.queue.grant_while(locked, |state, ()| state.promise().then_some(())));
     }
 
     /// Puts an item in the promised place. Returns its number, or the item if the source is gone.
@@ -249,9 +249,7 @@ impl<T> Place<T> {
         let source = if locked.polling.is_some() { None } else { locked.source.take() };
         release_then(locked, || {
             drop(dropped);
-            if let Some(source) = source {
-                wake(source);
-            }
+            contained(|| source.into_iter().for_each(wake));
         });
         Ok(put)
     }
@@ -274,16 +272,31 @@ impl<T> Place<T> {
         Some(Poll::Pending)
     }
 
-    /// Ends it: givers panic, a left item is dropped.
-    fn close(&self) {
+    /// The source has come to its end: gives the item that lies in place, and admits no other.
+    fn finish(&self) -> Option<T> {
         let mut locked = self.queue.lock();
-        locked.closed = true;
-        let (item, giver, source) = (locked.item.take(), locked.giver.take(), locked.source.take());
-        self.queue.grant_while(locked, |_, ()| Some(()));
-        drop((item, source));
-        if let Some(giver) = giver {
-            wake(giver);
+        if locked.item.is_some() {
+            locked.taken += 1;
         }
+        self.end(locked)
+    }
+
+    /// The source is gone: the item that lies in place is dropped, and its giver panics.
+    fn close(&self) {
+        let unwanted = self.end(self.queue.lock());
+        // After all have been told: its destructor may panic.
+        drop(unwanted);
+    }
+
+    /// Ends it, and tells every giver. Returns the item that lies in place.
+    fn end<'a>(&'a self, mut locked: Locked<'a, State<T>, (), ()>) -> Option<T> {
+        locked.closed = true;
+        locked.polling = None;
+        let (item, giver, source) = (locked.item.take(), locked.giver.take(), locked.source.take());
+        contained(|| self.queue.grant_while(locked, |_, ()| Some(())));
+        drop(source);
+        contained(|| giver.into_iter().for_each(wake));
+        item
     }
 }
 
@@ -507,8 +520,8 @@ pub struct GeneratorFlow<T, Fut> {
     /// The body, until it has ended.
     #[pin]
     body: Option<Fut>,
-    /// How the body ended, if badly.
-    fault: Option<Fault>,
+    /// How the source ended, once it has.
+    end: Option<End>,
     /// The place where items are given.
     place: Close<T>,
     /// The run's.
@@ -537,52 +550,70 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Next<T> {
         let proceed = ready!(coop::poll_proceed(cx));
         let mut this = self.project();
-        if let Some(cause) = this.ctx.cause() {
-            this.place.0.close();
-            this.body.set(None);
-            return Poll::Ready(Some(Err(PipelineError::Ended(cause))));
-        }
-        if let Some(body) = this.body.as_mut().as_pin_mut() {
-            this.place.0.begin_poll(cx.waker());
-            let polled = catch_unwind(AssertUnwindSafe(|| body.poll(cx)));
-            let end = match polled {
-                Ok(Poll::Pending) => None,
-                Ok(Poll::Ready(Ok(()))) => Some(None),
-                Ok(Poll::Ready(Err(error))) => Some(Some(Fault::Error(error.into()))),
-                Err(payload) => Some(Some(Fault::Panic(Panic::new(payload)))),
-            };
-            if let Some(fault) = end {
-                *this.fault = fault;
-                this.body.set(None);
+        if this.end.is_none() {
+            if let Some(cause) = this.ctx.cause() {
+                *this.end = Some(End::Stopped(cause));
+            } else if let Some(body) = this.body.as_mut().as_pin_mut() {
+                this.place.0.begin_poll(cx.waker());
+                let poll = || body.poll(cx).map_err(Into::into);
+                *this.end = match catch_unwind(AssertUnwindSafe(poll)) {
+                    Ok(Poll::Pending) => None,
+                    Ok(Poll::Ready(Ok(()))) => Some(End::Exhausted),
+                    Ok(Poll::Ready(Err(error))) => Some(End::Error(error)),
+                    Err(payload) => Some(End::Panic(Panic::new(payload))),
+                };
             }
         }
-        // An item that was put before the body ended comes before the end.
-        if let Some(item) = this.place.0.end_poll(cx.waker()) {
+        let item = match &this.end {
+            None => match this.place.0.end_poll(cx.waker()) {
+                Some(item) => Some(item),
+                None => {
+                    this.counts.publish();
+                    let cause = ready!(this.stopping.poll(cx));
+                    *this.end = Some(End::Stopped(cause));
+                    let_go(this.body, this.end);
+                    this.place.0.finish()
+                }
+            },
+            Some(_) => {
+                let_go(this.body, this.end);
+                this.place.0.finish()
+            }
+        };
+        if let Some(item) = item {
             proceed.made_progress();
             this.counts.entered += 1;
             this.counts.passed += 1;
             return Poll::Ready(Some(Ok(item)));
         }
-        if this.body.is_some() {
-            this.counts.publish();
-            let cause = ready!(this.stopping.poll(cx));
-            return Poll::Ready(Some(Err(PipelineError::Ended(cause))));
-        }
-        this.place.0.close();
         let (stage, index) = (this.counts.name(), this.counts.entered as u64);
-        Poll::Ready(this.fault.take().map(|fault| {
-            Err(match fault {
-                Fault::Error(error) => PipelineError::Failed { stage, index, error },
-                Fault::Panic(panic) => PipelineError::Panicked { stage, index, panic },
-            })
-        }))
+        let error = match this.end.replace(End::Exhausted) {
+            None | Some(End::Exhausted) => return Poll::Ready(None),
+            Some(End::Stopped(cause)) => PipelineError::Ended(cause),
+            Some(End::Error(error)) => PipelineError::Failed { stage, index, error },
+            Some(End::Panic(panic)) => PipelineError::Panicked { stage, index, panic },
+        };
+        Poll::Ready(Some(Err(error)))
     }
 }
 
-/// How a body ended that did not just end.
-enum Fault {
-    /// It returned an error.
+/// How a source ended.
+enum End {
+    /// The body returned.
+    Exhausted,
+    /// The body returned an error.
     Error(Box<dyn Error + Send + Sync>),
-    /// It panicked.
+    /// The body panicked, when it was polled or when it was dropped.
     Panic(Panic),
+    /// The run is stopping.
+    Stopped(Cause),
+}
+
+/// Drops the body. A panic of its destructor becomes the end, unless the body has failed before.
+fn let_go<Fut>(mut body: Pin<&mut Option<Fut>>, end: &mut Option<End>) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| body.set(None)))
+        && matches!(end, Some(End::Exhausted | End::Stopped(_)))
+    {
+        *end = Some(End::Panic(Panic::new(payload)));
+    }
 }

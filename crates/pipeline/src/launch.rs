@@ -3,12 +3,14 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use selvedge_cancel::{Canceller, Context};
+use selvedge_cancel::{Canceller, Cause, CauseKind, Context};
 use selvedge_primitives::Origin;
 
 use crate::PipelineError;
 #[cfg(feature = "tokio")]
 use crate::error::Panic;
+#[cfg(feature = "tokio")]
+use crate::halt::Halt;
 use crate::report::Counts;
 
 /// A task that a stage needs. It ends by itself when the run's context is cancelled.
@@ -18,9 +20,9 @@ pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Launch {
     /// Cancelled when the run is to end at once.
     pub(crate) ctx: Context,
-    /// Stops the source when an item fails.
+    /// How a stage ends the run.
     #[cfg(feature = "tokio")]
-    pub(crate) halt: crate::halt::Halt,
+    pub(crate) halt: Halt,
     /// By stage, the source first.
     pub(crate) counts: Vec<Arc<Counts>>,
     /// To be spawned when the run starts.
@@ -29,16 +31,16 @@ pub struct Launch {
 
 impl Launch {
     /// A run under `ctx`.
-    pub(crate) fn new(ctx: &Context) -> (Self, Canceller) {
+    pub(crate) fn new(ctx: &Context) -> (Self, EndOnDrop) {
         let (ctx, canceller) = ctx.child();
         let launch = Self {
             ctx,
             #[cfg(feature = "tokio")]
-            halt: crate::halt::Halt::new(&canceller),
+            halt: Halt::new(&canceller),
             counts: Vec::new(),
             drivers: Vec::new(),
         };
-        (launch, canceller)
+        (launch, EndOnDrop(canceller))
     }
 
     /// Adds a stage to the report.
@@ -52,6 +54,19 @@ impl Launch {
 impl std::fmt::Debug for Launch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Launch").field("stages", &self.counts.len()).finish_non_exhaustive()
+    }
+}
+
+/// Cancels the run's context when the run is over or dropped. Stages and their jobs hold cancellers
+/// as well, so that the last one is gone would be too late.
+pub(crate) struct EndOnDrop(
+    /// The run's.
+    Canceller,
+);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel_with(Cause::new(CauseKind::Dropped));
     }
 }
 
@@ -85,12 +100,17 @@ impl Crew {
         Ok(Self {})
     }
 
-    /// Waits until all have ended. Returns the panic of one that did not end by itself.
+    /// Waits until all have ended. Returns why one did not end by itself, if so.
     pub(crate) async fn join(&mut self) -> Option<PipelineError> {
+        #[cfg_attr(
+            not(feature = "tokio"),
+            expect(unused_mut, reason = "set only where there are tasks")
+        )]
+        let mut first = None;
         #[cfg(feature = "tokio")]
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
-                return Some(match error.try_into_panic() {
+                first.get_or_insert(match error.try_into_panic() {
                     Ok(payload) => PipelineError::Panicked {
                         stage: "driver".to_owned(),
                         index: 0,
@@ -100,6 +120,6 @@ impl Crew {
                 });
             }
         }
-        None
+        first
     }
 }

@@ -75,6 +75,7 @@
 
 #[cfg(feature = "tokio")]
 mod blocking;
+mod caught;
 #[cfg(feature = "tokio")]
 mod component;
 mod error;
@@ -89,8 +90,6 @@ mod run;
 mod sink;
 mod source;
 mod stage;
-#[cfg(feature = "tokio")]
-mod ticket;
 #[cfg(feature = "tokio")]
 mod window;
 #[cfg(feature = "tokio")]

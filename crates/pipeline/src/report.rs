@@ -1,9 +1,12 @@
 //! What went through each stage: exact counts, always on.
 //!
-//! Each item that enters a stage is accounted for by exactly one of four exits. Stages whose items
-//! stay on one task count in plain integers and publish them when they park or end
-//! ([`LocalCounts`]); stages whose items change tasks give each item a `Ticket`, which counts it as
-//! left when it is dropped on the way.
+//! Each item that enters a stage is accounted for by exactly one of four exits. An item is counted
+//! by the task that pulls it in and by the task that takes it out, never where it is worked on: so
+//! when the run has joined its tasks the counts are final, whatever a blocking closure that nobody
+//! waits for does later. What entered and did not come out was left ([`Counts::settle`]).
+//!
+//! Stages whose items stay on one task count in plain integers and publish them when they park or
+//! end ([`LocalCounts`]).
 
 use std::fmt;
 use std::panic::Location;
@@ -41,10 +44,21 @@ pub struct StageReport {
     pub passed: u64,
     /// Items that a filter dropped.
     pub filtered: u64,
-    /// Items that failed or panicked.
+    /// Items whose failure or panic came out.
     pub failed: u64,
-    /// Items that were under way, or finished and not taken, when the pipeline ended early.
+    /// Items that were under way, or finished and not taken, when the pipeline ended early; none
+    /// before the run has ended.
     pub left: u64,
+}
+
+impl StageReport {
+    /// How many have entered and not come out; while the run goes on they are counted one after the
+    /// other, so this is no more than an impression.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn under_way(&self) -> u64 {
+        let done = self.passed + self.filtered + self.failed + self.left;
+        self.entered.saturating_sub(done)
+    }
 }
 
 impl Report {
@@ -96,10 +110,10 @@ pub(crate) struct Counts {
     pub(crate) passed: AtomicUsize,
     /// Items that a filter dropped.
     pub(crate) filtered: AtomicUsize,
-    /// Items that failed or panicked.
+    /// Items that failed or panicked, and whose error came out.
     pub(crate) failed: AtomicUsize,
-    /// Items that were dropped on the way.
-    pub(crate) left: AtomicUsize,
+    /// Items that had not come out when the run ended.
+    left: AtomicUsize,
 }
 
 impl Counts {
@@ -119,6 +133,21 @@ impl Counts {
     /// The stage's name.
     pub(crate) fn name(&self) -> String {
         label(&self.origin, self.kind)
+    }
+
+    /// An item enters. Returns how many entered before.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn enter(&self) -> u64 {
+        // Relaxed: a count; see `read` for the reader.
+        self.entered.fetch_add(1, Ordering::Relaxed) as u64
+    }
+
+    /// The run has ended: what did not come out is left.
+    pub(crate) fn settle(&self) {
+        let now = self.read();
+        let left = now.entered - now.passed - now.filtered - now.failed;
+        // Relaxed: as in `read`.
+        self.left.store(left as usize, Ordering::Relaxed);
     }
 
     /// The counts as they are now.
@@ -167,7 +196,6 @@ impl LocalCounts {
 
     /// Shows what was counted so far.
     pub(crate) fn publish(&self) {
-        let left = self.entered - self.passed - self.filtered - self.failed;
         // Relaxed: counts with one writer; see `Counts::read` for the reader.
         self.shared.entered.store(self.entered, Ordering::Relaxed);
         // Relaxed: as above.
@@ -176,13 +204,27 @@ impl LocalCounts {
         self.shared.filtered.store(self.filtered, Ordering::Relaxed);
         // Relaxed: as above.
         self.shared.failed.store(self.failed, Ordering::Relaxed);
-        // Relaxed: as above.
-        self.shared.left.store(left, Ordering::Relaxed);
     }
 }
 
 impl Drop for LocalCounts {
     fn drop(&mut self) {
         self.publish();
+    }
+}
+
+#[cfg(all(test, feature = "tokio"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_read_one_after_the_other_do_not_overflow() {
+        let counts = Counts::new(Origin::here(), "map");
+        let mut report = counts.read();
+        report.entered = 3;
+        assert_eq!(report.under_way(), 3);
+        // Two items went through between the two reads.
+        report.passed = 5;
+        assert_eq!(report.under_way(), 0);
     }
 }

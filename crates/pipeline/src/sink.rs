@@ -8,11 +8,13 @@ use std::task::{Context, Poll};
 /// Takes the items of a pipeline.
 ///
 /// Room is reserved before an item is pulled, so an item never stands without a place: whatever
-/// ends the pipeline, an item is either still upstream or in the sink.
+/// ends the pipeline, an item is either still upstream or in the sink. It also means that a sink
+/// without room does not see the end of the source: the run completes once there is room, or when
+/// its context is cancelled.
 ///
 /// # Examples
 ///
-/// A sink that hands items to a channel:
+/// A sink that keeps the last item:
 ///
 /// ```
 /// use std::task::{Context, Poll};
@@ -57,7 +59,8 @@ pub trait Sink<T>: Send + 'static {
     /// When the item could not be taken; the pipeline then ends.
     fn accept(&mut self, item: T) -> Result<(), Self::Error>;
 
-    /// The end, however it came.
+    /// The end, however it came: also after an error or a panic of this sink. Called when every task
+    /// of the run has ended.
     fn finish(self) -> Self::Output;
 }
 

@@ -8,16 +8,19 @@ use std::task::{Context as TaskContext, Poll, ready};
 use selvedge_cancel::Context;
 use selvedge_fanio::{Emitted, Exit, Order, WindowError};
 use selvedge_primitives::Mutex;
+use selvedge_primitives::atomic::Ordering;
 
 use crate::PipelineError;
 use crate::flow::{Flow, Next};
-use crate::ticket::Ticket;
+use crate::report::Counts;
 
 /// What lies in a window.
 pub(crate) enum Passed<T> {
-    /// A result, and the ticket of the item that it was made of.
-    Item(T, Ticket),
-    /// An error that ends the pipeline when its turn comes.
+    /// A result.
+    Item(T),
+    /// An item of this stage failed; this ends the pipeline when its turn comes.
+    Failed(PipelineError),
+    /// Another error that ends the pipeline when its turn comes.
     Error(PipelineError),
     /// Nothing: a slot that was reserved for an item that never came.
     Unused,
@@ -56,6 +59,10 @@ pub struct WindowFlow<T> {
     pub(crate) last: Last,
     /// The run's.
     pub(crate) ctx: Context,
+    /// What went through.
+    pub(crate) counts: Arc<Counts>,
+    /// Whether an item was lost to a cancel.
+    pub(crate) skipped: bool,
     /// The error for a gap that no cancel explains, by its number.
     pub(crate) lost: Box<dyn Fn(u64) -> PipelineError + Send>,
 }
@@ -76,17 +83,36 @@ impl<T: Send + 'static> Flow for WindowFlow<T> {
         let this = self.get_mut();
         loop {
             return Poll::Ready(match ready!(this.exit.poll_next(cx)) {
-                Some(Emitted::Item { value: Passed::Item(item, ticket), .. }) => {
-                    ticket.passed();
+                Some(Emitted::Item { value: Passed::Item(item), .. }) => {
+                    // Relaxed: see `Counts::read` for the reader.
+                    this.counts.passed.fetch_add(1, Ordering::Relaxed);
                     Some(Ok(item))
+                }
+                Some(Emitted::Item { value: Passed::Failed(error), .. }) => {
+                    // Relaxed: as above.
+                    this.counts.failed.fetch_add(1, Ordering::Relaxed);
+                    Some(Err(error))
                 }
                 Some(Emitted::Item { value: Passed::Error(error), .. }) => Some(Err(error)),
                 Some(Emitted::Item { value: Passed::Unused, .. }) => continue,
-                Some(Emitted::Gap { .. }) if this.ctx.is_cancelled() => continue,
+                Some(Emitted::Gap { .. }) if this.ctx.is_cancelled() => {
+                    this.skipped = true;
+                    continue;
+                }
                 Some(Emitted::Gap { sequence }) => Some(Err((this.lost)(sequence))),
-                None => this.last.0.lock().take().map(Err),
+                None => this.end().map(Err),
             });
         }
+    }
+}
+
+impl<T> WindowFlow<T> {
+    /// Why it ended, if not because there is nothing more. The driver may have come to its end
+    /// before a cancel that reached the items under way.
+    fn end(&self) -> Option<PipelineError> {
+        let last = self.last.0.lock().take();
+        let cause = if self.skipped { self.ctx.cause() } else { None };
+        last.or(cause.map(PipelineError::Ended))
     }
 }
 

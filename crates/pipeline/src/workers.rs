@@ -6,18 +6,16 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
 
-use pin_project::pin_project;
 use selvedge_cancel::Context;
 use selvedge_fanio::{Entry, Order, window};
 use selvedge_primitives::Origin;
 use selvedge_sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
+use crate::caught::CatchUnwind;
 use crate::error::Panic;
 use crate::flow::{Build, Flow};
 use crate::halt::Halt;
@@ -114,12 +112,12 @@ where
             free: Arc::new(Semaphore::new(permits)),
             order: self.order,
             f: Arc::new(self.f),
-            counts,
+            counts: Arc::clone(&counts),
         };
         launch.drivers.push(Box::pin(driver.drive(upstream)));
         // A task ends without completing its slot only when the runtime drops it.
         let lost = Box::new(|_| PipelineError::NoRuntime);
-        Ok(WindowFlow { exit, last, ctx: launch.ctx.clone(), lost })
+        Ok(WindowFlow { exit, last, ctx: launch.ctx.clone(), counts, skipped: false, lost })
     }
 }
 
@@ -154,85 +152,87 @@ impl<U: Send + 'static, F> Driver<U, F> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
-        {
-            let mut upstream = pin!(upstream);
-            loop {
-                while tasks.try_join_next().is_some() {}
-                let slot = match self.ctx.run(self.entry.reserve()).await {
-                    Ok(Ok(slot)) => slot,
-                    // The sink is gone.
-                    Ok(Err(_)) => break,
-                    Err(cause) => {
-                        self.last.set(PipelineError::Ended(cause));
-                        break;
-                    }
-                };
-                let permit = match self.ctx.run(self.free.acquire_owned(1)).await {
-                    Ok(permit) => permit.expect("the semaphore is never closed"),
-                    Err(cause) => {
-                        self.last.set(PipelineError::Ended(cause));
-                        break;
-                    }
-                };
-                let item = match poll_fn(|cx| upstream.as_mut().poll_next(cx)).await {
-                    Some(Ok(item)) => item,
-                    Some(Err(error)) => {
-                        let now = self.last.or_now(self.order, error);
-                        slot.complete(now.map_or(Passed::Unused, Passed::Error));
-                        break;
-                    }
-                    None => {
-                        slot.complete(Passed::Unused);
-                        break;
-                    }
-                };
-                let ticket = self.counts.enter();
-                let (f, ctx, halt) = (Arc::clone(&self.f), self.ctx.clone(), self.halt.clone());
-                tasks.spawn(async move {
-                    let work = CatchUnwind { future: async move { f(item).await } };
-                    // On a cancel, the slot leaves a gap and the ticket counts the item as left.
-                    let Ok(result) = ctx.run(work).await else { return };
-                    let (stage, index) = (ticket.stage(), ticket.index());
-                    let error = match result {
-                        Ok(Ok(value)) => {
-                            slot.complete(Passed::Item(value, ticket));
-                            drop(permit);
-                            return;
-                        }
-                        Ok(Err(error)) => {
-                            PipelineError::Failed { stage, index, error: error.into() }
-                        }
-                        Err(panic) => PipelineError::Panicked { stage, index, panic },
-                    };
-                    ticket.failed();
-                    // In the window before the source is stopped: unordered, it is seen first.
-                    slot.complete(Passed::Error(error));
-                    halt.halt();
-                });
-            }
+        // A destructor of the upstream that panics must not take the tasks along unjoined.
+        if let Err(panic) = CatchUnwind::new(self.feed(upstream, &mut tasks)).await {
+            self.note(panic);
         }
         // Closes the window: it ends when everything that was reserved is emitted.
-        drop(self.entry);
-        while tasks.join_next().await.is_some() {}
+        self.entry.close();
+        while let Some(ended) = tasks.join_next().await {
+            self.joined(ended);
+        }
     }
-}
 
-/// Polls a future and catches its panic.
-#[pin_project]
-struct CatchUnwind<F> {
-    /// The future.
-    #[pin]
-    future: F,
-}
+    /// A task has ended. It catches the panics of its item, so what is left is the destructor of a
+    /// result that nobody wants any more.
+    fn joined(&self, ended: Result<(), JoinError>) {
+        if let Some(payload) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+            self.note(Panic::new(payload));
+        }
+    }
 
-impl<F: Future> Future for CatchUnwind<F> {
-    type Output = Result<F::Output, Panic>;
+    /// Leaves a panic that belongs to no item.
+    fn note(&self, panic: Panic) {
+        let (stage, index) = (self.counts.name(), self.counts.read().entered);
+        self.halt.note(PipelineError::Panicked { stage, index, panic });
+    }
 
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let future = self.project().future;
-        match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(payload) => Poll::Ready(Err(Panic::new(payload))),
+    /// Feeds until there is nothing more to feed.
+    async fn feed<S, Fut, E>(&self, upstream: S, tasks: &mut JoinSet<()>)
+    where
+        S: Flow,
+        F: Fn(S::Item) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<U, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        let mut upstream = pin!(upstream);
+        loop {
+            while let Some(ended) = tasks.try_join_next() {
+                self.joined(ended);
+            }
+            let slot = match self.ctx.run(self.entry.reserve()).await {
+                Ok(Ok(slot)) => slot,
+                // The sink is gone.
+                Ok(Err(_)) => return,
+                Err(cause) => return self.last.set(PipelineError::Ended(cause)),
+            };
+            let permit = match self.ctx.run(self.free.acquire_owned(1)).await {
+                Ok(permit) => permit.expect("the semaphore is never closed"),
+                Err(cause) => return self.last.set(PipelineError::Ended(cause)),
+            };
+            let item = match poll_fn(|cx| upstream.as_mut().poll_next(cx)).await {
+                Some(Ok(item)) => item,
+                Some(Err(error)) => {
+                    let now = self.last.or_now(self.order, error);
+                    return slot.complete(now.map_or(Passed::Unused, Passed::Error));
+                }
+                None => return slot.complete(Passed::Unused),
+            };
+            let index = self.counts.enter();
+            let (f, ctx, halt) = (Arc::clone(&self.f), self.ctx.clone(), self.halt.clone());
+            let counts = Arc::clone(&self.counts);
+            tasks.spawn(async move {
+                // The future goes inside as well, when it is done or the run is cancelled.
+                let work = CatchUnwind::new(async {
+                    let work = async move { f(item).await.map_err(Into::into) };
+                    ctx.run(work).await
+                });
+                let stage = || counts.name();
+                let error = match work.await {
+                    Ok(Ok(Ok(value))) => {
+                        slot.complete(Passed::Item(value));
+                        drop(permit);
+                        return;
+                    }
+                    // The slot leaves a gap, and the item is left.
+                    Ok(Err(_cancelled)) => return,
+                    Ok(Ok(Err(error))) => PipelineError::Failed { stage: stage(), index, error },
+                    Err(panic) => PipelineError::Panicked { stage: stage(), index, panic },
+                };
+                // In the window before the source is stopped: unordered, it is seen first.
+                slot.complete(Passed::Failed(error));
+                halt.halt();
+            });
         }
     }
 }

@@ -219,6 +219,12 @@ impl Pool {
         self.engine.name()
     }
 
+    /// The pool's context: stopping once the pool drains, cancelled once it is aborted. What jobs
+    /// are called with.
+    pub fn context(&self) -> &Context {
+        self.engine.context()
+    }
+
     /// The counts, as they are at one moment.
     pub fn ledger(&self) -> Ledger {
         self.engine.ledger()
