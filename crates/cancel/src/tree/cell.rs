@@ -173,7 +173,9 @@ impl Cell {
     /// Sets the flags of a walk, under the tree's lock. A limit that is past by now wins: over the
     /// level that was asked for, and over the cause, if there is none yet.
     pub(super) fn flag(&self, level: Level, cause: &Cause, grace: Option<&Arc<Limit>>) -> Flagged {
-        if self.has_reached(Level::Cancelled) {
+        // No look at the word: what a walk finds ended has a limit that is past. (And loom's search
+        // forgets a reader's load for a load of the thread that is about to set the flag.)
+        if self.is_past_limit() {
             // Ended is final: it takes no grace, which would be one that nobody times.
             return Flagged { level: Level::Cancelled, replaced: None };
         }
