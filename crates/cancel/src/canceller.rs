@@ -16,7 +16,8 @@ use crate::{Cause, CauseKind};
 /// May cancel the context it was made with, and everything below it.
 ///
 /// Clones share the right. When the last one is dropped, the context is cancelled with
-/// [`CauseKind::Dropped`], unless [`detach`](Self::detach) was called on one of them.
+/// [`CauseKind::Dropped`], unless [`detach`](Self::detach) was called on one of them. A waker that
+/// panics then panics out of the drop, unless the drop is part of a panic already.
 #[derive(Clone)]
 #[must_use = "dropping the last canceller cancels its context: keep it, or `detach` it"]
 pub struct Canceller {

@@ -16,7 +16,7 @@ use crate::{Canceller, Cause};
 /// Tells whether work should go on.
 ///
 /// Clones observe the same node. Reading it is one Acquire load, plus a clock read when a deadline
-/// is in the chain; cloning counts one reference. See the [crate's page](crate) for the two levels.
+/// is in the chain, plus a lock of the node while a grace runs; cloning counts one reference. See the [crate's page](crate) for the two levels.
 ///
 /// # Memory ordering
 ///
@@ -112,7 +112,8 @@ impl Context {
     /// Whether it is to end now: CANCELLED is set.
     ///
     /// One Acquire load when no deadline or grace is in the chain. With one, the clock is read as
-    /// well, so a loop that only polls sees its deadline without a timer's help.
+    /// well (and while a grace runs, a lock of this node is taken), so a loop that only polls sees
+    /// its deadline without a timer's help.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.handle.as_ref().is_some_and(|handle| handle.cell().is_cancelled())
@@ -137,7 +138,8 @@ impl Context {
 
     /// Waits until it is cancelled, and tells why. Never completes for the background.
     ///
-    /// The future owns what it needs. Polled again it touches nothing shared; it allocates nothing.
+    /// The future owns what it needs and allocates nothing. Polled again by the same task it does
+    /// what [`is_cancelled`](Self::is_cancelled) does, and no more.
     ///
     /// # Cancel safety
     ///
@@ -159,8 +161,8 @@ impl Context {
     /// Runs `future` until it completes or the context is cancelled.
     ///
     /// If CANCELLED is set before a poll, `future` is not polled (any more) and the cause is
-    /// returned. A value from a poll that began before is returned, even if the flag is set by
-    /// then. `future` itself is dropped with the returned future, not earlier.
+    /// returned (a poll later, when the task's cooperative budget is spent). A value from a poll that
+    /// began before is returned, even if the flag is set by then. `future` itself is dropped with the returned future, not earlier.
     ///
     /// # Errors
     ///

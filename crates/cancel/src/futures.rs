@@ -142,6 +142,8 @@ impl<F: Future> Future for Run<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Some(cause) = this.watch.reached() {
+            // Ready without `future`'s doing, so it is this one's to spend of the budget.
+            ready!(coop::poll_proceed(cx)).made_progress();
             return Poll::Ready(Err(cause));
         }
         if let Poll::Ready(output) = this.future.poll(cx) {

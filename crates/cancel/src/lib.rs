@@ -78,3 +78,8 @@ pub use component::{Component, Straggler, Wait};
 pub use context::{ChildBuilder, Context, DeadlineError};
 pub use futures::{Cancelled, Run, Stopping};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
+
+/// The example of the README, compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -48,6 +48,11 @@ pub use origin::Origin;
 pub use wait_queue::{Anchor, Entry, Left, Locked, WaitQueue, Waiter};
 pub use wake_batch::WakeBatch;
 
+/// The example of the README, compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Declares a constructor that is `const` except under loom, whose types have no const
 /// constructors.
 #[macro_export]

@@ -1,10 +1,10 @@
 //! What the world reads of a node, without the tree's lock.
 //!
 //! ```text
-//!  7      3      2         1          0
-//! +---------+-------+-----------+----------+
-//! | unused  | CLOCK | CANCELLED | STOPPING |
-//! +---------+-------+-----------+----------+
+//!  7      4     3        2          1          0
+//! +--------+-------+----------+-----------+----------+
+//! | unused | GRACE | DEADLINE | CANCELLED | STOPPING |
+//! +--------+-------+----------+-----------+----------+
 //! ```
 //!
 //! | CANCELLED | STOPPING | meaning | left by |
@@ -13,7 +13,8 @@
 //! | 0 | 1 | asked to finish | a walk, or a reader that finds the limit past |
 //! | 1 | 1 | ended, final | nobody |
 //!
-//! CLOCK is set when the node carries a deadline or the end of a grace; it is never cleared.
+//! DEADLINE is set when the node carries a deadline, GRACE when it carries the end of a grace; neither is
+//! ever cleared. A look at the deadline costs a read of the clock, a look at the grace a lock as well.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,8 +31,10 @@ use crate::{Cause, CauseKind};
 const STOPPING: u8 = 1;
 /// Ended.
 const CANCELLED: u8 = 2;
-/// There is a limit: ask the clock.
-const CLOCK: u8 = 4;
+/// There is a deadline: ask the clock.
+const DEADLINE: u8 = 4;
+/// There is the end of a grace: ask the details, and the clock.
+const GRACE: u8 = 8;
 
 /// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,7 +98,7 @@ pub(super) struct Flagged {
 impl Cell {
     /// A cell that carries the earlier of an inherited and an own deadline.
     pub(super) fn new(origin: Origin, deadline: Option<Arc<Limit>>) -> Self {
-        let word = if deadline.is_some() { CLOCK } else { 0 };
+        let word = if deadline.is_some() { DEADLINE } else { 0 };
         Self {
             word: AtomicU8::new(word),
             details: Mutex::new(Details { cause: None, grace: None }),
@@ -126,7 +129,8 @@ impl Cell {
         if word & level.bit() != 0 {
             return true;
         }
-        word & CLOCK != 0 && self.is_past_limit()
+        (word & DEADLINE != 0 && self.is_past_deadline())
+            || (word & GRACE != 0 && self.is_past_grace())
     }
 
     /// Whether it is to finish.
@@ -141,17 +145,18 @@ impl Cell {
         self.has_reached(Level::Cancelled)
     }
 
-    /// Looks at the clock, and records a past limit on this node only.
-    #[cold]
-    fn is_past_limit(&self) -> bool {
-        if let Some(deadline) = &self.deadline
-            && deadline.is_past()
-        {
-            self.raise(Level::Cancelled, || deadline.cause(CauseKind::Deadline));
-            return true;
-        }
-        let grace = self.details.lock().grace.clone();
-        let past = grace.as_ref().is_some_and(|grace| grace.is_past());
+    /// Looks at the clock, and records a past deadline on this node only.
+    fn is_past_deadline(&self) -> bool {
+        let Some(deadline) = self.deadline.as_ref().filter(|deadline| deadline.is_past()) else {
+            return false;
+        };
+        self.raise(Level::Cancelled, || deadline.cause(CauseKind::Deadline));
+        true
+    }
+
+    /// Looks at the clock, and records the past end of a grace on this node only.
+    fn is_past_grace(&self) -> bool {
+        let past = self.grace().is_some_and(|grace| grace.is_past());
         if past {
             // A grace has a stop's cause, so this one is not used.
             self.raise(Level::Cancelled, || self.fallback(CauseKind::Stopped));
@@ -173,7 +178,9 @@ impl Cell {
     /// Sets the flags of a walk, under the tree's lock. A limit that is past by now wins: over the
     /// level that was asked for, and over the cause, if there is none yet.
     pub(super) fn flag(&self, level: Level, cause: &Cause, grace: Option<&Arc<Limit>>) -> Flagged {
-        if self.has_reached(Level::Cancelled) {
+        // No look at the word: what a walk finds ended has a limit that is past. (And loom's search
+        // forgets a reader's load for a load of the thread that is about to set the flag.)
+        if self.is_past_deadline() || self.is_past_grace() {
             // Ended is final: it takes no grace, which would be one that nobody times.
             return Flagged { level: Level::Cancelled, replaced: None };
         }
@@ -190,8 +197,8 @@ impl Cell {
         if !taken {
             return None;
         }
-        // Release: as in `raise`; a reader that sees CLOCK takes the lock of the details.
-        self.word.fetch_or(CLOCK, Ordering::Release);
+        // Release: as in `raise`; a reader that sees GRACE takes the lock of the details.
+        self.word.fetch_or(GRACE, Ordering::Release);
         details.grace.replace(Arc::clone(grace))
     }
 

@@ -37,10 +37,11 @@
 //! A node's effective deadline is fixed when it is made: the earlier of its parent's and its own.
 //! Inheriting shares the [`Limit`], so a million children of a parent that is due earlier share
 //! one. It registers with the timer once, when somebody waits at any node that carries it; when it
-//! expires, the walk begins at its top. `CLOCK` in the flag word says that a limit is there: then
+//! expires, the walk begins at its top. A bit in the flag word says that a limit is there: then
 //! [`Cell::is_cancelled`] looks at the clock and records a past limit on its own node, without
 //! walking or waking; the timer or the next cancel finds the node flagged but not walked, and
-//! walks through it.
+//! walks through it. So a recorded flag is no reason to end a limit: a stop ends none, whatever it
+//! finds, and times every grace that it handed out.
 //!
 //! # Lock order
 //!
