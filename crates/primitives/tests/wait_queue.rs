@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -39,6 +39,13 @@ fn enqueue<'q>(queue: &'q Queue, request: usize, waker: &Waker) -> Boxed<'q> {
     let mut waiter = waiter(queue);
     assert_eq!(poll(&mut waiter, request, waker), Poll::Pending);
     waiter
+}
+
+/// Forgets a waiter, and notes where it lies: a leak checker then sees that it is meant.
+fn forget(waiter: Boxed<'_>) {
+    static FORGOTTEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    FORGOTTEN.lock().unwrap().push(std::ptr::from_ref(&*waiter).addr());
+    std::mem::forget(waiter);
 }
 
 /// Grants to everybody ten times what they asked for.
@@ -204,7 +211,7 @@ fn a_crowd_larger_than_a_batch_is_woken_in_order_each_once() {
 #[test]
 fn who_queues_between_two_batches_stands_at_the_end() {
     let queue = Arc::new(Queue::new(0));
-    let late = Arc::new(std::sync::Mutex::new(None));
+    let late = Arc::new(Mutex::new(None));
     let again = Arc::clone(&queue);
     let slot = Arc::clone(&late);
     let reentrant = ReentrantWaker::on_wake(move || {
@@ -334,7 +341,7 @@ fn touch(queue: &Weak<Queue>, touched: &AtomicUsize) {
 fn a_waker_may_drop_the_waiter_it_wakes() {
     watchdog(PATIENCE, "a waker that drops its waiter", || {
         let queue = Arc::new(Queue::new(0));
-        let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let kept = Arc::new(Mutex::new(Vec::new()));
         let slot = Arc::downgrade(&kept);
         let reentrant = ReentrantWaker::on_wake(move || {
             let Some(slot) = slot.upgrade() else { return };
@@ -371,7 +378,7 @@ fn a_forgotten_waiter_outlives_its_queue_harmlessly() {
     let queue = Box::new(Queue::new(0));
     let counting = CountingWaker::new();
     let mut before = enqueue(&queue, 0, Waker::noop());
-    std::mem::forget(enqueue(&queue, 1, &counting.waker()));
+    forget(enqueue(&queue, 1, &counting.waker()));
     let after = enqueue(&queue, 2, Waker::noop());
     // Its neighbours leave, and one is served across it.
     drop(after);
@@ -387,7 +394,7 @@ fn a_forgotten_waiter_outlives_its_queue_harmlessly() {
 fn a_forgotten_waiter_is_granted_like_any_other() {
     let queue = Queue::new(0);
     let counting = CountingWaker::new();
-    std::mem::forget(enqueue(&queue, 1, &counting.waker()));
+    forget(enqueue(&queue, 1, &counting.waker()));
     grant_all(&queue);
     assert_eq!((counting.wakes(), counting.live()), (1, 0));
     assert!(queue.lock().is_empty());

@@ -46,8 +46,11 @@ struct Mutant {
 fn parse(text: &str) -> Option<Mutant> {
     let mut parts = text.rsplitn(4, ':');
     let kind = match parts.next()? {
+        // Relaxed: what a mutant weakens another ordering to; here it orders nothing.
         "relaxed" => Kind::Order(Ordering::Relaxed),
+        // Acquire: as above, of an AcqRel its half.
         "acquire" => Kind::Order(Ordering::Acquire),
+        // Release: as above, the other half.
         "release" => Kind::Order(Ordering::Release),
         "failure-relaxed" => Kind::FailureRelaxed,
         "wake-dropped" => Kind::WakeDropped,
