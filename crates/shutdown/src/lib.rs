@@ -87,3 +87,8 @@ pub use shutdown::{BuildError, Builder, RegisterError, Shutdown, ShutdownHandle}
 pub use signals::{InstallError, ManualSignals, Signals, SignalsBuilder};
 
 pub use selvedge_cancel::{Component, Context, Straggler, Timer};
+
+/// The examples of the README, compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -103,8 +103,8 @@ fn start(options: &Options, hub: &Arc<Hub>) -> Result<(PipeWriter, PipeWriter), 
 fn heard(number: c_int) {
     // Relaxed: the Release below publishes it. On failure another signal was first.
     let _ = FIRST.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
-    // Release: publishes `FIRST`; pairs with the Acquire of the two threads. Acquire: in `exit`,
-    // `FIRST` is what the first handler saw.
+    // AcqRel: publishes `FIRST` to the Acquire loads of the two threads, and to the handler of the
+    // third signal, which reads it in `exit`.
     match COUNT.fetch_add(1, Ordering::AcqRel) {
         0 => ring(&TELL),
         1 => {
