@@ -182,7 +182,7 @@ impl Shutdown {
     /// };
     /// let (output, report) = shutdown.run(main).await;
     /// assert_eq!(output, Some((true, "written")));
-    /// assert_eq!(report.took(), Duration::from_millis(500));
+    /// assert!(report.took() >= Duration::from_millis(500));
     /// assert_eq!(report.exit_code(), 3);
     /// # Ok::<(), selvedge_shutdown::BuildError>(())
     /// # }).unwrap();

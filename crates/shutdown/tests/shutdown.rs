@@ -1,4 +1,5 @@
 //! The plan on tokio's paused clock, with components that do what the test says.
+#![cfg(feature = "tokio")]
 
 mod fake;
 
