@@ -11,8 +11,8 @@ use selvedge_cancel::{Canceller, Cause, CauseKind, Context, ManualClock, Timer};
 use selvedge_testkit::CountingWaker;
 
 /// Sequences, and operations in each: 105,000 operations in all.
-const CASES: u32 = 700;
-const OPERATIONS: usize = 150;
+const CASES: u32 = 1_050;
+const OPERATIONS: usize = 100;
 
 /// How many contexts are alive at most.
 const CROWD: usize = 12;
