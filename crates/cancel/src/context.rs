@@ -16,7 +16,8 @@ use crate::{Canceller, Cause};
 /// Tells whether work should go on.
 ///
 /// Clones observe the same node. Reading it is one Acquire load, plus a clock read when a deadline
-/// is in the chain, plus a lock of the node while a grace runs; cloning counts one reference. See the [crate's page](crate) for the two levels.
+/// is in the chain, plus a lock of the node while a grace runs; cloning counts one reference. See
+/// the [crate's page](crate) for the two levels.
 ///
 /// # Memory ordering
 ///
@@ -42,7 +43,7 @@ pub enum DeadlineError {
     ),
     /// A timer was asked for that is not the one that the chain of parents uses already.
     #[error(
-        "context not made: a parent's deadline runs on another timer, leave `timer` out to inherit it"
+        "context not made: a deadline or a grace above runs on another timer, leave `timer` out to inherit it"
     )]
     OtherTimer,
 }
@@ -55,8 +56,8 @@ impl Context {
 
     /// A child, and the right to cancel it.
     ///
-    /// It ends when this one ends or when its own canceller says so. Two allocations and one short
-    /// critical section.
+    /// It ends when this one ends or when its own canceller says so. Three allocations and one
+    /// short critical section.
     #[track_caller]
     pub fn child(&self) -> (Context, Canceller) {
         self.make(Origin::here(), None)
@@ -148,12 +149,22 @@ impl Context {
     /// # Fairness
     ///
     /// All who wait are woken, in the order in which they came to each context.
+    #[track_caller]
     pub fn cancelled(&self) -> Cancelled {
         Cancelled::new(self.handle.clone())
     }
 
     /// Waits until it is to finish (STOPPING), and tells why. Otherwise as
     /// [`cancelled`](Self::cancelled).
+    ///
+    /// # Cancel safety
+    ///
+    /// Stopping stays stopping, so dropping the future loses nothing.
+    ///
+    /// # Fairness
+    ///
+    /// As [`cancelled`](Self::cancelled).
+    #[track_caller]
     pub fn stopping(&self) -> Stopping {
         Stopping::new(self.handle.clone())
     }
@@ -162,7 +173,8 @@ impl Context {
     ///
     /// If CANCELLED is set before a poll, `future` is not polled (any more) and the cause is
     /// returned (a poll later, when the task's cooperative budget is spent). A value from a poll that
-    /// began before is returned, even if the flag is set by then. `future` itself is dropped with the returned future, not earlier.
+    /// began before is returned, even if the flag is set by then. `future` itself is dropped with the
+    /// returned future, not earlier.
     ///
     /// # Errors
     ///
@@ -171,6 +183,14 @@ impl Context {
     /// # Cancel safety
     ///
     /// As safe as `future`.
+    ///
+    /// # Fairness
+    ///
+    /// The context is looked at before `future`, at every poll.
+    ///
+    /// # Memory ordering
+    ///
+    /// What the canceller did before is visible when the cause is returned.
     ///
     /// # Examples
     ///
@@ -184,6 +204,7 @@ impl Context {
     /// assert!(ctx.run(pending::<()>()).await.is_err());
     /// # });
     /// ```
+    #[track_caller]
     pub fn run<F: Future>(&self, future: F) -> Run<F> {
         Run::new(self.handle.clone(), future)
     }
@@ -205,7 +226,7 @@ impl Context {
         self.handle.as_ref()?.cell().remaining()
     }
 
-    /// The timer that keeps the deadlines of this chain, if there are any.
+    /// The timer of this chain: that keeps its deadlines, or else the end of its grace.
     pub fn timer(&self) -> Option<Timer> {
         self.handle.as_ref()?.cell().timer()
     }

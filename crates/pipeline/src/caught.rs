@@ -34,9 +34,3 @@ impl<F: Future> Future for CatchUnwind<F> {
         }
     }
 }
-
-/// Runs `f`, which wakes somebody else's task. A panic of the waker has been reported by the panic
-/// hook and ends here: to let it pass would lose the item in hand, or end a run that is well.
-pub(crate) fn contained(f: impl FnOnce()) {
-    let _reported_by_the_hook = catch_unwind(AssertUnwindSafe(f));
-}

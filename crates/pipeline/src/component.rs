@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use pin_project::pin_project;
 use selvedge_cancel::{Canceller, Component, Context, Straggler, Wait};
-use selvedge_primitives::{Anchor, Entry, Origin, WaitQueue, Waiter, coop};
+use selvedge_primitives::{Anchor, Entry, Origin, WaitQueue, Waiter, contain, coop};
 
 use crate::StageReport;
-use crate::caught::{CatchUnwind, contained};
+use crate::caught::CatchUnwind;
 use crate::error::Panic;
 use crate::flow::Build;
 use crate::report::Counts;
@@ -97,7 +97,7 @@ impl<O> Drop for Guard<O> {
     fn drop(&mut self) {
         let mut locked = self.0.queue.lock();
         locked.ended = true;
-        contained(|| self.0.queue.grant_while(locked, |_, ()| Some(())));
+        contain(|| self.0.queue.grant_while(locked, |_, ()| Some(())));
     }
 }
 

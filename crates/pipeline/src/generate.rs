@@ -30,10 +30,9 @@ use std::task::{Context as TaskContext, Poll, Waker, ready};
 use pin_project::{pin_project, pinned_drop};
 use selvedge_cancel::{Cause, Context, Stopping};
 use selvedge_primitives::{
-    Anchor, Entry, Left, Locked, Origin, WaitQueue, Waiter, coop, release_then, wake,
+    Anchor, Entry, Left, Locked, Origin, WaitQueue, Waiter, contain, coop, release_then, wake,
 };
 
-use crate::caught::contained;
 use crate::error::Panic;
 use crate::flow::{Build, Flow, Next};
 use crate::launch::Launch;
@@ -218,9 +217,9 @@ impl<T> Place<T> {
         } else {
             std::mem::swap(&mut locked.source, &mut unused);
         }
-        contained(|| self.queue.grant_while(locked, |state, ()| state.promise().then_some(())));
+        contain(|| self.queue.grant_while(locked, |state, ()| state.promise().then_some(())));
         drop(unused);
-        contained(|| giver.into_iter().for_each(wake));
+        contain(|| giver.into_iter().for_each(wake));
         item
     }
 
@@ -228,7 +227,7 @@ impl<T> Place<T> {
     fn vacate(&self) {
         let mut locked = self.queue.lock();
         locked.promised = false;
-        contained(|| self.queue.grant_while(locked, |state, ()| state.promise().then_some(())));
+        contain(|| self.queue.grant_while(locked, |state, ()| state.promise().then_some(())));
     }
 
     /// Puts an item in the promised place. Returns its number, or the item if the source is gone.
@@ -249,7 +248,7 @@ impl<T> Place<T> {
         let source = if locked.polling.is_some() { None } else { locked.source.take() };
         release_then(locked, || {
             drop(dropped);
-            contained(|| source.into_iter().for_each(wake));
+            contain(|| source.into_iter().for_each(wake));
         });
         Ok(put)
     }
@@ -293,9 +292,9 @@ impl<T> Place<T> {
         locked.closed = true;
         locked.polling = None;
         let (item, giver, source) = (locked.item.take(), locked.giver.take(), locked.source.take());
-        contained(|| self.queue.grant_while(locked, |_, ()| Some(())));
+        contain(|| self.queue.grant_while(locked, |_, ()| Some(())));
         drop(source);
-        contained(|| giver.into_iter().for_each(wake));
+        contain(|| giver.into_iter().for_each(wake));
         item
     }
 }

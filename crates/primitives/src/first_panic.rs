@@ -1,8 +1,28 @@
-//! Several pieces of somebody else's code in a row, of which each may panic and all must run.
+//! Somebody else's code that may panic: contained, or several pieces in a row of which all must run.
 
 use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
+
+use crate::shim::caught;
+
+/// Runs `f`, a waker or a destructor of somebody else; a panic ends here, reported by the hook, and
+/// so does a panic of what it carried.
+///
+/// Under loom nothing is caught: loom tells what it found by panicking.
+pub fn contain(f: impl FnOnce()) {
+    if let Err(payload) = caught(f) {
+        discard(payload);
+    }
+}
+
+/// Drops what a panic carried. Its destructor is somebody else's code, too; what that panics with is
+/// leaked, because dropping it might never come to an end.
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(second) = caught(|| drop(payload)) {
+        std::mem::forget(second);
+    }
+}
 
 /// Runs wakers and callbacks so that the panic of one stops no other: the first panic is kept, to go
 /// on when all have run.
@@ -21,8 +41,10 @@ impl FirstPanic {
 
     /// Runs `f`, and keeps its panic if it is the first; a later one was reported by the hook.
     pub fn catch(&mut self, f: impl FnOnce()) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-            self.payload.get_or_insert(payload);
+        match caught(f) {
+            Ok(()) => {}
+            Err(payload) if self.payload.is_none() => self.payload = Some(payload),
+            Err(payload) => discard(payload),
         }
     }
 
@@ -30,10 +52,10 @@ impl FirstPanic {
     /// given back by a panicking task), it ends here, reported by the hook: a second one would
     /// abort.
     pub fn resume(self) {
-        if let Some(payload) = self.payload
-            && !std::thread::panicking()
-        {
-            resume_unwind(payload);
+        match self.payload {
+            None => {}
+            Some(payload) if std::thread::panicking() => discard(payload),
+            Some(payload) => resume_unwind(payload),
         }
     }
 }
@@ -41,5 +63,38 @@ impl FirstPanic {
 impl fmt::Debug for FirstPanic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FirstPanic").field("panicked", &self.payload.is_some()).finish()
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+
+    /// Panics when it is dropped, with another of its kind.
+    struct Nasty(u32);
+
+    impl Drop for Nasty {
+        fn drop(&mut self) {
+            if self.0 > 0 {
+                std::panic::panic_any(Nasty(self.0 - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_is_contained() {
+        contain(|| std::panic::panic_any(Nasty(3)));
+    }
+
+    #[test]
+    fn a_second_payload_that_panics_when_dropped_stops_no_other() {
+        let mut ran = 0;
+        let mut panics = FirstPanic::new();
+        panics.catch(|| std::panic::panic_any("the first"));
+        panics.catch(|| std::panic::panic_any(Nasty(3)));
+        panics.catch(|| ran += 1);
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panics.resume()));
+        assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"the first"));
+        assert_eq!(ran, 1);
     }
 }

@@ -43,7 +43,7 @@ pub use shim::{
     Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, release_then, thread, wake,
 };
 
-pub use first_panic::FirstPanic;
+pub use first_panic::{FirstPanic, contain};
 pub use origin::Origin;
 pub use wait_queue::{Anchor, Entry, Left, Locked, WaitQueue, Waiter};
 pub use wake_batch::WakeBatch;

@@ -1,10 +1,9 @@
 //! A fixed batch of wakers: filled under a lock, woken outside it.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-use crate::{FirstPanic, wake};
+use crate::{FirstPanic, contain, wake};
 
 /// How many wakers are collected before the lock is released to wake them: large enough that a
 /// crowd costs few lock trips, small enough for the stack.
@@ -70,7 +69,7 @@ impl Drop for WakeBatch {
     fn drop(&mut self) {
         if self.len > 0 {
             // A destructor that panics helps nobody; the hook has reported it.
-            let _ = catch_unwind(AssertUnwindSafe(|| self.wake_all()));
+            contain(|| self.wake_all());
         }
     }
 }
@@ -84,6 +83,7 @@ impl fmt::Debug for WakeBatch {
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests {
     use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::task::Wake;

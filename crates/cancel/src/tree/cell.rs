@@ -193,7 +193,7 @@ impl Cell {
     /// one if it was not taken.
     fn shorten(&self, grace: &Arc<Limit>) -> Option<Arc<Limit>> {
         let mut details = self.details.lock();
-        let taken = details.grace.as_ref().is_none_or(|held| grace.at < held.at);
+        let taken = details.grace.as_ref().is_none_or(|held| grace.is_before(held));
         if !taken {
             return None;
         }

@@ -115,7 +115,9 @@ impl Tree {
     /// Ends or hands on the limits of an entry that left the tree.
     fn bequeath(links: &Links, removed: &Removed) -> [Option<Ended>; 2] {
         let cell = &removed.entry.cell;
-        let heir = removed.heir.map(|key| (key, &links.get(key).cell));
+        // An heir that is cancelled has nothing left to end.
+        let running = |key: &usize| links.get(*key).walked != Some(Level::Cancelled);
+        let heir = removed.heir.filter(running).map(|key| (key, &links.get(key).cell));
         [cell.deadline.clone(), cell.grace()].map(|limit| {
             let limit = limit?;
             if limit.top() != Some(removed.key) {

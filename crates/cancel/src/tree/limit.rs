@@ -67,6 +67,16 @@ impl Limit {
         Arc::new(Self { at, timer, place, tree, state: Mutex::new(state) })
     }
 
+    /// Whether it comes before `other`. Two timers have two clocks, so then what is left on each is
+    /// compared.
+    pub(super) fn is_before(&self, other: &Self) -> bool {
+        if self.timer.same_driver(&other.timer) {
+            return self.at < other.at;
+        }
+        let left = |limit: &Self| limit.at.saturating_duration_since(limit.timer.now());
+        left(self) < left(other)
+    }
+
     /// Whether it is past.
     pub(super) fn is_past(&self) -> bool {
         self.timer.now() >= self.at

@@ -70,13 +70,13 @@
 //! to wait, and one reference count up and down. Nothing is allocated once the belt has grown.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use selvedge_primitives::{
-    Anchor, Entry, Left, Locked, Origin, WaitQueue, Waiter, WakeBatch, release_then, wake,
+    Anchor, Entry, FirstPanic, Left, Locked, Origin, WaitQueue, Waiter, WakeBatch, contain,
+    release_then, wake,
 };
 
 use super::belt::Belt;
@@ -341,7 +341,7 @@ impl<T> Shared<T> {
 
     /// Sends all who wait away; the window is closed, so nobody queues behind them.
     fn send_away(&self, locked: Held<'_, T>) {
-        contained(|| self.queue.grant_while(locked, |_, ()| Some(Outcome::Decided(Err(Closed)))));
+        contain(|| self.queue.grant_while(locked, |_, ()| Some(Outcome::Decided(Err(Closed)))));
     }
 }
 
@@ -369,31 +369,20 @@ fn pass_on<T>(mut locked: Held<'_, T>) {
     if locked.grant_front(Outcome::Granted, &mut batch).is_ok() {
         locked.granted += 1;
     }
-    release_then(locked, || contained(|| batch.wake_all()));
+    release_then(locked, || contain(|| batch.wake_all()));
 }
 
 /// Wakes; a panic of the waker ends here (see the head of this file).
 fn wake_contained(waker: Waker) {
-    contained(|| wake(waker));
-}
-
-/// Runs `f`, which wakes; a panic ends here.
-fn contained(f: impl FnOnce()) {
-    let _reported_by_the_hook = catch_unwind(AssertUnwindSafe(f));
+    contain(|| wake(waker));
 }
 
 /// Drops every value, also when the destructor of one panics; the first panic goes on at the end,
 /// unless the thread unwinds already.
 fn drop_each<T>(values: impl Iterator<Item = T>) {
-    let mut panic = None;
+    let mut panics = FirstPanic::new();
     for value in values {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            panic.get_or_insert(payload);
-        }
+        panics.catch(|| drop(value));
     }
-    if let Some(payload) = panic
-        && !std::thread::panicking()
-    {
-        resume_unwind(payload);
-    }
+    panics.resume();
 }

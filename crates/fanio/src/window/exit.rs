@@ -69,6 +69,7 @@ impl<T> Exit<T> {
     ///
     /// One lock when something is there, two when not. The task that waits is woken only by what
     /// lets it go on: ordered, by the oldest slot alone. Nothing is allocated.
+    #[track_caller]
     pub const fn next(&mut self) -> Next<'_, T> {
         Next { exit: self, waits: false }
     }

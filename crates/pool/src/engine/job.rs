@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use selvedge_cancel::{Cause, Context};
-use selvedge_primitives::{Mutex, release_then, wake};
+use selvedge_primitives::{Mutex, contain, release_then, wake};
 
 use super::core::Fate;
 use crate::handle::{JobError, Panic};
@@ -119,7 +119,7 @@ impl<R> Cell<R> {
         let before = mem::replace(&mut *state, State::Done(result));
         release_then(state, || {
             if let State::Waiting(Some(waker)) = before {
-                quietly(|| wake(waker));
+                contain(|| wake(waker));
             }
         });
     }
@@ -159,17 +159,7 @@ impl<R> Cell<R> {
     }
 }
 
-/// Runs code of a user's whose panic is nobody's business here: the panic hook has told of it.
-pub(super) fn quietly(f: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
-        // A payload whose own drop panics is given up; what it holds is leaked.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            mem::forget(payload);
-        }
-    }
-}
-
 /// Drops a value of a user's.
 fn drop_quietly<T>(value: T) {
-    quietly(|| drop(value));
+    contain(|| drop(value));
 }

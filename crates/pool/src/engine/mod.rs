@@ -78,12 +78,12 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use selvedge_cancel::{Cause, Context};
 use selvedge_primitives::{
-    Anchor, Entry, Locked, Origin, WaitQueue, Waiter, WakeBatch, release_then, thread, wake,
+    Anchor, Entry, Locked, Origin, WaitQueue, Waiter, WakeBatch, contain, release_then, thread,
+    wake,
 };
 
 use crate::Ledger;
 use core::Fate;
-use job::quietly;
 
 pub(crate) use core::{Activity, Core, Grant};
 pub(crate) use job::{Cell, Job, Task};
@@ -291,7 +291,7 @@ impl Engine {
         if last {
             let mut ended = self.ended.lock();
             *ended = true;
-            quietly(|| self.ended.grant_while(ended, |_, ()| Some(())));
+            contain(|| self.ended.grant_while(ended, |_, ()| Some(())));
         }
     }
 
@@ -323,7 +323,7 @@ impl Engine {
                 for worker in workers.by_ref() {
                     wake(worker);
                 }
-                quietly(|| batch.wake_all());
+                contain(|| batch.wake_all());
             });
             if !more {
                 return;

@@ -6,6 +6,8 @@
 #[cfg(not(selvedge_loom))]
 mod real;
 #[cfg(not(selvedge_loom))]
+pub(crate) use real::caught;
+#[cfg(not(selvedge_loom))]
 pub use real::{
     Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, release_then, thread, wake,
 };
@@ -16,6 +18,8 @@ pub mod model;
 mod modelled;
 #[cfg(selvedge_loom)]
 mod mutant;
+#[cfg(selvedge_loom)]
+pub(crate) use modelled::caught;
 #[cfg(selvedge_loom)]
 pub use modelled::{
     Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, release_then, thread, wake,

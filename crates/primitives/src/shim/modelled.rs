@@ -272,3 +272,10 @@ pub fn release_then<G, R>(guard: G, f: impl FnOnce() -> R) -> R {
     drop(guard);
     f()
 }
+
+/// Runs `f` and catches nothing: a race or an assertion that loom finds in `f` is a panic, which
+/// must not be swallowed.
+pub(crate) fn caught(f: impl FnOnce()) -> std::thread::Result<()> {
+    f();
+    Ok(())
+}

@@ -160,3 +160,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         }
     }
 }
+
+/// Runs `f` and catches its panic. Under loom nothing is caught: loom tells what it found by
+/// panicking.
+pub(crate) fn caught(f: impl FnOnce()) -> std::thread::Result<()> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f))
+}

@@ -28,8 +28,8 @@ use std::time::Instant;
 
 pub use manual::ManualClock;
 
-/// What a registration runs when it ends. Called once at most, on the driver's thread or task,
-/// with no lock held.
+/// What a registration runs when it ends. Called once at most, with no lock held: on the driver's
+/// thread or task, or on the thread that registers, if the time is past or the driver is gone.
 pub trait Expire: Send + Sync {
     /// The time has come, or the driver is gone.
     fn expire(self: Arc<Self>, expiry: Expiry);

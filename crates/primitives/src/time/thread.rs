@@ -3,12 +3,12 @@
 //! Thin glue around [`Table`]; it uses std's own lock (a static, and real time: nothing that loom
 //! could explore).
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::table::Table;
 use super::{Expire, Expiry, Ticket, TimerError};
+use crate::contain;
 
 /// The process's driver.
 static DRIVER: Driver = Driver {
@@ -68,7 +68,7 @@ fn run() {
         if let Some(target) = inner.table.pop_due(Instant::now()) {
             drop(inner);
             // A panic in a waker or callback was reported by the hook; the thread serves others.
-            let _ = catch_unwind(AssertUnwindSafe(|| target.expire(Expiry::Due)));
+            contain(|| target.expire(Expiry::Due));
             inner = lock();
             continue;
         }

@@ -18,6 +18,7 @@ use ::tokio::time::Sleep;
 
 use super::table::Table;
 use super::{Expire, Expiry, Ticket, TimerError};
+use crate::contain;
 
 /// Drivers by runtime, so that every timer of a runtime shares one task.
 static DRIVERS: Mutex<Option<HashMap<Id, Weak<Driver>>>> = Mutex::new(None);
@@ -93,6 +94,14 @@ impl Driver {
 
     /// Tokio's clock, paused or not. A clock belongs to its runtime, so the runtime is entered.
     pub(super) fn now(&self) -> Instant {
+        match Handle::try_current() {
+            // At the end of a thread, tokio's own thread-local may be gone and cannot be entered.
+            Err(error) if error.is_thread_local_destroyed() => return Instant::now(),
+            Ok(current) if current.id() == self.handle.id() => {
+                return ::tokio::time::Instant::now().into_std();
+            }
+            _ => {}
+        }
         let _inside = self.handle.enter();
         ::tokio::time::Instant::now().into_std()
     }
@@ -182,7 +191,7 @@ impl Future for Task {
             if let Some(target) = inner.table.pop_due(now) {
                 drop(inner);
                 // A panic in a waker or callback was reported by the hook; others are served.
-                let _ = catch_unwind(AssertUnwindSafe(|| target.expire(Expiry::Due)));
+                contain(|| target.expire(Expiry::Due));
                 inner = lock(&this.driver.inner);
                 continue;
             }
@@ -230,7 +239,7 @@ impl Drop for Task {
             inner.table.drain()
         };
         for target in left.into_values() {
-            let _ = catch_unwind(AssertUnwindSafe(|| target.expire(Expiry::Lost)));
+            contain(|| target.expire(Expiry::Lost));
         }
     }
 }

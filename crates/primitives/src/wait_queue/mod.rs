@@ -78,7 +78,7 @@ impl<S, R, O> WaitQueue<S, R, O> {
 
     /// Locks the state and the queue.
     pub fn lock(&self) -> Locked<'_, S, R, O> {
-        Locked { inner: self.inner.lock() }
+        Locked { queue: self, inner: self.inner.lock() }
     }
 
     /// Grants from the front for as long as `next` gives an outcome for the front's request, then
@@ -155,6 +155,8 @@ impl<S, R, O> fmt::Debug for WaitQueue<S, R, O> {
 /// Run no user code while it lives: release it with [`release_then`].
 #[must_use = "the lock is released when this is dropped"]
 pub struct Locked<'a, S, R, O> {
+    /// Whose lock it is: a `&mut Locked` can be swapped for another.
+    queue: &'a WaitQueue<S, R, O>,
     /// The held lock.
     inner: MutexGuard<'a, Inner<S, R, O>>,
 }

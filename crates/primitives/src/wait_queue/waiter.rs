@@ -74,6 +74,10 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
     /// Polls: the first time lets `enter` decide under the lock, later waits for the grant.
     ///
     /// `enter` runs with the lock held and must run no user code.
+    ///
+    /// # Panics
+    ///
+    /// When `enter` swaps the lock for that of another queue and wants to wait.
     pub fn poll_enter(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -93,10 +97,12 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
                 Poll::Ready(outcome)
             }
             Entry::Wait(request) => {
+                assert!(std::ptr::eq(locked.queue, &*this.queue), "the lock of another queue");
                 this.task.set(Some(key(&waker)));
                 let fill = Slot { request: Some(request), outcome: None, waker: Some(waker) };
                 // SAFETY: the phase is IDLE. The node is pinned with `self`, so it stays in place
-                // until it is dropped, and `PinnedDrop` takes it out of the list first.
+                // until it is dropped, and `PinnedDrop` takes it out of the list first: of the list
+                // of this very queue, as asserted above.
                 unsafe { locked.inner.list.push_back(&this.get_ref().node, fill) };
                 Poll::Pending
             }
