@@ -435,14 +435,11 @@ pub struct Room<T> {
 impl<T> Room<T> {
     /// Puts an item in place. Does not wait for it to be taken.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// When the generator has ended.
-    #[track_caller]
-    pub fn put(self, item: T) {
-        if self.fill(item, None).is_err() {
-            panic!("the generator of this yielder has ended");
-        }
+    /// The item, when the generator has ended in the meantime.
+    pub fn put(self, item: T) -> Result<(), T> {
+        self.fill(item, None).map(drop)
     }
 
     /// Puts an item in place, with whom to tell when it is taken.

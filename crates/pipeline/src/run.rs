@@ -187,7 +187,8 @@ pub(crate) async fn run<S: Build, K: Sink<S::Item>>(
 
     let started = built.and_then(|flow| Ok((flow, Crew::start(drivers)?)));
     let mut error = None;
-    if let Some((flow, mut crew)) = started.map_err(|early| error = Some(early)).ok() {
+    let started = started.map_err(|early| error = Some(early));
+    if let Ok((flow, mut crew)) = started {
         let mut local = LocalCounts::new(sink_counts);
         let pulling = CatchUnwind::new(async {
             let mut flow = pin!(flow);

@@ -211,7 +211,7 @@ fn a_give_gives_its_item_or_drops_it_and_holds_up_nobody() {
                 let mut waiting = Box::pin(source.yielder.give(item()));
                 assert!(poll_once(waiting.as_mut()).is_pending());
                 behind = Some(waiting);
-                room.take().unwrap().put(item());
+                room.take().unwrap().put(item()).unwrap();
             } else {
                 source.take();
             }
@@ -221,7 +221,7 @@ fn a_give_gives_its_item_or_drops_it_and_holds_up_nobody() {
 
         // What the steps did not do.
         if let Some(room) = room.take() {
-            room.put(item());
+            let _ = room.put(item());
         }
         if let Some(mut behind) = behind {
             let mut polls = 0;
@@ -254,7 +254,7 @@ fn a_reserve_gives_back_its_place_wherever_it_ends() {
         let mut room = Some(block_on(source.yielder.reserve()));
         let reserve = source.yielder.reserve();
         let step = |k: usize| match k {
-            0 => room.take().unwrap().put(item()),
+            0 => room.take().unwrap().put(item()).unwrap(),
             _ => source.take(),
         };
 
@@ -262,7 +262,7 @@ fn a_reserve_gives_back_its_place_wherever_it_ends() {
 
         drop(room);
         if let Ended::Ready(room) = ended {
-            room.put(item());
+            let _ = room.put(item());
         }
         source.take();
         // The place is free for whoever comes.

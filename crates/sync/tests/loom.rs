@@ -524,3 +524,22 @@ fn semaphore_blocking_beside_async() {
         assert_whole(&semaphore);
     });
 }
+
+// A wait that ends with its context, on the real tree, against the release that would serve it: a
+// permit or a cause, and the permit is there afterwards.
+#[test]
+fn semaphore_tree_cancel_vs_release() {
+    model::check(|| {
+        let (semaphore, out) = semaphore(1, 1);
+        let (ctx, canceller) = selvedge_cancel::Context::background().child();
+        let releaser = spawn(move || drop(out));
+        let cancelling = spawn(move || canceller.cancel());
+        match block_on(ctx.run(semaphore.acquire(1))) {
+            Ok(permit) => drop(permit.expect("never closed")),
+            Err(cause) => assert_eq!(cause.kind(), selvedge_cancel::CauseKind::Cancelled),
+        }
+        releaser.join().unwrap();
+        cancelling.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
