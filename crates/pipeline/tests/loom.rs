@@ -116,8 +116,8 @@ fn give_vs_take_across_threads() {
 }
 
 /// Race: two givers, one of which goes: queued, with the place promised to it, or with its item in
-/// place, while the source takes the other's. No item is lost or doubled, and the place is free for
-/// the one who comes after.
+/// place, while the source takes the other's. No item is lost or doubled, and the place goes to the
+/// one behind.
 #[test]
 fn give_drop_vs_take() {
     check(|| {
@@ -128,8 +128,11 @@ fn give_drop_vs_take() {
             let flag = Flag::default();
             let (other, done, item) = (y.clone(), flag.clone(), Item(1, Arc::clone(&counted)));
             let giver = spawn(move || {
-                let is_pending = poll_once(pin!(other.give(item))).is_pending();
+                let mut give = Box::pin(other.give(item));
+                let is_pending = poll_once(give.as_mut()).is_pending();
+                // The next give may queue behind this one before it goes.
                 done.set();
+                drop(give);
                 is_pending
             });
             sender.send(giver).unwrap();
@@ -181,16 +184,36 @@ fn close_vs_give() {
         let drops = Arc::new(AtomicUsize::new(0));
         let (ctx, canceller) = Context::background().child();
         let (run, yielder) = waiting(&ctx);
-        canceller.cancel();
         let item = Item(1, Arc::clone(&drops));
         let giver =
             spawn(move || catch_unwind(AssertUnwindSafe(|| block_on(yielder.give(item)))).is_ok());
+        canceller.cancel();
         let ended = block_on(run);
         let given = giver.join().unwrap();
         assert!(matches!(ended.error, Some(PipelineError::Ended(_))));
         assert_eq!(numbers(&ended), if given { vec![1] } else { vec![] });
         // Relaxed: the thread was joined.
         assert_eq!(drops.load(Relaxed), usize::from(!given));
+    });
+}
+
+/// Race: a put, which does not wait to be taken, against the end of its source. What was put without
+/// a panic comes out.
+#[test]
+fn close_vs_put() {
+    check(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (ctx, canceller) = Context::background().child();
+        let (run, yielder) = waiting(&ctx);
+        let room = block_on(yielder.reserve());
+        let item = Item(1, Arc::clone(&drops));
+        let putter = spawn(move || catch_unwind(AssertUnwindSafe(|| room.put(item))).is_ok());
+        canceller.cancel();
+        let ended = block_on(run);
+        let put = putter.join().unwrap();
+        assert_eq!(numbers(&ended), if put { vec![1] } else { vec![] });
+        // Relaxed: the thread was joined.
+        assert_eq!(drops.load(Relaxed), usize::from(!put));
     });
 }
 
@@ -205,6 +228,25 @@ fn drop_vs_give() {
             spawn(move || catch_unwind(AssertUnwindSafe(|| block_on(yielder.give(item)))).is_ok());
         drop(run);
         assert!(!giver.join().unwrap(), "nobody took it");
+        // Relaxed: the thread was joined.
+        assert_eq!(drops.load(Relaxed), 1);
+    });
+}
+
+/// Race: a give that goes to sleep in line, behind a room that nobody fills, against the drop of the
+/// run. It is sent away.
+#[test]
+fn drop_vs_waiting_give() {
+    check(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (run, yielder) = waiting(&Context::background());
+        let room = block_on(yielder.reserve());
+        let item = Item(1, Arc::clone(&drops));
+        let giver =
+            spawn(move || catch_unwind(AssertUnwindSafe(|| block_on(yielder.give(item)))).is_ok());
+        drop(run);
+        assert!(!giver.join().unwrap(), "nobody took it");
+        drop(room);
         // Relaxed: the thread was joined.
         assert_eq!(drops.load(Relaxed), 1);
     });
