@@ -833,3 +833,50 @@ fn a_panicking_waker_of_one_deadline_stops_no_other() {
     assert!(catch_unwind(AssertUnwindSafe(|| clock.advance(SECOND))).is_err());
     assert_eq!((panicking.wakes(), counting.wakes()), (1, 1));
 }
+
+#[test]
+fn a_deadline_with_nothing_left_to_end_is_revoked() {
+    let (ctx, canceller, clock) = manual(SECOND);
+    let (child, keep) = ctx.child();
+    drop(start(ctx.cancelled(), Waker::noop()));
+    assert_eq!(clock.registered(), 1);
+    keep.cancel();
+    canceller.detach();
+    drop(ctx);
+    assert!(child.is_cancelled());
+    assert_eq!(clock.registered(), 0);
+}
+
+#[test]
+fn the_earlier_of_two_graces_on_two_clocks_holds() {
+    let ((one, one_clock), (other, _other_clock)) = (Timer::manual(), Timer::manual());
+    let (ctx, canceller) = Context::background().child();
+    let made = ctx.child_with().timeout(HOUR).timer(one).build();
+    let (child, child_canceller) = made.unwrap();
+    // One clock is far ahead of the other.
+    one_clock.advance(HOUR / 2);
+    canceller.stop_on(&other, selvedge_cancel::Cause::new(CauseKind::Stopped), 20 * SECOND);
+    child_canceller.stop(SECOND);
+    one_clock.advance(2 * SECOND);
+    assert!(child.is_cancelled() && !ctx.is_cancelled());
+}
+
+#[test]
+fn a_canceller_in_a_thread_local_outlives_tokios() {
+    thread_local! {
+        static KEPT: std::cell::RefCell<Option<(Context, Canceller)>> =
+            const { std::cell::RefCell::new(None) };
+    }
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    let ended = thread::spawn(move || {
+        // Made before tokio's thread-local, so dropped after it.
+        KEPT.with_borrow_mut(|kept| *kept = None);
+        let _inside = handle.enter();
+        let made = Context::background().with_timeout(SECOND).unwrap();
+        let seen = made.0.clone();
+        KEPT.with_borrow_mut(|kept| *kept = Some(made));
+        seen
+    });
+    assert!(ended.join().unwrap().is_cancelled());
+}

@@ -524,3 +524,36 @@ fn a_driver_goes_with_its_last_timer() {
     assert_eq!(runtime.metrics().num_alive_tasks(), 0);
     assert!(Timer::tokio(runtime.handle()).is_ok());
 }
+
+/// Panics with something that panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("a payload that panics");
+        }
+    }
+}
+
+impl Expire for Bomb {
+    fn expire(self: Arc<Self>, _: Expiry) {
+        std::mem::forget(self);
+        std::panic::panic_any(Bomb);
+    }
+}
+
+#[test]
+fn the_timer_thread_outlives_a_payload_that_panics_when_dropped() {
+    let timer = Timer::thread();
+    timer.register(timer.now(), Arc::new(Bomb)).unwrap();
+    let (told, heard) = std::sync::mpsc::channel();
+    struct Tell(std::sync::mpsc::Sender<()>);
+    impl Expire for Tell {
+        fn expire(self: Arc<Self>, _: Expiry) {
+            self.0.send(()).unwrap();
+        }
+    }
+    timer.register(timer.now() + Duration::from_millis(20), Arc::new(Tell(told))).unwrap();
+    heard.recv_timeout(Duration::from_secs(20)).expect("the timer thread is gone");
+}
