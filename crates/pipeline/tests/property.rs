@@ -139,7 +139,8 @@ impl Case {
     }
 
     async fn first<S: Build<Item = u64>>(self, source: Stage<S>) -> Ended<Vec<u64>> {
-        let (event, keep) = (self.event, move |n: &u64| self.filter == 0 || n % self.filter != 0);
+        let (event, keep) =
+            (self.event, move |n: &u64| self.filter == 0 || !n.is_multiple_of(self.filter));
         let source = source.named("source");
         match self.stages[0] {
             Kind::Fused => {
@@ -216,7 +217,7 @@ impl Case {
 
     /// What passes the filter, in order.
     fn kept(self) -> Vec<u64> {
-        (0..self.items).filter(|n| self.filter == 0 || n % self.filter != 0).collect()
+        (0..self.items).filter(|n| self.filter == 0 || !n.is_multiple_of(self.filter)).collect()
     }
 
     /// Where the failing stage fails, if the item gets there: the item's number in that stage.
