@@ -105,7 +105,8 @@ impl<O: Send + 'static> Pipeline<O> {
     /// Waits for the end of the run, and takes what it left.
     ///
     /// Completes when the run has ended, whoever asked for that. Gives none when another join has
-    /// taken what it left, or when the runtime was shut down under it.
+    /// taken what it left, or when the runtime was shut down under it before it could see that and
+    /// end with [`NoRuntime`](crate::PipelineError::NoRuntime).
     ///
     /// # Cancel safety
     ///

@@ -22,7 +22,7 @@ pub enum PipelineError {
         #[source]
         error: Box<dyn Error + Send + Sync>,
     },
-    /// A closure of a stage panicked.
+    /// A closure of a stage panicked, or the destructor of something that it held.
     #[error("stage {stage} panicked at item {index}: {panic}")]
     Panicked {
         /// The stage's name.

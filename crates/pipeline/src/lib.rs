@@ -21,7 +21,8 @@
 //!
 //! # Example
 //!
-//! ```
+#![cfg_attr(feature = "tokio", doc = "```")]
+#![cfg_attr(not(feature = "tokio"), doc = "```ignore")]
 //! use selvedge_cancel::Context;
 //! use selvedge_pipeline::{Order, from_iter};
 //!
@@ -43,21 +44,28 @@
 //! | what happens | the source | work under way | the sink |
 //! |---|---|---|---|
 //! | the context is stopping | ends | is finished | takes everything |
-//! | the context is cancelled | ends | is dropped, and counted as left | takes what was finished, in order, gaps skipped |
+//! | the context is cancelled | ends | is dropped, and counted as left | takes what was finished and it has room for, in order, gaps skipped |
 //! | an item fails or panics | ends | ordered: what comes before is finished, the rest dropped; unordered: dropped | takes what comes before (unordered: what was complete), then nothing |
 //! | the sink fails | ends | is dropped, and counted as left | takes nothing more |
+//! | a pool is stopping | ends | what the pool accepted is finished | takes it |
+//! | a pool is aborted | ends | as when cancelled | as when cancelled |
+//!
+//! Of several failures the first that comes out is told; one that an earlier end kept from coming
+//! out is counted as left. A failure goes before a panic of a destructor, and both go before the end
+//! of the context. A cancel that comes too late to lose anything changes nothing.
 //!
 //! # Guarantees
 //!
 //! - When [`run`](Ready::run) returns, no task that it started is alive. Blocking closures that do
 //!   not look at their context run out on their pool, which names them.
 //! - Every stage's [counts](StageReport) add up: what entered came out, was filtered, failed, or
-//!   was left.
+//!   was left. What one stage passed on, the next was given.
 //! - Work under way is always driven: a worker's place in the output is reserved before it starts,
 //!   so completing never waits for the sink. A program that deadlocks with `buffered` streams
 //!   because nobody polls them does not deadlock here.
 //! - Never more items are under way or waiting for the sink than a stage's window holds.
 //! - A panic in a closure becomes an error with the stage's name, the item's index and the payload.
+//!   So does one in the destructor of something that a stage held; other items are not lost by it.
 //!
 //! # When not to use it
 //!
@@ -124,3 +132,8 @@ pub use source::{FromIter, from_iter};
 pub use stage::Stage;
 #[cfg(feature = "tokio")]
 pub use workers::Workers;
+
+/// The examples of the README, compiled and run with the others.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -187,8 +187,7 @@ pub(crate) async fn run<S: Build, K: Sink<S::Item>>(
 
     let started = built.and_then(|flow| Ok((flow, Crew::start(drivers)?)));
     let mut error = None;
-    let started = started.map_err(|early| error = Some(early));
-    if let Ok((flow, mut crew)) = started {
+    if let Ok((flow, mut crew)) = started.map_err(|early| error = Some(early)) {
         let mut local = LocalCounts::new(sink_counts);
         let pulling = CatchUnwind::new(async {
             let mut flow = pin!(flow);
@@ -202,7 +201,7 @@ pub(crate) async fn run<S: Build, K: Sink<S::Item>>(
         if let Err(panic) = pulling.await {
             // The sink's reserve, or a destructor on the way out.
             let (stage, index) = (local.name(), local.entered as u64);
-            error.get_or_insert(PipelineError::Panicked { stage, index, panic });
+            outrank(&mut error, PipelineError::Panicked { stage, index, panic });
         }
         drop(local);
         drop(end);
@@ -210,14 +209,20 @@ pub(crate) async fn run<S: Build, K: Sink<S::Item>>(
             error.get_or_insert(died);
         }
         #[cfg(feature = "tokio")]
-        if matches!(error, None | Some(PipelineError::Ended(_))) {
-            error = halt.fault().or(error);
-        }
+        halt.fault().into_iter().for_each(|fault| outrank(&mut error, fault));
     }
     counts.iter().for_each(|counts| counts.settle());
     let stages = counts.iter().map(|counts| counts.read()).collect();
     let report = Report { stages, elapsed: start.elapsed() };
     Ended { output: sink.finish(), report, error }
+}
+
+/// A fault that is nobody's item: it goes before the end of the context, which the caller knows of,
+/// and behind a failure.
+fn outrank(error: &mut Option<PipelineError>, fault: PipelineError) {
+    if matches!(error, None | Some(PipelineError::Ended(_))) {
+        *error = Some(fault);
+    }
 }
 
 /// Pulls items into the sink until there is nothing more, or something fails.

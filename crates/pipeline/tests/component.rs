@@ -225,7 +225,10 @@ fn a_runtime_that_is_shut_down_underneath_ends_the_wait() {
             };
             drop(runtime);
             block_on(pipeline.wait());
-            assert!(block_on(pipeline.join()).is_none());
+            // Its task may have seen that those of its stages are gone, or have gone before.
+            if let Some(ended) = block_on(pipeline.join()) {
+                assert!(matches!(error_of(&ended), PipelineError::NoRuntime));
+            }
             assert!(pipeline.stragglers().is_empty());
             pipeline.stop();
             pipeline.abort();

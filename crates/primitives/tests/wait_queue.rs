@@ -485,11 +485,12 @@ fn granting_into_a_full_batch_panics_before_the_list_is_touched() {
 #[test]
 #[should_panic(expected = "the lock of another queue")]
 fn a_waiter_cannot_be_made_to_queue_in_another_queue() {
-    let (mine, other) = (Queue::new(0), Queue::new(0));
+    static OTHER: Queue = Queue::new(0);
+    let mine = Queue::new(0);
     let mut waiter = waiter(&mine);
     let mut cx = Context::from_waker(Waker::noop());
     let _ = waiter.as_mut().poll_enter(&mut cx, |locked| {
-        std::mem::swap(locked, &mut other.lock());
+        std::mem::swap(locked, &mut OTHER.lock());
         Entry::Wait(1)
     });
 }
