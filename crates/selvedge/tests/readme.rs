@@ -18,8 +18,8 @@ async fn work() -> u64 {
     7
 }
 
-fn expensive(ctx: &Context) -> u64 {
-    u64::from(!ctx.is_cancelled())
+fn expensive(ctx: &Context, n: u64) -> u64 {
+    if ctx.is_cancelled() { 0 } else { n * n }
 }
 
 async fn fetch(n: u64) -> Result<u64, io::Error> {
@@ -60,11 +60,11 @@ async fn semaphores() -> Result<(), Any> {
 async fn worker_pools() -> Result<(), Any> {
     let (ctx, _canceller) = Context::background().child();
     let pool = Pool::builder().workers(4).queue(64).build(&ctx)?;
-    let job = pool.submit(|ctx| expensive(ctx)).await?; // waits while the queue is full
+    let job = pool.submit(|ctx| expensive(ctx, 7)).await?; // waits while the queue is full
     let result = job.await?;                            // a panic is an error here
     let ledger = pool.drain().await;                    // every job is accounted for
     assert!(ledger.adds_up());
-    assert_eq!(result, 1);
+    assert_eq!(result, 49);
     Ok(())
 }
 
