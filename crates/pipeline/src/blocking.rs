@@ -114,7 +114,6 @@ where
             ctx: launch.ctx.clone(),
             halt: launch.halt.clone(),
             pool: self.pool,
-            order: self.order,
             f: Arc::new(self.f),
             counts: Arc::clone(&counts),
         };
@@ -254,8 +253,6 @@ struct Driver<U, F> {
     halt: Halt,
     /// Where the closures run.
     pool: Arc<Pool>,
-    /// Which order.
-    order: Order,
     /// The function.
     f: Arc<F>,
     /// What went through.
@@ -332,10 +329,7 @@ impl<U: Send + 'static, F: Send + Sync + 'static> Driver<U, F> {
             };
             let item = match poll_fn(|cx| upstream.as_mut().poll_next(cx)).await {
                 Some(Ok(item)) => item,
-                Some(Err(error)) => {
-                    let now = self.last.or_now(self.order, error);
-                    return slot.complete(now.map_or(Passed::Unused, Passed::Error));
-                }
+                Some(Err(error)) => return slot.complete(self.last.turn(error)),
                 None => return slot.complete(Passed::Unused),
             };
             let index = self.counts.enter();

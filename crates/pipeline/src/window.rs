@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use selvedge_cancel::Context;
-use selvedge_fanio::{Emitted, Exit, Order, WindowError};
+use selvedge_fanio::{Emitted, Exit, WindowError};
 use selvedge_primitives::Mutex;
 use selvedge_primitives::atomic::Ordering;
 
@@ -39,15 +39,17 @@ impl Last {
         *self.0.lock() = Some(error);
     }
 
-    /// Leaves an error of the upstream. Items that are under way come before it when the output is
-    /// ordered, and when the upstream just ended early; otherwise it is returned, to be shown at
-    /// once.
-    pub(crate) fn or_now(&self, order: Order, error: PipelineError) -> Option<PipelineError> {
-        if order == Order::Ordered || matches!(error, PipelineError::Ended(_)) {
-            self.set(error);
-            return None;
+    /// What to put in the last slot for an error of the upstream. Ordered, it comes out after
+    /// everything that was reserved before; unordered, as soon as it is there. An upstream that just
+    /// ended early is shown behind everything in either order.
+    pub(crate) fn turn<T>(&self, error: PipelineError) -> Passed<T> {
+        match error {
+            PipelineError::Ended(_) => {
+                self.set(error);
+                Passed::Unused
+            }
+            error => Passed::Error(error),
         }
-        Some(error)
     }
 }
 

@@ -110,7 +110,6 @@ where
             ctx: launch.ctx.clone(),
             halt: launch.halt.clone(),
             free: Arc::new(Semaphore::new(permits)),
-            order: self.order,
             f: Arc::new(self.f),
             counts: Arc::clone(&counts),
         };
@@ -133,8 +132,6 @@ struct Driver<U, F> {
     halt: Halt,
     /// One permit a worker.
     free: Arc<Semaphore>,
-    /// Which order.
-    order: Order,
     /// The function.
     f: Arc<F>,
     /// What went through.
@@ -202,10 +199,7 @@ impl<U: Send + 'static, F> Driver<U, F> {
             };
             let item = match poll_fn(|cx| upstream.as_mut().poll_next(cx)).await {
                 Some(Ok(item)) => item,
-                Some(Err(error)) => {
-                    let now = self.last.or_now(self.order, error);
-                    return slot.complete(now.map_or(Passed::Unused, Passed::Error));
-                }
+                Some(Err(error)) => return slot.complete(self.last.turn(error)),
                 None => return slot.complete(Passed::Unused),
             };
             let index = self.counts.enter();
