@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
@@ -39,9 +39,9 @@ mod progress;
 #[path = "digest/walk.rs"]
 mod walk;
 
-use output::{Digested, Lines, Written};
-use progress::Progress;
-use walk::{Skipped, Walk};
+use output::{Digested, InFlight, Lines, Written};
+use progress::{Progress, say};
+use walk::{Filter, Skipped, Walk};
 
 /// How long files in flight may go on after the first Ctrl-C.
 const GRACE: Duration = Duration::from_millis(500);
@@ -53,9 +53,9 @@ const WINDOW: usize = 1024;
 #[derive(Parser)]
 #[command(name = "digest", bin_name = "cargo xtask demo")]
 struct Args {
-    /// The folder; this workspace without `target` and hidden folders if not given
+    /// The folder; this workspace without `target`, `.git` and hidden folders if not given
     dir: Option<PathBuf>,
-    /// Where the lines go, instead of standard output
+    /// Where the lines go, instead of standard output; not hashed if it lies in the folder
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// How many files are hashed at a time; one a processor if not given
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     match run(args) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("digest: {error:#}");
+            say(format_args!("digest: {error:#}"));
             ExitCode::FAILURE
         }
     }
@@ -90,9 +90,10 @@ fn main() -> ExitCode {
 fn run(args: Args) -> anyhow::Result<u8> {
     // Before the runtime, so that no signal is missed; where there are none, it goes without.
     let signals = Signals::install().ok();
-    // One worker thread for the pipeline's own tasks: they hand each other work without crossing
-    // threads. The shutdown runs on this one.
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    // One worker thread for the pipeline's own tasks, and one for the timers while a write of the
+    // sink holds the first: whoever reads our output may have stopped. The shutdown runs on this
+    // one.
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let code = runtime.block_on(digest(args, signals));
     // A closure that is stuck in a read must not hold up the end.
     runtime.shutdown_background();
@@ -132,12 +133,15 @@ async fn digest(args: Args, signals: Option<Signals>) -> anyhow::Result<u8> {
     let hashers = Arc::new(hashers);
 
     let progress = Progress::new(io::stderr().is_terminal());
-    progress.count_ahead(&walkers, root.clone(), plain).await;
     let skipped = Arc::new(Skipped::default());
-    let in_flight = Arc::new(Mutex::new(BTreeMap::new()));
-    let lines = Lines::new(args.out.as_deref(), progress.clone(), Arc::clone(&in_flight))?;
+    let in_flight = InFlight::default();
+    let out = args.out.as_deref();
+    let lines = Lines::new(out, progress.clone(), Arc::clone(&in_flight))?;
+    // Now that the file is there.
+    let filter = Arc::new(Filter::new(plain, out));
+    progress.count_ahead(&walkers, root.clone(), Arc::clone(&filter)).await;
 
-    let walk = Walk::new(&root, plain, Arc::clone(&skipped));
+    let walk = Walk::new(&root, filter, Arc::clone(&skipped));
     let accepted = Arc::clone(&in_flight);
     let pipeline = walk
         .files(walkers)
@@ -157,14 +161,23 @@ async fn digest(args: Args, signals: Option<Signals>) -> anyhow::Result<u8> {
     let (ended, report) = shutdown.run(pipeline.join()).await;
     pools.cancel();
     progress.finish();
-    // None if the pipeline did not come to its end in time: then the report names it.
-    let Some(Some(ended)) = ended else {
-        eprint!("{report}");
-        return Ok(report.exit_code());
-    };
     let left = std::mem::take(&mut *in_flight.lock().unwrap());
     let timed_out = deadline.cause().is_some_and(|cause| cause.kind() == CauseKind::Deadline);
+    // None if the pipeline did not come to its end in time: then the report names it.
+    let Some(Some(ended)) = ended else {
+        name_left(&left);
+        say(&report);
+        say(format_args!("left {}", left.len()));
+        return Ok(if timed_out { 124 } else { report.exit_code() });
+    };
     Ok(conclude(ended, report.reason(), timed_out, &left, &skipped, &root))
+}
+
+/// Names the files that were begun and not written.
+fn name_left(left: &BTreeMap<u64, PathBuf>) {
+    for path in left.values() {
+        say(format_args!("digest: left: {}", path.display()));
+    }
 }
 
 /// Prints what is to be said at the end; gives the exit code.
@@ -181,16 +194,14 @@ fn conclude(
         // Whoever read our output has seen enough.
         return 0;
     }
-    for path in left.values() {
-        eprintln!("digest: left: {}", path.display());
-    }
+    name_left(left);
     let failed = ended.error.is_some() || written.failed > 0;
     match ended.error {
         None | Some(PipelineError::Ended(_)) => {}
-        Some(error) => eprintln!("digest: {:#}", anyhow::Error::new(error)),
+        Some(error) => say(format_args!("digest: {:#}", anyhow::Error::new(error))),
     }
-    eprintln!("{}", ended.report);
-    eprintln!("{}", written.summary(skipped, left.len(), root));
+    say(&ended.report);
+    say(written.summary(skipped, left.len(), root));
     match reason {
         _ if timed_out => 124,
         Reason::Signal(_) => reason.exit_code(),

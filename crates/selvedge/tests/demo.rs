@@ -216,6 +216,125 @@ fn lines_go_to_the_file_that_is_named() {
 }
 
 #[test]
+fn the_file_that_is_written_to_is_not_listed() {
+    let folder = Folder::new();
+    let first = folder.file("a", b"x");
+    let same_name = folder.file("deep/sums", b"another");
+    let sums = folder.file("sums", b"of an earlier run");
+    let expected = line(&first, b"x") + &line(&same_name, b"another");
+    // By its own name, and by a link to it.
+    let link = folder.0.with_extension("link");
+    std::os::unix::fs::symlink(&sums, &link).unwrap();
+    for out in [&sums, &link] {
+        let output = run(demo(&folder.0).arg("--out").arg(out));
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(fs::read_to_string(&sums).unwrap(), expected);
+    }
+    fs::remove_file(&link).unwrap();
+}
+
+#[test]
+fn without_a_folder_the_workspace_is_digested_without_what_is_hidden_or_built() {
+    let folder = Folder::new();
+    // A linked worktree has a file of that name.
+    folder.file("worktree/.git", b"gitdir: elsewhere");
+    folder.file(".git/config", b"x");
+    folder.file(".hidden/a", b"x");
+    folder.file("target/a", b"x");
+    let mut expected = line(&folder.file(".gitignore", b"x"), b"x");
+    expected += &line(&folder.file("worktree/target", b"a file"), b"a file");
+    let mut command = Command::new(program());
+    let output = run(command.env("SELVEDGE_DEMO_ROOT", &folder.0).stdin(Stdio::null()));
+    assert_eq!(text(&output.stdout), expected);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    // A folder that is named is digested whole.
+    assert_eq!(text(&run(&mut demo(&folder.0)).stdout).lines().count(), 6);
+}
+
+#[test]
+fn closed_standard_error_changes_nothing() {
+    let folder = Folder::new();
+    let path = folder.file("a", b"x");
+    for (dir, lines, code) in
+        [(folder.0.clone(), line(&path, b"x"), 0), (folder.0.join("missing"), String::new(), 1)]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = run(demo(&dir).stderr(writer));
+        assert_eq!(text(&output.stdout), lines);
+        assert_eq!(output.status.code(), Some(code));
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_lines_that_it_did_not_take_are_not_counted() {
+    let full = Path::new("/dev/full");
+    if !full.exists() {
+        return;
+    }
+    // One file fails in the last flush, many fail before it.
+    for number in [1, 3000] {
+        let folder = Folder::new();
+        for number in 0..number {
+            folder.file(format!("{number:04}"), b"x");
+        }
+        let output = run(demo(&folder.0).arg("--out").arg(full));
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let complaints: Vec<&str> =
+            said.lines().filter(|line| line.contains("No space left")).collect();
+        assert_eq!(complaints.len(), 1, "{said}");
+        assert!(complaints[0].starts_with("digest: "), "{said}");
+        assert!(said.lines().any(|line| line.starts_with("0 files, 0.0 MB ")), "{said}");
+    }
+}
+
+/// Runs the demo with standard output a pipe that nobody reads, sends a signal when it is full, and
+/// gives the exit code, what was said, and how long it took from the signal, or from the start.
+fn unread(more: &[&str], signal: Option<libc::c_int>) -> (Option<i32>, String, Duration) {
+    let folder = Folder::new();
+    let long = "x".repeat(200);
+    for number in 0..3000 {
+        folder.file(format!("{number:04}{long}"), b"x");
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    let said = folder.0.with_extension("said");
+    let mut command = demo(&folder.0);
+    command.args(more).stdout(writer).stderr(File::create(&said).unwrap());
+    let mut start = Instant::now();
+    let mut running = Running::start(&mut command);
+    if let Some(signal) = signal {
+        std::thread::sleep(Duration::from_millis(1500));
+        start = Instant::now();
+        running.signal(signal);
+    }
+    let status = running.wait();
+    let took = start.elapsed();
+    drop(reader);
+    let text = fs::read_to_string(&said).unwrap();
+    let _ = fs::remove_file(&said);
+    (status.code(), text, took)
+}
+
+#[test]
+fn unread_output_does_not_hold_up_the_timeout() {
+    let (code, said, took) = unread(&["--timeout", "1"], None);
+    assert_eq!(code, Some(124), "{said}");
+    assert!(said.contains("digest: left: "), "{said}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn unread_output_does_not_hold_up_the_first_signal() {
+    for (signal, expected) in [(libc::SIGINT, 130), (libc::SIGTERM, 143)] {
+        let (code, said, took) = unread(&[], Some(signal));
+        assert_eq!(code, Some(expected), "{said}");
+        assert!(said.contains("digest: left: "), "{said}");
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+}
+
+#[test]
 fn closed_output_ends_it_quietly() {
     let folder = Folder::new();
     for number in 0..3000 {

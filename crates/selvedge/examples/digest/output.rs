@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -18,6 +19,9 @@ use crate::hash::{Hashed, hash};
 use crate::line::line;
 use crate::progress::Progress;
 use crate::walk::{Found, Skipped};
+
+/// How many bytes of lines are written at a time.
+const BUFFER: usize = 64 * 1024;
 
 /// How long a finished line may lie in the buffer while others come.
 const FLUSH: Duration = Duration::from_millis(50);
@@ -51,7 +55,13 @@ impl Digested {
 /// Writes lines.
 pub(crate) struct Lines {
     /// Where to.
-    out: BufWriter<Box<dyn Write + Send>>,
+    out: Box<dyn Write + Send>,
+    /// Lines that are not written yet.
+    buffer: Vec<u8>,
+    /// The numbers of their files.
+    numbers: Vec<u64>,
+    /// The bytes of their files.
+    bytes: u64,
     /// When the buffer was last emptied.
     flushed: Instant,
     /// The bar.
@@ -64,7 +74,7 @@ pub(crate) struct Lines {
 
 /// What was written.
 pub(crate) struct Written {
-    /// Files with a line.
+    /// Files with a line that was written.
     pub(crate) files: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
@@ -91,14 +101,25 @@ impl Lines {
         };
         let start = Instant::now();
         let written = Written { files: 0, bytes: 0, failed: 0, closed: false, start };
-        let out = BufWriter::with_capacity(64 * 1024, out);
-        Ok(Self { out, flushed: start, progress, in_flight, written })
+        let (buffer, numbers) = (Vec::with_capacity(BUFFER), Vec::new());
+        Ok(Self { out, buffer, numbers, bytes: 0, flushed: start, progress, in_flight, written })
     }
 
-    /// Remembers that nobody reads.
-    fn checked<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
-        if let Err(error) = &result {
-            self.written.closed |= error.kind() == io::ErrorKind::BrokenPipe;
+    /// Writes the lines in the buffer. Their files are in flight until that is done, and counted as
+    /// left if it fails. Holds no lock meanwhile: it takes as long as whoever reads wants.
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.out.write_all(&self.buffer).and_then(|()| self.out.flush());
+        self.buffer.clear();
+        self.flushed = Instant::now();
+        let (numbers, bytes) = (mem::take(&mut self.numbers), mem::take(&mut self.bytes));
+        match &result {
+            Ok(()) => {
+                self.written.files += numbers.len() as u64;
+                self.written.bytes += bytes;
+                let mut in_flight = self.in_flight.lock().unwrap();
+                numbers.iter().for_each(|number| drop(in_flight.remove(number)));
+            }
+            Err(error) => self.written.closed |= error.kind() == io::ErrorKind::BrokenPipe,
         }
         result
     }
@@ -116,31 +137,27 @@ impl Sink<Digested> for Lines {
         let Digested { number, path, hashed } = item;
         match hashed {
             Hashed::Digest(digest, bytes) => {
-                let result = self.out.write_all(&line(&digest, &path));
-                self.checked(result)?;
-                self.written.files += 1;
-                self.written.bytes += bytes;
+                self.buffer.extend_from_slice(&line(&digest, &path));
+                self.numbers.push(number);
+                self.bytes += bytes;
                 self.progress.file();
             }
             Hashed::Failed(error) => {
                 self.written.failed += 1;
                 self.progress.say(&format!("digest: {}: {error}", path.display()));
+                self.in_flight.lock().unwrap().remove(&number);
             }
             // It stays in flight, to be named as left.
-            Hashed::Interrupted => return Ok(()),
+            Hashed::Interrupted => {}
         }
-        self.in_flight.lock().unwrap().remove(&number);
-        if self.flushed.elapsed() >= FLUSH {
-            let result = self.out.flush();
-            self.checked(result)?;
-            self.flushed = Instant::now();
+        if self.buffer.len() >= BUFFER || self.flushed.elapsed() >= FLUSH {
+            self.flush()?;
         }
         Ok(())
     }
 
     fn finish(mut self) -> Written {
-        let result = self.out.flush();
-        if let Err(error) = self.checked(result)
+        if let Err(error) = self.flush()
             && !self.written.closed
         {
             self.written.failed += 1;

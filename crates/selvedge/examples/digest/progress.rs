@@ -1,14 +1,22 @@
 //! The progress bar on standard error: rate and time left, only where somebody looks.
 
+use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selvedge::cancel::Context;
 use selvedge::pool::Pool;
 
-use crate::walk::is_left_out;
+use crate::walk::Filter;
+
+/// Says a line on standard error. Nobody may be listening, which is no reason to end.
+pub(crate) fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
 
 /// A handle to the bar.
 #[derive(Clone)]
@@ -35,14 +43,14 @@ impl Progress {
 
     /// Counts the files ahead of the walk, so that the bar knows how many there are. Not done when
     /// nobody looks.
-    pub(crate) async fn count_ahead(&self, pool: &Pool, root: PathBuf, plain: bool) {
+    pub(crate) async fn count_ahead(&self, pool: &Pool, root: PathBuf, filter: Arc<Filter>) {
         if self.bar.is_hidden() {
             return;
         }
         let bar = self.bar.clone();
         bar.set_length(0);
         // The bar does without if the pool does not take it.
-        let _ = pool.submit(move |ctx: &Context| count(&root, plain, &bar, ctx)).await;
+        let _ = pool.submit(move |ctx: &Context| count(root, &filter, &bar, ctx)).await;
     }
 
     /// One more file is written.
@@ -52,7 +60,7 @@ impl Progress {
 
     /// Says a line, above the bar if there is one.
     pub(crate) fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| say(line));
     }
 
     /// Takes the bar away.
@@ -62,8 +70,8 @@ impl Progress {
 }
 
 /// Adds the files below a folder to the bar's length.
-fn count(root: &Path, plain: bool, bar: &ProgressBar, ctx: &Context) {
-    let mut folders = vec![root.to_path_buf()];
+fn count(root: PathBuf, filter: &Filter, bar: &ProgressBar, ctx: &Context) {
+    let mut folders = vec![root];
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         let mut files = 0;
@@ -72,7 +80,7 @@ fn count(root: &Path, plain: bool, bar: &ProgressBar, ctx: &Context) {
                 return;
             }
             match entry.file_type() {
-                Ok(kind) if is_left_out(plain, &entry.file_name(), kind.is_dir()) => {}
+                Ok(kind) if filter.leaves_out(&folder, &entry.file_name(), kind.is_dir()) => {}
                 Ok(kind) if kind.is_dir() => folders.push(entry.path()),
                 Ok(kind) if kind.is_file() => files += 1,
                 _ => {}

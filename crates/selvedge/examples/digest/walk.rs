@@ -71,8 +71,8 @@ pub(crate) struct Walk {
     next: Option<(PathBuf, Kind)>,
     /// The directories on the way, outermost first.
     open: Vec<Open>,
-    /// Whether hidden folders and `target` folders are left out.
-    plain: bool,
+    /// What is left out.
+    filter: Arc<Filter>,
     /// How many files were found.
     number: u64,
     /// What is left out is counted here.
@@ -80,8 +80,8 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// Every regular file below `root`. `plain` leaves out hidden folders and `target` folders.
-    pub(crate) fn new(root: &Path, plain: bool, skipped: Arc<Skipped>) -> Self {
+    /// Every regular file below `root` that the filter does not leave out.
+    pub(crate) fn new(root: &Path, filter: Arc<Filter>, skipped: Arc<Skipped>) -> Self {
         // A link that the user names is followed; those that the walk finds are not.
         let kind = match fs::metadata(root) {
             Ok(metadata) if metadata.is_dir() => Kind::Directory,
@@ -90,7 +90,7 @@ impl Walk {
             Err(error) => Kind::Unknown(error),
         };
         let next = Some((root.to_path_buf(), kind));
-        Self { next, open: Vec::new(), plain, number: 0, skipped }
+        Self { next, open: Vec::new(), filter, number: 0, skipped }
     }
 
     /// The files, as the beginning of a pipeline. Directories are read on `pool`.
@@ -151,7 +151,7 @@ impl Walk {
                 self.skipped.special.fetch_add(1, Ordering::Relaxed);
                 return None;
             }
-            Kind::Directory => match list(&path, self.plain) {
+            Kind::Directory => match list(&path, &self.filter) {
                 Ok(entries) => {
                     self.open.push((path, entries.into_iter()));
                     return None;
@@ -166,7 +166,7 @@ impl Walk {
 }
 
 /// The entries of a directory, sorted by the bytes of their names.
-fn list(directory: &Path, plain: bool) -> io::Result<Vec<Entry>> {
+fn list(directory: &Path, filter: &Filter) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -178,7 +178,7 @@ fn list(directory: &Path, plain: bool) -> io::Result<Vec<Entry>> {
             Ok(_) => Kind::Special,
             Err(error) => Kind::Unknown(error),
         };
-        if !is_left_out(plain, &name, matches!(kind, Kind::Directory)) {
+        if !filter.leaves_out(directory, &name, matches!(kind, Kind::Directory)) {
             entries.push(Entry { name, kind });
         }
     }
@@ -186,7 +186,56 @@ fn list(directory: &Path, plain: bool) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Whether a plain walk leaves an entry out.
-pub(crate) fn is_left_out(plain: bool, name: &OsStr, is_directory: bool) -> bool {
-    plain && is_directory && (name.as_encoded_bytes().starts_with(b".") || name == "target")
+/// What a walk leaves out.
+pub(crate) struct Filter {
+    /// Whether that is hidden folders, `target` folders, and `.git`, which in a linked worktree is a
+    /// file.
+    plain: bool,
+    /// The name of the file that is written to, and which file that is.
+    output: Option<(OsString, Identity)>,
+}
+
+impl Filter {
+    /// Leaves out the file that is written to, if it is there; with `plain`, also what nobody wants
+    /// of a workspace.
+    pub(crate) fn new(plain: bool, output: Option<&Path>) -> Self {
+        let known = |path: &Path| {
+            // What the entry of its directory is called, also if `path` is a link to it.
+            let path = fs::canonicalize(path).ok()?;
+            Some((path.file_name()?.to_owned(), identity(&path).ok()?))
+        };
+        Self { plain, output: output.and_then(known) }
+    }
+
+    /// Whether an entry is left out. The system is asked only about one with the output's name.
+    pub(crate) fn leaves_out(&self, directory: &Path, name: &OsStr, is_directory: bool) -> bool {
+        let bytes = name.as_encoded_bytes();
+        let in_plain =
+            || bytes == b".git" || is_directory && (bytes.starts_with(b".") || bytes == b"target");
+        let is_output = |(output, which): &(OsString, Identity)| {
+            output == name && identity(&directory.join(name)).is_ok_and(|found| found == *which)
+        };
+        self.plain && in_plain() || !is_directory && self.output.as_ref().is_some_and(is_output)
+    }
+}
+
+/// What tells files apart: device and number.
+#[cfg(unix)]
+type Identity = (u64, u64);
+
+/// What tells files apart: the one path without links.
+#[cfg(not(unix))]
+type Identity = PathBuf;
+
+/// Which file lies at a path; a link is not followed.
+#[cfg(unix)]
+fn identity(path: &Path) -> io::Result<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Which file lies at a path.
+#[cfg(not(unix))]
+fn identity(path: &Path) -> io::Result<Identity> {
+    fs::canonicalize(path)
 }
