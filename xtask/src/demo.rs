@@ -26,8 +26,18 @@ const ROOT_VARIABLE: &str = "SELVEDGE_DEMO_ROOT";
 #[command(disable_help_flag = true)]
 pub(crate) struct Args {
     /// The example's arguments.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    #[arg(value_name = "ARGS")]
     arguments: Vec<OsString>,
+}
+
+/// The arguments of xtask, with a `--` after `demo`: the parser takes it for itself and looks at
+/// nothing behind it, so that another `--` comes through as well.
+pub(crate) fn escape(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut arguments: Vec<_> = arguments.into_iter().collect();
+    if arguments.get(1).is_some_and(|command| command == "demo") {
+        arguments.insert(2, "--".into());
+    }
+    arguments
 }
 
 /// Builds the example and becomes it; returns only where that did not work, or off Unix.
@@ -63,4 +73,37 @@ fn become_it(mut command: Command) -> Result<ExitCode> {
     let status = command.status()?;
     // Past 255 a code is a Windows status; its low byte may be 0, so it is not cut to size.
     std::process::exit(status.code().unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{Cli, Command};
+
+    #[test]
+    fn every_argument_goes_through_untouched() {
+        for given in [
+            &[][..],
+            &["--", "-x"],
+            &["--"],
+            &["--", "--", "a", "--"],
+            &["--help"],
+            &["-h", "--jobs=4", "DIR", "--", "-"],
+        ] {
+            let line = ["xtask", "demo"].iter().chain(given).map(OsString::from);
+            let cli = Cli::try_parse_from(escape(line)).unwrap();
+            let Command::Demo(Args { arguments }) = cli.command else { panic!("not the demo") };
+            assert_eq!(arguments, given, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn other_commands_are_left_alone() {
+        for line in [&["xtask"][..], &["xtask", "test", "demo"], &["xtask", "help", "demo"]] {
+            let line: Vec<_> = line.iter().map(OsString::from).collect();
+            assert_eq!(escape(line.clone()), line);
+        }
+    }
 }

@@ -49,7 +49,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match dispatch(Cli::parse().command) {
+    match dispatch(Cli::parse_from(demo::escape(std::env::args_os())).command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("xtask: {error:#}");

@@ -53,7 +53,10 @@
 //! - The whole takes at most grace + abort budget, and ends earlier when everything has. Nothing is
 //!   polled in intervals, and before it begins there is no timer and no wake-up.
 //! - A component that is registered is stopped and waited for, or comes back with an error.
-//! - A component that panics stops nobody else, and its panic is in the report, once.
+//! - A component has ended when its `stop` has returned, on whatever thread, and its `wait` has
+//!   completed; one that is still in its `stop` when grace and budget are over is late.
+//! - A component that panics stops nobody else, and its panic is in the report, once; unless it is
+//!   late and panics after the report was written.
 //! - No method of a component, no waker and no destructor runs under a lock of the plan.
 //! - The exit of the second signal takes no lock and waits for nobody; the third needs no thread.
 //!

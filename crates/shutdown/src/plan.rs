@@ -23,6 +23,10 @@
 //!   reached the end, it is called for all of them even if one of the three is slow.
 //! - **P2** `abort` and `wait` are called by the driver only, which there is one of.
 //! - **P3** After `close` the list is empty and stays so: nothing is registered unseen.
+//! - **P4** `stopping` has the components whose `stop` runs, on whatever thread. The driver polls no
+//!   `wait` before the `stop` of that component has returned, so a component has not ended while
+//!   either goes on; and what `stop` panicked with is noted by then. When the driver has found one
+//!   that it cannot poll yet it sets `awaited`, and the next `stop` that returns rings for it.
 //!
 //! No method of a component, no waker and no destructor runs under the lock.
 
@@ -36,7 +40,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use selvedge_cancel::{Canceller, Cause, CauseKind, Component, Context, Timer};
-use selvedge_primitives::{Mutex, release_then};
+use selvedge_primitives::{Mutex, contain, release_then};
 
 use crate::Reason;
 use crate::report::Panic;
@@ -93,6 +97,10 @@ struct State {
     entries: Vec<Arc<Entry>>,
     /// How many of them somebody has stopped, or is about to (P1).
     stopped: usize,
+    /// Those of them whose `stop` has not returned (P4).
+    stopping: Vec<usize>,
+    /// Whether the driver wants to know when a `stop` returns (P4).
+    awaited: bool,
     /// What was caught while stopping, by component.
     panics: Vec<(usize, Panic)>,
 }
@@ -148,12 +156,30 @@ impl State {
         let index = self.stopped;
         let entry = self.entries.get(index)?;
         self.stopped += 1;
+        self.stopping.push(index);
         Some((index, Arc::clone(entry)))
+    }
+
+    /// Takes note that the `stop` of a component has returned (P4). Gives back a panic that comes too
+    /// late for the report, and says whether to ring for the driver.
+    fn stop_returned(&mut self, index: usize, panic: Option<Panic>) -> (Option<Panic>, bool) {
+        if self.phase == Phase::Done {
+            return (panic, false);
+        }
+        self.stopping.retain(|&stopping| stopping != index);
+        self.panics.extend(panic.map(|panic| (index, panic)));
+        (None, std::mem::take(&mut self.awaited))
+    }
+
+    /// Whether the `stop` of a component was called, and has returned.
+    fn has_stopped(&self, index: usize) -> bool {
+        index < self.stopped && !self.stopping.contains(&index)
     }
 
     /// To Done, and nobody is admitted any more (P3).
     fn close(&mut self) -> Closed {
         self.phase = Phase::Done;
+        self.stopping = Vec::new();
         Closed {
             entries: std::mem::take(&mut self.entries),
             unstopped: std::mem::take(&mut self.stopped),
@@ -173,6 +199,8 @@ impl Plan {
             began: None,
             entries: Vec::new(),
             stopped: 0,
+            stopping: Vec::new(),
+            awaited: false,
             panics: Vec::new(),
         };
         Arc::new(Self { ctx, canceller, settings, alarm: Alarm::new(), state: Mutex::new(state) })
@@ -244,9 +272,18 @@ impl Plan {
         loop {
             let claimed = self.state.lock().claim_stop();
             let Some((index, entry)) = claimed else { return };
-            if let Err(panic) = entry.call("stop", |component| component.stop()) {
-                self.state.lock().panics.push((index, panic));
-            }
+            let panic = entry.call("stop", |component| component.stop()).err();
+            // Before the driver may go on: a plan that is done keeps nothing.
+            contain(|| drop(entry));
+            let mut state = self.state.lock();
+            let (unread, ring) = state.stop_returned(index, panic);
+            release_then(state, || {
+                // The hook has reported it.
+                contain(|| drop(unread));
+                if ring {
+                    self.alarm.ring();
+                }
+            });
         }
     }
 }

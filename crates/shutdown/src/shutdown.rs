@@ -156,8 +156,8 @@ impl Shutdown {
     ///
     /// # Memory ordering
     ///
-    /// What the trigger's thread did before is visible to every `stop`; what a component did before
-    /// it woke its `wait` is visible after `run`.
+    /// What the trigger's thread did before is visible to every `stop`; what a component did in its
+    /// `stop`, and before it woke its `wait`, is visible after `run` unless it is late.
     ///
     /// # Panics
     ///

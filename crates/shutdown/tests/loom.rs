@@ -5,14 +5,18 @@
 
 mod fake;
 
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use fake::{Answer, Fake};
-use selvedge_primitives::{block_on, model, thread};
-use selvedge_shutdown::{Builder, End, Reason, Report, Shutdown, Signal, Signals, Timer};
+use selvedge_cancel::Wait;
+use selvedge_primitives::{Mutex, block_on, model, thread};
+use selvedge_shutdown::{
+    Builder, Component, End, Reason, Report, Shutdown, Signal, Signals, Straggler, Timer,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -24,6 +28,55 @@ fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::J
 fn unlimited() -> Builder {
     let (timer, _clock) = Timer::manual();
     Shutdown::builder().timer(timer).grace(Duration::MAX).abort_budget(Duration::MAX)
+}
+
+/// A component that has ended by itself, and whose `stop` takes its time and panics at its end.
+#[derive(Default)]
+struct Slow {
+    stop: Mutex<(usize, bool)>,
+}
+
+impl Slow {
+    /// How often `stop` was called, and whether it has come to its end.
+    fn seen(&self) -> (usize, bool) {
+        *self.stop.lock()
+    }
+}
+
+impl Component for Slow {
+    fn name(&self) -> String {
+        "slow".to_owned()
+    }
+
+    fn stop(&self) {
+        {
+            self.stop.lock().0 += 1;
+        }
+        {
+            self.stop.lock().1 = true;
+        }
+        // Past the hook, which would print it in each of the interleavings.
+        resume_unwind(Box::new("too slow"));
+    }
+
+    fn wait(&self) -> Wait<'_> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn abort(&self) {}
+
+    fn stragglers(&self) -> Vec<Straggler> {
+        Vec::new()
+    }
+}
+
+/// The component was stopped once, to the end, and its panic is in the report.
+fn assert_slow_was_waited_for(slow: &Slow, report: &Report) {
+    assert_eq!(slow.seen(), (1, true), "stop was not waited for");
+    let [component] = report.components() else { panic!("one component: {report}") };
+    assert!(matches!(component.end(), End::Finished { .. }), "{report}");
+    let panics: Vec<_> = component.panics().iter().map(ToString::to_string).collect();
+    assert_eq!(panics, ["panicked in stop: too slow"]);
 }
 
 fn only(report: &Report) -> &End {
@@ -217,6 +270,48 @@ fn trigger_vs_wait() {
     });
 }
 
+/// Race: the thread that triggers is slow to stop a component that has ended by itself, while the
+/// driver waits for it. When `wait` has returned, `stop` has, and its panic is in the report, once. A
+/// lost wake-up shows as a deadlock.
+#[test]
+fn slow_stop_vs_finish() {
+    model::check(|| {
+        let shutdown = unlimited().build().unwrap();
+        let slow = Arc::new(Slow::default());
+        shutdown.register(slow.clone()).unwrap();
+        let handle = shutdown.handle();
+        let thread = spawn(move || assert!(handle.trigger("enough")));
+        let report = block_on(shutdown.wait());
+        assert_slow_was_waited_for(&slow, &report);
+        thread.join().unwrap();
+        assert_eq!(slow.seen(), (1, true), "stop of one component");
+    });
+}
+
+/// Race: a component that has ended by itself is registered while the plan ends. Either it is stopped
+/// and that is waited for, or it comes back untouched.
+#[test]
+fn register_of_an_ended_component_vs_finish() {
+    model::check(|| {
+        let shutdown = unlimited().build().unwrap();
+        let slow = Arc::new(Slow::default());
+        let handle = shutdown.handle();
+        handle.trigger("enough");
+        let registrar = spawn({
+            let slow = slow.clone();
+            move || handle.register(slow).is_ok()
+        });
+        let report = block_on(shutdown.wait());
+        if report.components().is_empty() {
+            assert!(!registrar.join().unwrap(), "a component was lost");
+            assert_eq!(slow.seen(), (0, false), "a refused component was stopped");
+        } else {
+            assert_slow_was_waited_for(&slow, &report);
+            assert!(registrar.join().unwrap());
+        }
+    });
+}
+
 /// Race: two components end while they are waited for, so that the alarm rings twice, while the
 /// driver takes the queue. A component that is forgotten shows as a deadlock.
 #[test]
@@ -234,7 +329,9 @@ fn finish_vs_finish() {
         let Poll::Pending = waiting.as_mut().poll(&mut cx) else { panic!("neither has ended") };
         let threads = [one, two].map(|fake: Arc<Fake>| spawn(move || fake.end()));
         let report = block_on(waiting);
-        threads.map(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         assert!(report.is_clean(), "{report}");
         assert_eq!(report.components().len(), 2);
     });

@@ -5,8 +5,8 @@ mod fake;
 
 use std::future::{pending, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -417,6 +417,106 @@ async fn a_component_that_panics_stops_nobody_else_and_is_reported_once() {
     assert_eq!(ends[2], End::Unknown);
     assert_eq!(ends[3], End::Aborted { after: 500 * MS });
     assert_eq!(report.exit_code(), 1);
+}
+
+/// Ended by itself; its `stop` says that it has begun, waits to be let go, and panics.
+struct Held {
+    begun: mpsc::SyncSender<()>,
+    gate: Mutex<mpsc::Receiver<()>>,
+    left: AtomicUsize,
+    aborts: AtomicUsize,
+}
+
+impl Held {
+    /// It; what says that its `stop` has begun; what lets it go.
+    fn new() -> (Arc<Self>, mpsc::Receiver<()>, mpsc::SyncSender<()>) {
+        let (begun, has_begun) = mpsc::sync_channel(1);
+        let (let_go, gate) = mpsc::sync_channel(1);
+        let (left, aborts) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        (Arc::new(Self { begun, gate: Mutex::new(gate), left, aborts }), has_begun, let_go)
+    }
+}
+
+impl Component for Held {
+    fn name(&self) -> String {
+        "held".to_owned()
+    }
+    fn stop(&self) {
+        self.begun.send(()).unwrap();
+        self.gate.lock().unwrap().recv().unwrap();
+        self.left.fetch_add(1, Ordering::Release);
+        std::panic::resume_unwind(Box::new("held for too long"));
+    }
+    fn abort(&self) {
+        self.aborts.fetch_add(1, Ordering::Relaxed);
+    }
+    fn wait(&self) -> selvedge_cancel::Wait<'_> {
+        Box::pin(async {})
+    }
+    fn stragglers(&self) -> Vec<selvedge_shutdown::Straggler> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn a_stop_that_is_slow_on_another_thread_is_waited_for_and_its_panic_is_reported() {
+    watchdog(Duration::from_secs(10), "a plan with a slow stop", || {
+        let (timer, _clock) = Timer::manual();
+        let shutdown = plan().timer(timer).build().unwrap();
+        let (held, has_begun, let_go) = Held::new();
+        shutdown.register(held.clone()).unwrap();
+        let others: Vec<_> = (0..19).map(|_| Fake::new("quick").on_stop(Answer::End)).collect();
+        for fake in others {
+            shutdown.register(fake.shared()).unwrap();
+        }
+        let handle = shutdown.handle();
+        let trigger = std::thread::spawn(move || handle.trigger("enough"));
+        has_begun.recv().unwrap();
+        let mut executor = ManualExecutor::new();
+        let waiting = executor.spawn(shutdown.wait());
+        executor.run_until_stalled();
+        assert!(waiting.take().is_none(), "the plan is done while `stop` runs");
+        let_go.send(()).unwrap();
+        assert!(trigger.join().unwrap());
+        executor.run_until_stalled();
+        let report = waiting.take().expect("the end of `stop` wakes the driver");
+        assert_eq!(held.left.load(Ordering::Acquire), 1);
+        let held = &report.components()[0];
+        assert!(matches!(held.end(), End::Finished { .. }), "{report}");
+        let panics: Vec<_> = held.panics().iter().map(ToString::to_string).collect();
+        assert_eq!(panics, ["panicked in stop: held for too long"]);
+        assert_eq!((report.is_clean(), report.exit_code()), (false, 1));
+        assert!(report.components()[1..].iter().all(|part| part.panics().is_empty()));
+    });
+}
+
+#[test]
+fn a_stop_that_outlasts_grace_and_budget_is_late() {
+    watchdog(Duration::from_secs(10), "a plan with a stuck stop", || {
+        let (timer, clock) = Timer::manual();
+        let shutdown = plan().timer(timer).build().unwrap();
+        let (held, has_begun, let_go) = Held::new();
+        shutdown.register(held.clone()).unwrap();
+        let handle = shutdown.handle();
+        let trigger = std::thread::spawn(move || handle.trigger("enough"));
+        has_begun.recv().unwrap();
+        let mut executor = ManualExecutor::new();
+        let waiting = executor.spawn(shutdown.wait());
+        executor.run_until_stalled();
+        clock.advance(500 * MS);
+        executor.run_until_stalled();
+        assert_eq!(held.aborts.load(Ordering::Relaxed), 1, "it has not ended, so it is aborted");
+        assert!(waiting.take().is_none(), "it has the budget to end in");
+        clock.advance(100 * MS);
+        executor.run_until_stalled();
+        let report = waiting.take().expect("the budget is over");
+        assert_eq!(report.took(), 600 * MS);
+        assert_eq!(report.late().map(|part| part.name()).collect::<Vec<_>>(), ["held"]);
+        assert!(report.components()[0].panics().is_empty());
+        let_go.send(()).unwrap();
+        assert!(trigger.join().unwrap(), "a panic that comes too late stops nobody");
+        assert_eq!(Arc::strong_count(&held), 1, "the plan keeps a component");
+    });
 }
 
 #[tokio::test(start_paused = true)]

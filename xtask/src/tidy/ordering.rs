@@ -11,8 +11,10 @@
 //! compared, nothing is ordered: patterns, `matches!`, `==`, and in primitives the arms that map one
 //! ordering to another, do not count. A file of primitives that handles orderings as values says so
 //! with a line `// tidy: ordering, <reason>`. Tests do not count.
+//! An import or a type alias that gives an ordering another name is found as well.
 
 use proc_macro2::{Delimiter, TokenTree};
+use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
 use super::source::{Source, ident, inside, is_path_separator, is_punct};
@@ -50,7 +52,7 @@ fn exempt(source: &Source) -> bool {
     source.comments.values().any(|comment| says(&comment.text))
 }
 
-/// Finds imports that would hide an ordering from the scan.
+/// Finds imports and type aliases that would hide an ordering from the scan.
 struct Imports<'a> {
     source: &'a Source,
     findings: Vec<Finding>,
@@ -61,9 +63,43 @@ impl<'a> Visit<'a> for Imports<'_> {
         self.tree(&item.tree, &mut Vec::new());
         visit::visit_item_use(self, item);
     }
+
+    fn visit_item_type(&mut self, item: &'a syn::ItemType) {
+        self.alias(&item.ty);
+        visit::visit_item_type(self, item);
+    }
+
+    fn visit_impl_item_type(&mut self, item: &'a syn::ImplItemType) {
+        self.alias(&item.ty);
+        visit::visit_impl_item_type(self, item);
+    }
 }
 
 impl Imports<'_> {
+    /// What `type O = ...` stands for. `Ordering` alone may be that of `cmp`; it can say so.
+    fn alias(&mut self, aliased: &syn::Type) {
+        match aliased {
+            syn::Type::Group(group) => self.alias(&group.elem),
+            syn::Type::Paren(paren) => self.alias(&paren.elem),
+            syn::Type::Path(path) => {
+                let segments = &path.path.segments;
+                let ordering = segments.last().is_some_and(|last| last.ident == "Ordering");
+                if ordering && !segments.iter().any(|segment| segment.ident == "cmp") {
+                    self.hidden(path.span().start().line);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn hidden(&mut self, line: usize) {
+        if !self.source.is_test(line) {
+            let message = "an atomic ordering under another name hides it from its note; import \
+                           `Ordering` and write `Ordering::Acquire`";
+            self.findings.push(Finding::new(&self.source.path, line, message));
+        }
+    }
+
     fn tree(&mut self, tree: &syn::UseTree, path: &mut Vec<String>) {
         let ours = |path: &[String]| path.iter().any(|part| part == "Ordering");
         let (name, hides) = match tree {
@@ -90,11 +126,8 @@ impl Imports<'_> {
                 (name.ident.span(), renamed || ours(path))
             }
         };
-        let line = name.start().line;
-        if hides && !self.source.is_test(line) {
-            let message = "an atomic ordering under another name hides it from its note; import \
-                           `Ordering` and write `Ordering::Acquire`";
-            self.findings.push(Finding::new(&self.source.path, line, message));
+        if hides {
+            self.hidden(name.start().line);
         }
     }
 }
@@ -441,6 +474,18 @@ mod tests {
         assert_eq!(lines_in("crates/sync/tests/a.rs", "x.load(Ordering::Acquire);"), NONE);
         assert_eq!(lines_in("xtask/src/a.rs", "x.load(Ordering::Acquire);"), NONE);
         let text = "//! A.\n#[cfg(test)]\nmod tests {\nfn a() { x.load(Ordering::Acquire); }\n}\n";
+        assert!(check(&Tree::of(&[("crates/sync/src/a.rs", text)])).is_empty());
+    }
+
+    #[test]
+    fn type_aliases_that_hide_an_ordering_are_found() {
+        assert_eq!(lines("type O = std::sync::atomic::Ordering;\nx.load(O::Acquire);"), [3]);
+        assert_eq!(lines("type O = selvedge_primitives::atomic::Ordering;"), [3]);
+        assert_eq!(lines("type O = (Ordering);"), [3]);
+        assert_eq!(lines("impl A for B {\ntype O = atomic::Ordering;\n}"), [4]);
+        assert_eq!(lines("type O = std::cmp::Ordering;"), NONE);
+        assert_eq!(lines("type F = fn(Ordering) -> bool;"), NONE);
+        let text = "//! A.\n#[cfg(test)]\nmod tests {\ntype O = atomic::Ordering;\n}\n";
         assert!(check(&Tree::of(&[("crates/sync/src/a.rs", text)])).is_empty());
     }
 

@@ -1,6 +1,9 @@
 //! Rule: `primitives` is the only door to atomics, cells, locks and threads, because what does not go
 //! through it is invisible to the models.
 //!
+//! Renaming or spreading std itself (`use std as s`, `use std::*`) hides what comes of it, so that is
+//! found as well.
+//!
 //! A file that must name std's own (what no model can reach: a watchdog, a signal thread) says so with
 //! a line `// tidy: std-sync, <reason>`. Tests, examples, testkit and xtask are free.
 
@@ -52,6 +55,9 @@ fn exempt(source: &Source) -> bool {
 fn is_banned(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path.as_slice() {
+        // Renamed, or all of it: what follows does not begin with std.
+        [root] => root.ends_with(" as"),
+        [_, "self" | "*"] => true,
         [_, "sync"] | [_, "thread"] | [_, "sync", "self"] | [_, "cell", "UnsafeCell", ..] => true,
         // The prefix takes in the guards and `OnceLock`.
         [_, "sync", name, ..] => SYNC.iter().any(|banned| name.starts_with(banned)),
@@ -68,14 +74,26 @@ fn collect(tokens: &[TokenTree], paths: &mut Vec<(usize, Vec<String>)>) {
             continue;
         }
         let Some(name) = ident(Some(token)) else { continue };
-        let root = matches!(name.as_str(), "std" | "core") && is_path_separator(tokens, at + 1);
         // `::std` is a root too, `a::std` is not.
-        let inner =
-            at >= 3 && is_path_separator(tokens, at - 2) && ident(tokens.get(at - 3)).is_some();
-        if root && !inner {
+        let inner = at >= 3
+            && is_path_separator(tokens, at - 2)
+            && ident(tokens.get(at - 3)).is_some_and(|name| may_lead(&name));
+        if !matches!(name.as_str(), "std" | "core") || inner {
+            continue;
+        }
+        if is_path_separator(tokens, at + 1) {
             follow(tokens, at, &mut Vec::new(), paths);
+        } else if ident(tokens.get(at + 1)).as_deref() == Some("as") {
+            paths.push((token.span().start().line, vec![format!("{name} as")]));
         }
     }
+}
+
+/// Whether a word before `::` is part of the path, and not a keyword that a path from the root comes
+/// after, as in `use ::std`.
+fn may_lead(word: &str) -> bool {
+    matches!(word, "crate" | "self" | "super" | "Self")
+        || syn::parse_str::<syn::Ident>(word).is_ok()
 }
 
 /// Follows a path from a token on; a group of an import forks it.
@@ -147,12 +165,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_renamed_is_found() {
+        assert_eq!(found("use ::std::{sync as s};\nfn a() { s::Mutex::new(0); }"), ["std::sync"]);
+        assert_eq!(found("use std::sync as s;"), ["std::sync"]);
+        assert_eq!(found("use ::std::thread as t;"), ["std::thread"]);
+        assert_eq!(found("use std::sync::{self as s};"), ["std::sync::self"]);
+        assert_eq!(found("use std as s;"), ["std as"]);
+        assert_eq!(found("pub use ::core as c;"), ["core as"]);
+        assert_eq!(found("use {std as s};"), ["std as"]);
+        assert_eq!(found("extern crate std as s;"), ["std as"]);
+        assert_eq!(found("use std::{self as s, io};"), ["std::self"]);
+        assert_eq!(found("use std::*;"), ["std::*"]);
+        assert_eq!(found("struct A(pub ::std::sync::Mutex<u8>);"), ["std::sync::Mutex"]);
+        assert_eq!(
+            found("fn a() -> B { return ::std::sync::Condvar::new(); }"),
+            ["std::sync::Condvar::new"]
+        );
+        assert!(found("use a::std as s;").is_empty());
+        assert!(found("use std::io as i;").is_empty());
+    }
+
+    #[test]
     fn what_they_need_not_see_is_free() {
         assert!(found("use std::sync::{Arc, Weak, PoisonError};").is_empty());
         assert!(found("use std::{task::Poll, time::Instant};").is_empty());
         assert!(found("type P = std::thread::Result<()>;").is_empty());
         assert!(found("use selvedge_primitives::{atomic::AtomicU64, thread};").is_empty());
         assert!(found("use crate::std::sync::Mutex;").is_empty());
+        assert!(found("use self::std::sync::Mutex;").is_empty());
         assert!(found("/// ```\n/// std::thread::spawn(|| ());\n/// ```\nfn a() {}").is_empty());
         assert!(found("fn a() { std::mem::size_of::<u8>(); }").is_empty());
     }

@@ -21,6 +21,8 @@ pub(crate) struct Drive {
     pub(crate) plan: Arc<Plan>,
     /// The components it has seen, in the order of the plan's list.
     slots: Vec<Slot>,
+    /// Those of them whose `stop` it has not seen return: not to be polled yet (P4).
+    unstopped: Vec<usize>,
     /// How many of them have not ended.
     open: usize,
     /// Who tells the plan about signals, for as long as there is a plan to tell.
@@ -73,7 +75,7 @@ impl Drive {
         if let Some(signals) = &signals {
             signals.attach(&plan);
         }
-        Self { plan, slots: Vec::new(), open: 0, signals }
+        Self { plan, slots: Vec::new(), unstopped: Vec::new(), open: 0, signals }
     }
 
     /// Has everything that happens from now on wake this task.
@@ -89,23 +91,28 @@ impl Drive {
     /// Does what can be done now, in a phase after Running.
     pub(crate) fn step(&mut self) {
         self.plan.help_stop();
-        let known = self.slots.len();
-        self.admit();
-        for index in (known..self.slots.len()).chain(self.plan.alarm.take()) {
+        let stopped = self.admit();
+        for index in stopped.into_iter().chain(self.plan.alarm.take()) {
             self.poll_slot(index);
         }
     }
 
-    /// Takes in what was registered since.
-    fn admit(&mut self) {
-        let (fresh, phase) = {
-            let state = self.plan.state.lock();
+    /// Takes in what was registered since. Returns the components whose `stop` has returned since,
+    /// and has the next one ring if that are not all (P4).
+    fn admit(&mut self) -> Vec<usize> {
+        let (fresh, phase, stopped) = {
+            let mut state = self.plan.state.lock();
             let fresh = state.entries.get(self.slots.len()..).unwrap_or_default().to_vec();
-            (fresh, state.phase)
+            self.unstopped.extend(self.slots.len()..self.slots.len() + fresh.len());
+            let stopped = self.unstopped.extract_if(.., |index| state.has_stopped(*index));
+            let stopped: Vec<usize> = stopped.collect();
+            state.awaited = !self.unstopped.is_empty();
+            (fresh, state.phase, stopped)
         };
         for entry in fresh {
             self.add(entry, phase == Phase::Aborting);
         }
+        stopped
     }
 
     /// Adds a slot.
@@ -263,7 +270,8 @@ impl Drop for Drive {
         }
         self.plan.alarm.silence();
         // The phase cannot have changed: it is the driver's to end.
-        let Closed { entries, reason, .. } = self.plan.state.lock().close();
+        let closed = self.plan.state.lock().close();
+        let Closed { entries, reason, .. } = closed;
         self.plan.abort(&reason);
         for (index, entry) in entries.iter().enumerate() {
             if !self.slots.get(index).is_some_and(Slot::has_ended) {
