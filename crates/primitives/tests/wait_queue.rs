@@ -490,7 +490,7 @@ fn a_waiter_cannot_be_made_to_queue_in_another_queue() {
     let mut waiter = waiter(&mine);
     let mut cx = Context::from_waker(Waker::noop());
     let _ = waiter.as_mut().poll_enter(&mut cx, |locked| {
-        std::mem::swap(locked, &mut OTHER.lock());
+        *locked = OTHER.lock();
         Entry::Wait(1)
     });
 }
