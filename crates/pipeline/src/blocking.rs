@@ -20,13 +20,13 @@ use selvedge_pool::Pool;
 use selvedge_primitives::{Mutex, Origin};
 
 use crate::caught::CatchUnwind;
-use crate::error::Panic;
 use crate::flow::{Build, Flow};
 use crate::halt::Halt;
 use crate::launch::Launch;
 use crate::report::Counts;
 use crate::window::{Last, Passed, WindowFlow, bad_window, refused};
 use crate::{PipelineError, Stage};
+use selvedge_primitives::Panic;
 
 impl<S: Build> Stage<S> {
     /// Applies a blocking function to each item, on the threads of `pool`, with up to `window`

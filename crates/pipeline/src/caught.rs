@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use pin_project::pin_project;
 
-use crate::error::Panic;
+use selvedge_primitives::Panic;
 
 /// Polls a future and catches its panic. What the future drops at its end is dropped inside.
 #[pin_project]

@@ -13,11 +13,11 @@ use selvedge_primitives::{Anchor, Entry, Origin, WaitQueue, Waiter, contain, coo
 
 use crate::StageReport;
 use crate::caught::CatchUnwind;
-use crate::error::Panic;
 use crate::flow::Build;
 use crate::report::Counts;
 use crate::run::{Ended, Ready, run};
 use crate::sink::Sink;
+use selvedge_primitives::Panic;
 
 /// A pipeline was not started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

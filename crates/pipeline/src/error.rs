@@ -1,11 +1,9 @@
 //! How a pipeline fails.
 
-use std::any::Any;
 use std::error::Error;
-use std::fmt;
 
 use selvedge_cancel::Cause;
-use selvedge_primitives::Mutex;
+use selvedge_primitives::Panic;
 
 /// Why a pipeline ended before its source was exhausted.
 #[derive(Debug, thiserror::Error)]
@@ -75,50 +73,5 @@ impl PipelineError {
             Self::Ended(cause) => Some(cause),
             _ => None,
         }
-    }
-}
-
-/// The payload of a panic that was caught.
-pub struct Panic {
-    /// The payload's text.
-    message: String,
-    /// As it was thrown; in a lock because an error is `Sync` and a payload is not. Nobody locks it.
-    payload: Mutex<Box<dyn Any + Send>>,
-}
-
-impl Panic {
-    /// Keeps a payload.
-    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&'static str>().copied());
-        let message = text.unwrap_or("a payload that is no message").to_owned();
-        Self { message, payload: Mutex::new(payload) }
-    }
-
-    /// The message, if the payload is one.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-
-    /// The payload, as `std::thread::JoinHandle::join` would return it.
-    pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.payload.into_inner()
-    }
-
-    /// Goes on with the panic on this thread, without another call of the panic hook.
-    pub fn resume(self) -> ! {
-        std::panic::resume_unwind(self.into_payload())
-    }
-}
-
-impl fmt::Display for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl fmt::Debug for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Panic({:?})", self.message)
     }
 }

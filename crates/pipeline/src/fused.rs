@@ -9,10 +9,10 @@ use pin_project::pin_project;
 use selvedge_primitives::Origin;
 
 use crate::PipelineError;
-use crate::error::Panic;
 use crate::flow::{Build, Flow, Next};
 use crate::launch::Launch;
 use crate::report::LocalCounts;
+use selvedge_primitives::Panic;
 
 /// Applies a function to each item; from [`Stage::map`](crate::Stage::map).
 pub struct Map<S, F> {

@@ -33,11 +33,11 @@ use selvedge_primitives::{
     Anchor, Entry, Left, Locked, Origin, WaitQueue, Waiter, contain, coop, release_then, wake,
 };
 
-use crate::error::Panic;
 use crate::flow::{Build, Flow, Next};
 use crate::launch::Launch;
 use crate::report::LocalCounts;
 use crate::{PipelineError, Stage};
+use selvedge_primitives::Panic;
 
 /// Begins a pipeline with the items that an async block gives away.
 ///

@@ -8,10 +8,10 @@ use selvedge_primitives::Origin;
 
 use crate::PipelineError;
 #[cfg(feature = "tokio")]
-use crate::error::Panic;
-#[cfg(feature = "tokio")]
 use crate::halt::Halt;
 use crate::report::Counts;
+#[cfg(feature = "tokio")]
+use selvedge_primitives::Panic;
 
 /// A task that a stage needs. It ends by itself when the run's context is cancelled.
 pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -119,7 +119,7 @@ pub mod seams {
 pub use blocking::Blocking;
 #[cfg(feature = "tokio")]
 pub use component::{Join, Pipeline, StartError};
-pub use error::{Panic, PipelineError};
+pub use error::PipelineError;
 pub use flow::Build;
 pub use fused::{Filter, Map};
 pub use generate::{Generator, Give, Reserve, Room, Yielder, generate};
@@ -127,6 +127,7 @@ pub use report::{Report, StageReport};
 pub use run::{Ended, Ready, Run};
 #[cfg(feature = "tokio")]
 pub use selvedge_fanio::Order;
+pub use selvedge_primitives::Panic;
 pub use sink::{Collect, Fold, ForEach, Sink, TryForEach};
 pub use source::{FromIter, from_iter};
 pub use stage::Stage;

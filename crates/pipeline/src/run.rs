@@ -13,11 +13,11 @@ use selvedge_primitives::Origin;
 
 use crate::PipelineError;
 use crate::caught::CatchUnwind;
-use crate::error::Panic;
 use crate::flow::{Build, Flow};
 use crate::launch::{Crew, Launch};
 use crate::report::{Counts, LocalCounts, Report};
 use crate::sink::Sink;
+use selvedge_primitives::Panic;
 
 /// A pipeline with a sink, ready to be run.
 #[must_use = "a pipeline does nothing until it is run"]

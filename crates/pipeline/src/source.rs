@@ -8,11 +8,11 @@ use std::task::{Context as TaskContext, Poll, ready};
 use selvedge_cancel::Context;
 use selvedge_primitives::{Origin, coop};
 
-use crate::error::Panic;
 use crate::flow::{Build, Flow, Next};
 use crate::launch::Launch;
 use crate::report::LocalCounts;
 use crate::{PipelineError, Stage};
+use selvedge_primitives::Panic;
 
 /// Begins a pipeline with the items of an iterator.
 ///

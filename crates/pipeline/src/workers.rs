@@ -16,13 +16,13 @@ use selvedge_sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::caught::CatchUnwind;
-use crate::error::Panic;
 use crate::flow::{Build, Flow};
 use crate::halt::Halt;
 use crate::launch::Launch;
 use crate::report::Counts;
 use crate::window::{Last, Passed, WindowFlow, bad_window, refused};
 use crate::{PipelineError, Stage};
+use selvedge_primitives::Panic;
 
 impl<S: Build> Stage<S> {
     /// Applies an async function to each item, for up to `workers` items at a time, each in a task

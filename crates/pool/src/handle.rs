@@ -1,14 +1,13 @@
 //! The handle of a job, and what it may bring instead of a result.
 
-use std::any::Any;
 use std::fmt;
-use std::panic::{Location, resume_unwind};
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use selvedge_cancel::Cause;
-use selvedge_primitives::{Mutex, coop};
+use selvedge_primitives::{Panic, coop};
 
 use crate::engine::{Cell, Place};
 
@@ -105,49 +104,4 @@ pub enum JobError {
         #[source]
         Cause,
     ),
-}
-
-/// What a job panicked with.
-pub struct Panic {
-    /// The payload's text.
-    message: String,
-    /// The payload; in a lock because an error is `Sync` and a payload is not. Nobody locks it.
-    payload: Mutex<Box<dyn Any + Send>>,
-}
-
-impl Panic {
-    /// Takes the text out of a payload.
-    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&'static str>().copied());
-        let message = text.unwrap_or("(a payload that is no text)").to_owned();
-        Self { message, payload: Mutex::new(payload) }
-    }
-
-    /// The text that was given to `panic!`.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-
-    /// The payload, as `std::thread::JoinHandle::join` would return it.
-    pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.payload.into_inner()
-    }
-
-    /// Goes on with the panic on this thread, without another call of the panic hook.
-    pub fn resume(self) -> ! {
-        resume_unwind(self.into_payload())
-    }
-}
-
-impl fmt::Display for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl fmt::Debug for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Panic({:?})", self.message)
-    }
 }

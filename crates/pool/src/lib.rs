@@ -113,9 +113,10 @@ mod pool;
 mod submit;
 
 pub use end::{Drain, Ended, Watcher};
-pub use handle::{JobError, JobHandle, Panic};
+pub use handle::{JobError, JobHandle};
 pub use ledger::Ledger;
 pub use pool::{Pool, PoolBuilder, PoolError};
+pub use selvedge_primitives::Panic;
 pub use submit::{Reserve, ReserveError, Slot, Submit, SubmitError};
 
 /// The example of the README, compiled and run with the others.

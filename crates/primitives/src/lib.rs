@@ -8,6 +8,7 @@
 //! | to run a callback after a critical section | [`release_then`] |
 //! | to wake somebody | [`wake`], or a [`WakeBatch`] filled under a lock |
 //! | to run several callbacks, all of them although one panics | [`FirstPanic`] |
+//! | a caught panic as a value | [`Panic`] |
 //! | a clock and a timer from one driver | [`time::Timer`] |
 //! | who made this, and where | [`Origin`] |
 //! | to take part in tokio's cooperative budget | [`coop`] |
@@ -32,6 +33,7 @@ compile_error!(
 pub mod coop;
 mod first_panic;
 mod origin;
+mod panic;
 mod shim;
 pub mod time;
 mod wait_queue;
@@ -45,6 +47,7 @@ pub use shim::{
 
 pub use first_panic::{FirstPanic, contain};
 pub use origin::Origin;
+pub use panic::Panic;
 pub use wait_queue::{Anchor, Entry, Left, Locked, WaitQueue, Waiter};
 pub use wake_batch::WakeBatch;
 

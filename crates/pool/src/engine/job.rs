@@ -23,7 +23,8 @@ use selvedge_cancel::{Cause, Context};
 use selvedge_primitives::{Mutex, contain, release_then, wake};
 
 use super::core::Fate;
-use crate::handle::{JobError, Panic};
+use crate::handle::JobError;
+use selvedge_primitives::Panic;
 
 /// A job of any type.
 pub(crate) trait Task: Send {
