@@ -17,7 +17,7 @@ use std::sync::Arc;
 use selvedge_cancel::Context;
 use selvedge_fanio::{Entry, Order, Slot, window};
 use selvedge_pool::Pool;
-use selvedge_primitives::{Mutex, Origin};
+use selvedge_primitives::{Mutex, Origin, Panic};
 
 use crate::caught::CatchUnwind;
 use crate::flow::{Build, Flow};
@@ -26,7 +26,6 @@ use crate::launch::Launch;
 use crate::report::Counts;
 use crate::window::{Last, Passed, WindowFlow, bad_window, refused};
 use crate::{PipelineError, Stage};
-use selvedge_primitives::Panic;
 
 impl<S: Build> Stage<S> {
     /// Applies a blocking function to each item, on the threads of `pool`, with up to `window`

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pin_project::pin_project;
 use selvedge_cancel::{Canceller, Component, Context, Straggler, Wait};
-use selvedge_primitives::{Anchor, Entry, Origin, WaitQueue, Waiter, contain, coop};
+use selvedge_primitives::{Anchor, Entry, Origin, Panic, WaitQueue, Waiter, contain, coop};
 
 use crate::StageReport;
 use crate::caught::CatchUnwind;
@@ -17,7 +17,6 @@ use crate::flow::Build;
 use crate::report::Counts;
 use crate::run::{Ended, Ready, run};
 use crate::sink::Sink;
-use selvedge_primitives::Panic;
 
 /// A pipeline was not started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

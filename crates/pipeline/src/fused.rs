@@ -6,13 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project::pin_project;
-use selvedge_primitives::Origin;
+use selvedge_primitives::{Origin, Panic};
 
 use crate::PipelineError;
 use crate::flow::{Build, Flow, Next};
 use crate::launch::Launch;
 use crate::report::LocalCounts;
-use selvedge_primitives::Panic;
 
 /// Applies a function to each item; from [`Stage::map`](crate::Stage::map).
 pub struct Map<S, F> {

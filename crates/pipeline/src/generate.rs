@@ -30,14 +30,14 @@ use std::task::{Context as TaskContext, Poll, Waker, ready};
 use pin_project::{pin_project, pinned_drop};
 use selvedge_cancel::{Cause, Context, Stopping};
 use selvedge_primitives::{
-    Anchor, Entry, Left, Locked, Origin, WaitQueue, Waiter, contain, coop, release_then, wake,
+    Anchor, Entry, Left, Locked, Origin, Panic, WaitQueue, Waiter, contain, coop, release_then,
+    wake,
 };
 
 use crate::flow::{Build, Flow, Next};
 use crate::launch::Launch;
 use crate::report::LocalCounts;
 use crate::{PipelineError, Stage};
-use selvedge_primitives::Panic;
 
 /// Begins a pipeline with the items that an async block gives away.
 ///

@@ -9,7 +9,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Instant;
 
 use selvedge_cancel::{Cancelled, Context};
-use selvedge_primitives::Origin;
+use selvedge_primitives::{Origin, Panic};
 
 use crate::PipelineError;
 use crate::caught::CatchUnwind;
@@ -17,7 +17,6 @@ use crate::flow::{Build, Flow};
 use crate::launch::{Crew, Launch};
 use crate::report::{Counts, LocalCounts, Report};
 use crate::sink::Sink;
-use selvedge_primitives::Panic;
 
 /// A pipeline with a sink, ready to be run.
 #[must_use = "a pipeline does nothing until it is run"]

@@ -6,13 +6,12 @@ use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use selvedge_cancel::Context;
-use selvedge_primitives::{Origin, coop};
+use selvedge_primitives::{Origin, Panic, coop};
 
 use crate::flow::{Build, Flow, Next};
 use crate::launch::Launch;
 use crate::report::LocalCounts;
 use crate::{PipelineError, Stage};
-use selvedge_primitives::Panic;
 
 /// Begins a pipeline with the items of an iterator.
 ///

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use selvedge_cancel::Context;
 use selvedge_fanio::{Entry, Order, window};
-use selvedge_primitives::Origin;
+use selvedge_primitives::{Origin, Panic};
 use selvedge_sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
@@ -22,7 +22,6 @@ use crate::launch::Launch;
 use crate::report::Counts;
 use crate::window::{Last, Passed, WindowFlow, bad_window, refused};
 use crate::{PipelineError, Stage};
-use selvedge_primitives::Panic;
 
 impl<S: Build> Stage<S> {
     /// Applies an async function to each item, for up to `workers` items at a time, each in a task

@@ -70,7 +70,7 @@ fn run_and_ask() -> Result<Vec<()>, Box<dyn Error + Send + Sync>> {
 #[test]
 fn the_error_of_a_run_goes_through_the_question_mark() {
     let error = run_and_ask().unwrap_err();
-    assert_eq!(error.to_string(), "stage map panicked at item 0: a payload that is no message");
+    assert_eq!(error.to_string(), "stage map panicked at item 0: (a payload that is no text)");
     let Ok(error) = error.downcast::<PipelineError>() else { panic!("it is a pipeline's error") };
     let PipelineError::Panicked { panic, .. } = *error else { panic!("it panicked") };
     assert_eq!(panic.into_payload().downcast::<Cell<u32>>().unwrap().get(), 7);

@@ -695,6 +695,23 @@ fn panicking_destructors_of_jobs_and_results_kill_no_worker() {
 }
 
 #[test]
+fn a_result_that_panics_when_its_handle_is_dropped_is_contained() {
+    guarded("a handle dropped late", || {
+        let pool = pool(1, 2);
+        let (results, result) = dropped(true);
+        let finished = block_on(pool.submit(move |_| result)).unwrap();
+        let (payloads, payload) = dropped(true);
+        let panicked = block_on(pool.submit(move |_| -> () { resume_unwind(Box::new(payload)) }));
+        // The only worker has handed over both when it has run a third.
+        let third = block_on(pool.submit(|_| ())).unwrap();
+        block_on(third).unwrap();
+        drop(finished);
+        drop(panicked);
+        assert_eq!((results.load(Ordering::SeqCst), payloads.load(Ordering::SeqCst)), (1, 1));
+    });
+}
+
+#[test]
 fn panicking_wakers_kill_no_worker_and_keep_nobody_waiting() {
     guarded("panicking wakers", || {
         let pool = pool(1, 1);

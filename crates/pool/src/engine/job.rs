@@ -20,11 +20,10 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use selvedge_cancel::{Cause, Context};
-use selvedge_primitives::{Mutex, contain, release_then, wake};
+use selvedge_primitives::{Mutex, Panic, contain, release_then, wake};
 
 use super::core::Fate;
 use crate::handle::JobError;
-use selvedge_primitives::Panic;
 
 /// A job of any type.
 pub(crate) trait Task: Send {
@@ -156,7 +155,7 @@ impl<R> Cell<R> {
     pub(crate) fn detach(&self) {
         let mut state = self.state.lock();
         let before = mem::replace(&mut *state, State::Detached);
-        release_then(state, || drop(before));
+        release_then(state, || drop_quietly(before));
     }
 }
 
