@@ -9,8 +9,8 @@
 //! The run fails when a model fails, is cut short, is on the list but not there, is there but not on
 //! the list, or when none ran at all: silence is not a proof.
 
-mod explore;
-mod list;
+pub(crate) mod explore;
+pub(crate) mod list;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use self::explore::{Exploration, Job};
+use self::explore::{Exploration, Job, Setting};
 use self::list::{Bound, Model};
 use crate::artifacts::{self, MESSAGE_FORMAT};
 use crate::record::Record;
@@ -66,15 +66,25 @@ impl Args {
         Self { crates, ..Self::default() }
     }
 
+    /// One tier of all models.
+    pub(crate) fn tier(full: bool) -> Self {
+        Self { full, ..Self::default() }
+    }
+
     fn jobs(&self) -> usize {
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        self.jobs.unwrap_or(processors.min(2)).max(1)
+        threads(self.jobs)
     }
 
     fn limit(&self) -> Option<Duration> {
         let tier = if self.full { 0 } else { QUICK_LIMIT };
         Some(self.limit.unwrap_or(tier)).filter(|limit| *limit > 0).map(Duration::from_secs)
     }
+}
+
+/// How many models run at once.
+pub(crate) fn threads(asked: Option<usize>) -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    asked.unwrap_or(processors.min(2)).max(1)
 }
 
 /// How a run of models went.
@@ -143,7 +153,7 @@ pub(crate) fn explore_all(workspace: &Workspace, args: &Args) -> Result<Outcome>
     in_parallel(
         jobs,
         args.jobs(),
-        |job| explore::explore(job, &scratch, limit),
+        |job| explore::explore(job, &Setting::plain(&scratch, limit)),
         |job, explored| {
             let explored = explored?;
             println!("{}", table.row(&job, &explored));
@@ -192,7 +202,7 @@ fn chosen<'a>(workspace: &'a Workspace, args: &Args) -> Result<Vec<&'a Package>>
 }
 
 /// Whether a crate has models, or says it has.
-fn has_models(package: &Package) -> bool {
+pub(crate) fn has_models(package: &Package) -> bool {
     source_of(package).exists() || list_of(package).exists()
 }
 
@@ -205,7 +215,7 @@ fn list_of(package: &Package) -> PathBuf {
 }
 
 /// Builds a crate's models, holds them against the list, and says what is to be run.
-fn prepare(workspace: &Workspace, package: &Package, args: &Args) -> Result<Vec<Job>> {
+pub(crate) fn prepare(workspace: &Workspace, package: &Package, args: &Args) -> Result<Vec<Job>> {
     let list = list_of(package);
     let shown = workspace.relative(&list).display().to_string();
     ensure!(source_of(package).exists(), "{shown} is there, but no tests/loom.rs beside it");
@@ -249,11 +259,11 @@ fn build(workspace: &Workspace, package: &Package) -> Result<PathBuf> {
 
 /// Runs the jobs on a few threads and hands each result, as it comes, to `done` on this one. The
 /// first error of `done` ends the run: what has not begun is left.
-fn in_parallel<R: Send>(
-    jobs: Vec<Job>,
+pub(crate) fn in_parallel<J: Send, R: Send>(
+    jobs: Vec<J>,
     threads: usize,
-    work: impl Fn(&Job) -> R + Sync,
-    mut done: impl FnMut(Job, R) -> Result<()>,
+    work: impl Fn(&J) -> R + Sync,
+    mut done: impl FnMut(J, R) -> Result<()>,
 ) -> Result<()> {
     let queue = Mutex::new(VecDeque::from(jobs));
     let (sender, results) = mpsc::channel();
@@ -421,7 +431,13 @@ mod tests {
     }
 
     fn explored(seconds: f64) -> Exploration {
-        Exploration { iterations: Some(42), seconds, failure: None, output: String::new() }
+        Exploration {
+            iterations: Some(42),
+            seconds,
+            failure: None,
+            gave_up: false,
+            output: String::new(),
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod ci;
 mod demo;
 mod lint;
 mod loom;
+mod mutants;
 mod record;
 mod shell;
 mod test;
@@ -40,6 +41,8 @@ enum Command {
     Test(test::Args),
     /// Explore the loom models, one process each, and say how far each one was explored.
     Loom(loom::Args),
+    /// Try every mutant of the crates' orderings, fences, wakes and lock releases on the models.
+    Mutants(mutants::Args),
     /// Formatting, clippy, docs, tidy, each crate with each feature: every step, then the verdict.
     Lint,
     /// The house rules that no other tool checks: headers, ordering notes, sweeps, links, markers.
@@ -64,6 +67,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&workspace, &args),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Loom(args) => loom::run(&workspace, &args),
+        Command::Mutants(args) => mutants::run(&workspace, &args),
         Command::Lint => lint::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
         Command::Ci => ci::run(&workspace),

@@ -23,6 +23,8 @@ mod std_sync;
 mod text;
 mod unsafe_code;
 
+pub(crate) use source::is_cfg_test;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;

@@ -219,7 +219,7 @@ impl<T> Place<T> {
         }
         contain(|| self.queue.grant_while(locked, |state, ()| state.promise().then_some(())));
         drop(unused);
-        contain(|| giver.into_iter().for_each(wake));
+        contain(|| wake(giver));
         item
     }
 
@@ -248,7 +248,7 @@ impl<T> Place<T> {
         let source = if locked.polling.is_some() { None } else { locked.source.take() };
         release_then(locked, || {
             drop(dropped);
-            contain(|| source.into_iter().for_each(wake));
+            contain(|| wake(source));
         });
         Ok(put)
     }
@@ -294,7 +294,7 @@ impl<T> Place<T> {
         let (item, giver, source) = (locked.item.take(), locked.giver.take(), locked.source.take());
         contain(|| self.queue.grant_while(locked, |_, ()| Some(())));
         drop(source);
-        contain(|| giver.into_iter().for_each(wake));
+        contain(|| wake(giver));
         item
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::task::Waker;
 
-use crate::{FirstPanic, contain, wake};
+use crate::shim::WakeSite;
+use crate::{FirstPanic, const_fn, contain, wake};
 
 /// How many wakers are collected before the lock is released to wake them: large enough that a
 /// crowd costs few lock trips, small enough for the stack.
@@ -19,12 +20,17 @@ pub struct WakeBatch {
     wakers: [Option<Waker>; CAPACITY],
     /// How many there are.
     len: usize,
+    /// Who called for the wakes.
+    site: WakeSite,
 }
 
 impl WakeBatch {
-    /// An empty batch.
-    pub const fn new() -> Self {
-        Self { wakers: [const { None }; CAPACITY], len: 0 }
+    const_fn! {
+        /// An empty batch. A model can drop the wakes of the batches that are made at one place.
+        #[track_caller]
+        pub const fn new() -> Self {
+            Self { wakers: [const { None }; CAPACITY], len: 0, site: WakeSite::here() }
+        }
     }
 
     /// Whether another waker does not fit.
@@ -51,7 +57,11 @@ impl WakeBatch {
         let mut panics = FirstPanic::new();
         for slot in &mut self.wakers[..self.len] {
             let Some(waker) = slot.take() else { continue };
-            panics.catch(|| wake(waker));
+            panics.catch(|| {
+                if self.site.wakes() {
+                    wake(waker)
+                }
+            });
         }
         self.len = 0;
         panics.resume();

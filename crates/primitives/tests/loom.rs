@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use selvedge_primitives::atomic::{AtomicUsize, Ordering};
+use selvedge_primitives::atomic::{AtomicUsize, Ordering, fence};
 use selvedge_primitives::{
     Anchor, Entry, Left, UnsafeCell, WaitQueue, Waiter, block_on, model, thread,
 };
@@ -264,4 +264,27 @@ fn calibration_an_unordered_write_is_found() {
     });
     assert!(found.is_err(), "loom found nothing in a program with a data race");
     model::check(|| {});
+}
+
+/// Race: two threads that each store, then look whether the other has; the shim's own fence. Without
+/// it both may see nothing, and a parked worker and the submitter who did not see it park would wait
+/// for each other.
+#[test]
+fn fence_orders_a_store_before_a_load() {
+    model::check(|| {
+        let flags = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let look = |flags: &[AtomicUsize; 2], own: usize| {
+            // Relaxed: the fence orders the two.
+            flags[own].store(1, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            // Relaxed: as above.
+            flags[1 - own].load(Ordering::Relaxed)
+        };
+        let other = spawn({
+            let flags = Arc::clone(&flags);
+            move || look(&flags, 0)
+        });
+        let seen = look(&flags, 1);
+        assert!(seen + other.join().unwrap() > 0, "one of the two sees the other");
+    });
 }

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use super::list::Bound;
 
 /// Tells a model its bound: `none` or a number of preemptions.
-pub(super) const BOUND_VARIABLE: &str = "SELVEDGE_LOOM_BOUND";
+pub(crate) const BOUND_VARIABLE: &str = "SELVEDGE_LOOM_BOUND";
 
 /// Tells a model which file its report goes to.
 const REPORT_VARIABLE: &str = "SELVEDGE_LOOM_REPORT";
@@ -36,37 +36,59 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 const KEPT: usize = 256 * 1024;
 
 /// A model to explore.
-#[derive(Debug)]
-pub(super) struct Job {
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
     /// The crate's short name.
-    pub(super) package: String,
+    pub(crate) package: String,
     /// The test's name.
-    pub(super) model: String,
+    pub(crate) model: String,
     /// Which race it explores.
-    pub(super) race: String,
+    pub(crate) race: String,
     /// How deep.
-    pub(super) bound: Bound,
+    pub(crate) bound: Bound,
     /// The executable that holds it.
-    pub(super) executable: PathBuf,
+    pub(crate) executable: PathBuf,
     /// The folder it runs in: the crate's, as cargo has it.
-    pub(super) dir: PathBuf,
+    pub(crate) dir: PathBuf,
+}
+
+/// Under what a model is explored.
+#[derive(Debug)]
+pub(crate) struct Setting<'a> {
+    /// The folder for reports.
+    pub(crate) scratch: &'a Path,
+    /// When it is given up.
+    pub(crate) limit: Option<Duration>,
+    /// Told in its environment, beside what every model is told.
+    pub(crate) variables: &'a [(&'a str, String)],
+    /// Tells this run's report from that of another run of the model at the same time.
+    pub(crate) run: usize,
+}
+
+impl<'a> Setting<'a> {
+    /// As it is.
+    pub(crate) fn plain(scratch: &'a Path, limit: Option<Duration>) -> Self {
+        Self { scratch, limit, variables: &[], run: 0 }
+    }
 }
 
 /// How it went.
 #[derive(Debug)]
-pub(super) struct Exploration {
+pub(crate) struct Exploration {
     /// Interleavings explored, where the model got as far as to say.
-    pub(super) iterations: Option<u64>,
+    pub(crate) iterations: Option<u64>,
     /// By the model's own clock where it said, else from start to end of the process.
-    pub(super) seconds: f64,
+    pub(crate) seconds: f64,
     /// Why it does not count as explored.
-    pub(super) failure: Option<String>,
+    pub(crate) failure: Option<String>,
+    /// Whether it was given up.
+    pub(crate) gave_up: bool,
     /// The end of what it printed.
-    pub(super) output: String,
+    pub(crate) output: String,
 }
 
 /// The tests in an executable.
-pub(super) fn list_tests(executable: &Path, dir: &Path) -> Result<Vec<String>> {
+pub(crate) fn list_tests(executable: &Path, dir: &Path) -> Result<Vec<String>> {
     let output = Command::new(executable)
         .args(["--list", "--format", "terse"])
         .current_dir(dir)
@@ -82,9 +104,10 @@ fn test_names(listing: &str) -> Vec<String> {
 }
 
 /// Explores a model. Errors are those of starting it; a model that fails is a result.
-pub(super) fn explore(job: &Job, scratch: &Path, limit: Option<Duration>) -> Result<Exploration> {
+pub(crate) fn explore(job: &Job, setting: &Setting<'_>) -> Result<Exploration> {
+    let Setting { scratch, limit, variables, run } = *setting;
     let file = job.model.replace("::", "-");
-    let report = scratch.join(format!("{}-{file}.json", job.package));
+    let report = scratch.join(format!("{}-{file}-{run}.json", job.package));
     match fs::remove_file(&report) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("{} not removed", report.display()));
@@ -96,6 +119,9 @@ pub(super) fn explore(job: &Job, scratch: &Path, limit: Option<Duration>) -> Res
     command.args(["--exact", &job.model, "--nocapture"]).current_dir(&job.dir);
     clean(&mut command);
     command.env(BOUND_VARIABLE, job.bound.to_string()).env(REPORT_VARIABLE, &report);
+    for (name, value) in variables {
+        command.env(name, value);
+    }
     let began = Instant::now();
     let ended = watch(command, limit, |elapsed| {
         eprintln!("... {} {}: {} s", job.package, job.model, elapsed.as_secs());
@@ -106,6 +132,7 @@ pub(super) fn explore(job: &Job, scratch: &Path, limit: Option<Duration>) -> Res
     let written = fs::read_to_string(&report).unwrap_or_default();
     // A report that was read has served; what is left behind is that of a model that was not.
     let _ = fs::remove_file(&report);
+    let gave_up = ended.status.is_none();
     let judged = match ended.status {
         Some(status) => judge(job, status.success(), &status.to_string(), &written),
         None => {
@@ -118,12 +145,14 @@ pub(super) fn explore(job: &Job, scratch: &Path, limit: Option<Duration>) -> Res
             iterations: Some(report.iterations),
             seconds: report.seconds,
             failure: None,
+            gave_up,
             output: ended.output,
         },
         Err(failure) => Exploration {
             iterations: None,
             seconds: elapsed,
             failure: Some(failure),
+            gave_up,
             output: ended.output,
         },
     })

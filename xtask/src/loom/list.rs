@@ -18,23 +18,23 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error};
 /// How deep a model is explored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub(super) struct Bound(
+pub(crate) struct Bound(
     /// The most preemptions in an interleaving; none = every interleaving.
     Option<u32>,
 );
 
 impl Bound {
     /// Every interleaving.
-    pub(super) const EXHAUSTIVE: Self = Self(None);
+    pub(crate) const EXHAUSTIVE: Self = Self(None);
 
     /// Every interleaving with at most so many preemptions.
     #[cfg(test)]
-    pub(super) const fn preemptions(most: u32) -> Self {
+    pub(crate) const fn preemptions(most: u32) -> Self {
         Self(Some(most))
     }
 
     /// As a number, where there is one.
-    pub(super) fn get(self) -> Option<u32> {
+    pub(crate) fn get(self) -> Option<u32> {
         self.0
     }
 
@@ -76,15 +76,15 @@ impl<'de> Deserialize<'de> for Bound {
 /// An entry of the list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Model {
+pub(crate) struct Model {
     /// The test's name.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Which race it explores, in a line.
-    pub(super) race: String,
+    pub(crate) race: String,
     /// The bound of the quick tier.
-    pub(super) quick: Bound,
+    pub(crate) quick: Bound,
     /// The bound of the full tier.
-    pub(super) full: Bound,
+    pub(crate) full: Bound,
 }
 
 #[derive(Deserialize)]
@@ -95,7 +95,7 @@ struct List {
 }
 
 /// Reads a list and checks what it says about itself.
-pub(super) fn parse(text: &str) -> Result<Vec<Model>> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Model>> {
     let list: List = toml::from_str(text).context("not a list of models")?;
     ensure!(!list.model.is_empty(), "no [[model]] in it");
     let mut names = BTreeSet::new();
@@ -111,7 +111,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Model>> {
 }
 
 /// The differences between the list and the tests there are.
-pub(super) fn compare(models: &[Model], tests: &[String]) -> Vec<String> {
+pub(crate) fn compare(models: &[Model], tests: &[String]) -> Vec<String> {
     let listed: BTreeSet<&str> = models.iter().map(|model| model.name.as_str()).collect();
     let there: BTreeSet<&str> = tests.iter().map(String::as_str).collect();
     let absent = listed.difference(&there).map(|name| {

@@ -79,7 +79,7 @@ impl<'a> Visit<'a> for TestModules {
 }
 
 /// Whether an attribute is a cfg that holds in tests only: `test`, or `all(test, ...)`.
-pub(super) fn is_cfg_test(attribute: &syn::Attribute) -> bool {
+pub(crate) fn is_cfg_test(attribute: &syn::Attribute) -> bool {
     let syn::Meta::List(list) = &attribute.meta else { return false };
     if !list.path.is_ident("cfg") {
         return false;

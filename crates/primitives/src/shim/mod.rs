@@ -6,11 +6,11 @@
 #[cfg(not(selvedge_loom))]
 mod real;
 #[cfg(not(selvedge_loom))]
-pub(crate) use real::caught;
-#[cfg(not(selvedge_loom))]
 pub use real::{
     Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, release_then, thread, wake,
 };
+#[cfg(not(selvedge_loom))]
+pub(crate) use real::{WakeSite, caught};
 
 #[cfg(selvedge_loom)]
 pub mod model;
@@ -19,8 +19,8 @@ mod modelled;
 #[cfg(selvedge_loom)]
 mod mutant;
 #[cfg(selvedge_loom)]
-pub(crate) use modelled::caught;
-#[cfg(selvedge_loom)]
 pub use modelled::{
     Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, release_then, thread, wake,
 };
+#[cfg(selvedge_loom)]
+pub(crate) use modelled::{WakeSite, caught};

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::mutant;
+
 /// Explores every interleaving of `model`, to the bound that `SELVEDGE_LOOM_BOUND` gives (`none`,
 /// the default, or a number of preemptions).
 ///
@@ -40,6 +42,7 @@ pub fn check(model: impl Fn() + Send + Sync + 'static) {
         model();
     });
 
+    mutant::report_reached();
     let name = std::thread::current().name().unwrap_or("main").to_owned();
     // Relaxed: the exploration is over.
     let iterations = iterations.load(Ordering::Relaxed);

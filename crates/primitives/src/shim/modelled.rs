@@ -17,6 +17,14 @@ pub mod atomic {
 
     use super::mutant;
 
+    /// A fence, unless the mutant drops it.
+    #[track_caller]
+    pub fn fence(order: Ordering) {
+        if !mutant::drops_fence(Location::caller()) {
+            loom::sync::atomic::fence(order);
+        }
+    }
+
     macro_rules! atomic {
         ($name:ident, $value:ty) => {
             /// loom's atomic of the same name.
@@ -255,9 +263,30 @@ pub mod thread {
 
 /// Wakes, unless the mutant says not to.
 #[track_caller]
-pub fn wake(waker: Waker) {
-    if !mutant::drops_wake(Location::caller()) {
+pub fn wake(waker: impl Into<Option<Waker>>) {
+    let wakes = !mutant::drops_wake(Location::caller());
+    if let Some(waker) = waker.into().filter(|_| wakes) {
         waker.wake();
+    }
+}
+
+/// Where a batch of wakes is called for: a mutant can drop just these.
+#[derive(Debug)]
+pub(crate) struct WakeSite(
+    /// The call's.
+    &'static Location<'static>,
+);
+
+impl WakeSite {
+    /// The calling place.
+    #[track_caller]
+    pub(crate) fn here() -> Self {
+        Self(Location::caller())
+    }
+
+    /// Whether the wakes happen.
+    pub(crate) fn wakes(&self) -> bool {
+        !mutant::drops_wake(self.0)
     }
 }
 

@@ -7,14 +7,21 @@
 //! |---|---|
 //! | `relaxed`, `acquire`, `release` | the operation's (success) ordering becomes this |
 //! | `failure-relaxed` | the failure ordering of a compare-exchange becomes Relaxed |
-//! | `wake-dropped` | the wake or notification does nothing |
+//! | `fence-dropped` | the fence is not there |
+//! | `wake-dropped` | the wake, notification or batch of wakes does nothing |
 //! | `lock-held` | `release_then` keeps the guard until the callback has returned |
+//!
+//! With `SELVEDGE_REACHED` set to a file's name, a model that was explored to its end leaves there
+//! the places that it reached, `<file>:<line>:<column>` a line: a mutation anywhere else would not
+//! have been noticed by it.
 
 // tidy: ordering, orderings are values here: the mutation's, not an operation's.
 
+use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::panic::Location;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, OnceLock};
 
 /// What a mutant does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +30,8 @@ pub(super) enum Kind {
     Order(Ordering),
     /// Replaces the failure ordering by Relaxed.
     FailureRelaxed,
+    /// Drops a fence.
+    FenceDropped,
     /// Drops a wake.
     WakeDropped,
     /// Holds a lock over a callback.
@@ -53,6 +62,7 @@ fn parse(text: &str) -> Option<Mutant> {
         // Release: as above, the other half.
         "release" => Kind::Order(Ordering::Release),
         "failure-relaxed" => Kind::FailureRelaxed,
+        "fence-dropped" => Kind::FenceDropped,
         "wake-dropped" => Kind::WakeDropped,
         "lock-held" => Kind::LockHeld,
         _ => return None,
@@ -62,8 +72,29 @@ fn parse(text: &str) -> Option<Mutant> {
     Some(Mutant { file: parts.next()?.to_owned(), line, column, kind })
 }
 
+/// The places that were reached, if somebody wants to know.
+fn reached() -> Option<&'static Mutex<BTreeSet<(&'static str, u32, u32)>>> {
+    static REACHED: OnceLock<Option<Mutex<BTreeSet<(&'static str, u32, u32)>>>> = OnceLock::new();
+    let wanted = || std::env::var_os("SELVEDGE_REACHED").map(|_| Mutex::default());
+    REACHED.get_or_init(wanted).as_ref()
+}
+
+/// Leaves the places that were reached where `SELVEDGE_REACHED` says.
+pub(super) fn report_reached() {
+    let (Ok(path), Some(reached)) = (std::env::var("SELVEDGE_REACHED"), reached()) else { return };
+    let mut text = String::new();
+    for (file, line, column) in reached.lock().expect("the exploration is over").iter() {
+        writeln!(text, "{file}:{line}:{column}").expect("a string takes everything");
+    }
+    std::fs::write(&path, text).unwrap_or_else(|error| panic!("SELVEDGE_REACHED={path}: {error}"));
+}
+
 /// The mutation for the operation at `place`, if it is the one that was asked for.
-fn at(place: &Location<'_>) -> Option<Kind> {
+fn at(place: &'static Location<'static>) -> Option<Kind> {
+    if let Some(reached) = reached() {
+        let place = (place.file(), place.line(), place.column());
+        reached.lock().expect("an insertion does not panic").insert(place);
+    }
     static MUTANT: OnceLock<Option<Mutant>> = OnceLock::new();
     let mutant = MUTANT.get_or_init(|| {
         let text = std::env::var("SELVEDGE_MUTANT").ok()?;
@@ -78,7 +109,7 @@ fn at(place: &Location<'_>) -> Option<Kind> {
 }
 
 /// The ordering to use at `place`.
-pub(super) fn order(place: &Location<'_>, order: Ordering) -> Ordering {
+pub(super) fn order(place: &'static Location<'static>, order: Ordering) -> Ordering {
     match at(place) {
         Some(Kind::Order(weaker)) => weaker,
         _ => order,
@@ -86,19 +117,24 @@ pub(super) fn order(place: &Location<'_>, order: Ordering) -> Ordering {
 }
 
 /// The failure ordering to use at `place`.
-pub(super) fn failure(place: &Location<'_>, order: Ordering) -> Ordering {
+pub(super) fn failure(place: &'static Location<'static>, order: Ordering) -> Ordering {
     match at(place) {
         Some(Kind::FailureRelaxed) => Ordering::Relaxed,
         _ => order,
     }
 }
 
+/// Whether the fence at `place` is dropped.
+pub(super) fn drops_fence(place: &'static Location<'static>) -> bool {
+    at(place) == Some(Kind::FenceDropped)
+}
+
 /// Whether the wake at `place` is dropped.
-pub(super) fn drops_wake(place: &Location<'_>) -> bool {
+pub(super) fn drops_wake(place: &'static Location<'static>) -> bool {
     at(place) == Some(Kind::WakeDropped)
 }
 
 /// Whether the lock released at `place` is held over the callback.
-pub(super) fn holds_lock(place: &Location<'_>) -> bool {
+pub(super) fn holds_lock(place: &'static Location<'static>) -> bool {
     at(place) == Some(Kind::LockHeld)
 }

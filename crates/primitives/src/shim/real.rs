@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Atomics: std's own.
 pub mod atomic {
-    pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+    pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
 }
 
 /// The guard of a [`Mutex`].
@@ -125,11 +125,31 @@ pub mod thread {
     }
 }
 
-/// Wakes. Every wake of these crates goes through here or through a [`WakeBatch`](crate::WakeBatch)
+/// Wakes, if there is somebody to wake. Every wake of these crates goes through here or through a [`WakeBatch`](crate::WakeBatch)
 /// (which calls this), so that a model can drop one and see what breaks.
 #[inline]
-pub fn wake(waker: Waker) {
-    waker.wake();
+pub fn wake(waker: impl Into<Option<Waker>>) {
+    if let Some(waker) = waker.into() {
+        waker.wake();
+    }
+}
+
+/// Where a batch of wakes is called for, so that a model can drop just these; here, nothing.
+#[derive(Debug)]
+pub(crate) struct WakeSite;
+
+impl WakeSite {
+    /// The calling place.
+    #[inline]
+    pub(crate) const fn here() -> Self {
+        Self
+    }
+
+    /// Whether the wakes happen: they do.
+    #[inline]
+    pub(crate) const fn wakes(&self) -> bool {
+        true
+    }
 }
 
 /// Releases `guard`, then runs `f`: the one form in which user code (wakers, callbacks,

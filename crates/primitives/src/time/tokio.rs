@@ -18,7 +18,7 @@ use ::tokio::time::Sleep;
 
 use super::table::Table;
 use super::{Expire, Expiry, Ticket, TimerError};
-use crate::contain;
+use crate::{contain, wake};
 
 /// Drivers by runtime, so that every timer of a runtime shares one task.
 static DRIVERS: Mutex<Option<HashMap<Id, Weak<Driver>>>> = Mutex::new(None);
@@ -131,9 +131,7 @@ impl Driver {
                 ended: false,
             }));
         }
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(waker);
         Ok(ticket)
     }
 
@@ -145,9 +143,7 @@ impl Driver {
             let idle = inner.table.len() == 0;
             (target, if idle { inner.waker.take() } else { None })
         };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(waker);
         target
     }
 }

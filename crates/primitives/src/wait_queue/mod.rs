@@ -88,12 +88,13 @@ impl<S, R, O> WaitQueue<S, R, O> {
     /// # Panics
     ///
     /// When a waker panics: all others are granted to and woken first, then the first panic goes on.
+    #[track_caller]
     pub fn grant_while<'a>(
         &'a self,
         locked: Locked<'a, S, R, O>,
         mut next: impl FnMut(&mut S, &R) -> Option<O>,
     ) {
-        self.grant_each(locked, |locked| {
+        self.grant(locked, WakeBatch::new(), |locked| {
             let Inner { state, list } = &mut *locked.inner;
             list.front(|request| next(state, request)).flatten()
         });
@@ -106,13 +107,23 @@ impl<S, R, O> WaitQueue<S, R, O> {
     /// # Panics
     ///
     /// As [`grant_while`](Self::grant_while).
+    #[track_caller]
     pub fn grant_each<'a>(
         &'a self,
         locked: Locked<'a, S, R, O>,
+        next: impl FnMut(&mut Locked<'_, S, R, O>) -> Option<O>,
+    ) {
+        self.grant(locked, WakeBatch::new(), next);
+    }
+
+    /// Grants to one after the other, by way of `batch`.
+    fn grant<'a>(
+        &'a self,
+        locked: Locked<'a, S, R, O>,
+        mut batch: WakeBatch,
         mut next: impl FnMut(&mut Locked<'_, S, R, O>) -> Option<O>,
     ) {
         let mut panics = FirstPanic::new();
-        let mut batch = WakeBatch::new();
         // Declared after the batch, so that a panic in `next` releases the lock before the batch
         // wakes those that were granted to.
         let mut locked = locked;

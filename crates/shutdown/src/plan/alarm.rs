@@ -53,7 +53,7 @@ impl Alarm {
     pub(crate) fn ring(&self) {
         let mut state = self.state.lock();
         let driver = state.driver.take();
-        release_then(state, || driver.into_iter().for_each(wake));
+        release_then(state, || wake(driver));
     }
 
     /// Queues a component, and wakes the driver unless it was queued.
@@ -67,7 +67,7 @@ impl Alarm {
         }
         state.queue.push(component);
         let driver = state.driver.take();
-        release_then(state, || driver.into_iter().for_each(wake));
+        release_then(state, || wake(driver));
     }
 
     /// Takes the components to poll; a wake queues them again from here on.
