@@ -243,7 +243,11 @@ impl Plan {
     /// it was the first, and with what a waker of somebody's panicked.
     #[track_caller]
     pub(crate) fn trigger(&self, reason: &Reason) -> (bool, Option<Box<dyn Any + Send>>) {
-        let cause = Cause::new(CauseKind::Stopped);
+        self.trigger_with(reason, Cause::new(CauseKind::Stopped))
+    }
+
+    /// As [`trigger`](Self::trigger), with the cause that names the place.
+    fn trigger_with(&self, reason: &Reason, cause: Cause) -> (bool, Option<Box<dyn Any + Send>>) {
         let now = self.settings.timer.now();
         let mut state = self.state.lock();
         if !state.begin_stop(reason, now) {

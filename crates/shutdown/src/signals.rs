@@ -1,6 +1,7 @@
 //! Signals: who hears them, before there is a runtime and when there is no way to be polite any more.
 
 mod hub;
+mod tally;
 #[cfg(unix)]
 mod unix;
 

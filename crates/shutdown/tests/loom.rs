@@ -123,6 +123,27 @@ fn signal_vs_attach() {
     });
 }
 
+/// Race: two signals on two threads and the plan that attaches. Whichever was first gives the exit
+/// code, and the second one aborts, whoever of the three tells it to the plan.
+#[test]
+fn two_signals_vs_attach() {
+    model::check(|| {
+        let (signals, hand) = Signals::manual();
+        let other = hand.clone();
+        let raise =
+            |hand: selvedge_shutdown::ManualSignals, signal| spawn(move || hand.raise(signal));
+        let first = raise(hand, Signal::Terminate);
+        let second = raise(other, Signal::Interrupt);
+        let shutdown = unlimited().signals(signals).build().unwrap();
+        let fake = Fake::new("fake").shared();
+        shutdown.register(fake.clone()).unwrap();
+        let report = block_on(shutdown.wait());
+        assert!(first.join().unwrap() && second.join().unwrap());
+        assert!([130, 143].contains(&report.exit_code()), "{report}");
+        assert_eq!((fake.stops(), fake.aborts()), (1, 1), "the second one was lost");
+    });
+}
+
 /// Race: a second signal while the plan drains. The component is stopped once, aborted once at most,
 /// and the plan ends: a lost wake-up shows as a deadlock.
 #[test]

@@ -131,6 +131,10 @@ impl Finder {
     fn add(&mut self, operation: &str, at: Span, kinds: Vec<&'static str>) {
         let start = at.start();
         if self.borrowed.last() == Some(&true) && !kinds.is_empty() {
+            // Its callers' calls are the sites.
+            if self.names.last().is_some_and(|name| WAKES.contains(&name.as_str())) {
+                return;
+            }
             let why = format!(
                 "`{operation}` in a `#[track_caller]` function has its caller's place; move it \
                  into a function without the attribute"
@@ -387,6 +391,7 @@ mod tests {
         let borrowed = "#[track_caller]\nfn f() { wake(a); }";
         assert!(refused(borrowed).contains("a.rs:2: `wake` in a `#[track_caller]`"));
         assert_eq!(found("#[track_caller]\nfn f() { g(|| wake(a)); }").len(), 1);
+        assert!(found("#[track_caller]\nfn grant_while() { WakeBatch::new(); }").is_empty());
         assert!(refused("fn f() { a.for_each(shim::wake); }").contains("passed as a value"));
         assert!(refused("fn f() { assert!(a.load(Ordering::Acquire)); }").contains("macro"));
         assert!(refused("fn f() { waker.wake(); }").contains("past the shim"));

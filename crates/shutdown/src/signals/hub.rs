@@ -1,29 +1,31 @@
 //! The hub: brings signals to the plan, whichever of the two comes first.
 //!
-//! Raising and attaching change the count and the listener under one lock, so a signal is told to the
-//! plan by exactly one of them: by `raise` when the plan was there, by `attach` when it was not.
+//! A signal is counted first and told then. What was told is kept under one lock with whom to tell:
+//! so a signal is told to the plan once, by who counted it or by who attached the plan, whichever
+//! comes second and sees both.
 
 use std::sync::Arc;
 
 use selvedge_primitives::{Mutex, release_then};
 
+use super::tally::Tally;
 use crate::plan::Plan;
 use crate::{Reason, Signal};
 
-/// Knows what was raised, and whom to tell.
+/// Knows what was heard, and whom to tell.
 pub(super) struct Hub {
-    /// Both.
+    /// What was heard.
+    tally: Tally,
+    /// Who was told.
     state: Mutex<State>,
 }
 
 /// What the lock guards.
 struct State {
-    /// The first signal that was raised.
-    first: Option<Signal>,
-    /// Whether there was another.
-    again: bool,
     /// Whom to tell.
     listener: Listener,
+    /// How many signals a plan was told of.
+    told: u32,
 }
 
 /// Whom to tell.
@@ -39,35 +41,44 @@ enum Listener {
 impl Hub {
     /// A hub that nobody listens to yet.
     pub(super) fn new() -> Self {
-        let state = State { first: None, again: false, listener: Listener::Awaited };
-        Self { state: Mutex::new(state) }
+        let state = State { listener: Listener::Awaited, told: 0 };
+        Self { tally: Tally::new(), state: Mutex::new(state) }
     }
 
-    /// Takes note of a signal and tells the plan, on this thread. Returns false when nobody is left
-    /// to tell.
+    /// What was heard. A handler may touch it, and nothing else.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Counts a signal and tells the plan, on this thread. Returns false when nobody is left to
+    /// tell.
     pub(super) fn raise(&self, signal: Signal) -> bool {
+        self.tally.add(signal);
+        self.tell()
+    }
+
+    /// Tells the plan what was heard and not told yet, on this thread. Returns false when nobody is
+    /// left to tell.
+    pub(super) fn tell(&self) -> bool {
         let mut state = self.state.lock();
-        state.again |= state.first.is_some();
-        let (first, again) = (*state.first.get_or_insert(signal), state.again);
+        let Some((first, count)) = self.tally.read().filter(|(_, count)| *count > state.told)
+        else {
+            return true;
+        };
         let plan = match &state.listener {
             Listener::Awaited => return true,
             Listener::Plan(plan) => Arc::clone(plan),
             Listener::Gone => return false,
         };
-        release_then(state, || tell(&plan, first, again));
+        state.told = count;
+        release_then(state, || tell(&plan, first, count));
         true
     }
 
-    /// Has `plan` told of signals from now on, and of those that were kept.
+    /// Has `plan` told of signals from now on, and of those that were heard.
     pub(super) fn attach(&self, plan: &Arc<Plan>) {
-        let mut state = self.state.lock();
-        state.listener = Listener::Plan(Arc::clone(plan));
-        let (first, again) = (state.first, state.again);
-        release_then(state, || {
-            if let Some(first) = first {
-                tell(plan, first, again);
-            }
-        });
+        self.state.lock().listener = Listener::Plan(Arc::clone(plan));
+        self.tell();
     }
 
     /// Lets the plan go.
@@ -79,9 +90,9 @@ impl Hub {
 }
 
 /// Tells a plan of one signal, or of more.
-fn tell(plan: &Plan, first: Signal, again: bool) {
+fn tell(plan: &Plan, first: Signal, count: u32) {
     let reason = Reason::Signal(first);
-    if again {
+    if count > 1 {
         plan.abort(&reason);
     } else {
         // A waker that panics was reported by the hook; everything was stopped all the same.

@@ -10,23 +10,22 @@
 //!                        +---> `_exit`, here and now, from the third on
 //! ```
 //!
-//! - **U1** The handler calls `write` and `_exit` and touches atomics, nothing else: all of it is
-//!   async-signal-safe. `errno` is saved and restored around it by signal-hook-registry.
+//! - **U1** The handler calls `write` and `_exit` and touches atomics (the tally, and whether
+//!   `HANDLER` is set), nothing else: all of it is async-signal-safe. `errno` is saved and restored
+//!   around it by signal-hook-registry.
 //! - **U2** It never blocks: a process writes two bytes at most into `TELL` and one into `EXIT`, and
 //!   an empty pipe takes them.
-//! - **U3** A byte only says "look": what counts is `COUNT`, which a forked child has its own copy
+//! - **U3** A byte only says "look": what counts is the tally, which a forked child has its own copy
 //!   of, while it shares the pipes. So a child's byte wakes a thread here, and changes nothing.
-//! - **U4** The write ends are never closed, so the numbers in `TELL` and `EXIT` stay good.
+//! - **U4** The write ends belong to a static, so they are never closed.
 #![allow(unsafe_code, reason = "signal handlers and masks have no safe interface in std")]
-// tidy: std-sync, a handler and two threads of the process, which no model has: `hub.rs` is modelled
 
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, pipe};
 use std::mem::MaybeUninit;
-use std::os::fd::IntoRawFd;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -40,48 +39,34 @@ use crate::Signal;
 const SIGNALS: [(Signal, c_int); 2] =
     [(Signal::Interrupt, libc::SIGINT), (Signal::Terminate, libc::SIGTERM)];
 
-/// Whether this process has installed handlers.
-static INSTALLED: AtomicBool = AtomicBool::new(false);
+/// What the handler needs; set before there is one, and never again.
+static HANDLER: OnceLock<Handler> = OnceLock::new();
 
-/// The first signal; zero while there was none.
-static FIRST: AtomicI32 = AtomicI32::new(0);
-
-/// How many signals there were.
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
-/// Wakes the thread that tells the hub; set before there is a handler (U4).
-static TELL: AtomicI32 = AtomicI32::new(-1);
-
-/// Wakes the thread that exits; set before there is a handler (U4).
-static EXIT: AtomicI32 = AtomicI32::new(-1);
+/// What the handler needs.
+struct Handler {
+    /// Counts the signals.
+    hub: Arc<Hub>,
+    /// Wakes the thread that tells the hub.
+    tell: PipeWriter,
+    /// Wakes the thread that exits.
+    exit: PipeWriter,
+}
 
 /// Has `hub` hear the signals of this process.
 pub(super) fn install(options: &Options, hub: &Arc<Hub>) -> Result<(), InstallError> {
-    // AcqRel: one of several installers wins, and whoever loses comes after it; the Release below
-    // gives the place back.
-    if INSTALLED.swap(true, Ordering::AcqRel) {
+    if HANDLER.get().is_some() {
         return Err(InstallError::Installed);
     }
-    match start(options, hub) {
-        Ok((tell, exit)) => {
-            // Relaxed: there is no handler yet, and installing one is a system call that the
-            // handler comes after.
-            TELL.store(tell.into_raw_fd(), Ordering::Relaxed);
-            // Relaxed: as for `TELL`.
-            EXIT.store(exit.into_raw_fd(), Ordering::Relaxed);
-        }
-        Err(error) => {
-            // Release: see above. The threads that were started end with their pipes.
-            INSTALLED.store(false, Ordering::Release);
-            return Err(error);
-        }
-    }
+    let (tell, exit) = start(options, hub)?;
+    // Of several installers one wins; the threads of the others end with their pipes.
+    let handler = Handler { hub: Arc::clone(hub), tell, exit };
+    HANDLER.set(handler).map_err(|_| InstallError::Installed)?;
     for (signal, number) in SIGNALS {
         if options.keep_ignored && is_ignored(number) {
             continue;
         }
         // SAFETY: the action is async-signal-safe (U1) and does not panic.
-        let registered = unsafe { signal_hook_registry::register(number, move || heard(number)) };
+        let registered = unsafe { signal_hook_registry::register(number, move || heard(signal)) };
         registered.map_err(|source| InstallError::Handler { signal, source })?;
     }
     Ok(())
@@ -91,80 +76,64 @@ pub(super) fn install(options: &Options, hub: &Arc<Hub>) -> Result<(), InstallEr
 fn start(options: &Options, hub: &Arc<Hub>) -> Result<(PipeWriter, PipeWriter), InstallError> {
     let (tell_end, tell) = pipe().map_err(InstallError::Pipe)?;
     let (exit_end, exit) = pipe().map_err(InstallError::Pipe)?;
-    let (last_wait, hub) = (options.last_wait, Arc::clone(hub));
+    let last_wait = options.last_wait;
     let exiting = thread::Builder::new().name("selvedge-exit".to_owned());
-    exiting.spawn(move || wait_to_exit(exit_end, last_wait)).map_err(InstallError::Thread)?;
+    let counted = Arc::clone(hub);
+    exiting
+        .spawn(move || wait_to_exit(exit_end, &counted, last_wait))
+        .map_err(InstallError::Thread)?;
     let telling = thread::Builder::new().name("selvedge-signal".to_owned());
-    telling.spawn(move || wait_to_tell(tell_end, &hub)).map_err(InstallError::Thread)?;
+    let told = Arc::clone(hub);
+    telling.spawn(move || wait_to_tell(tell_end, &told)).map_err(InstallError::Thread)?;
     Ok((tell, exit))
 }
 
 /// The handler (U1).
-fn heard(number: c_int) {
-    // Relaxed: the Release below publishes it. On failure another signal was first.
-    let _ = FIRST.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed);
-    // AcqRel: publishes `FIRST` to the Acquire loads of the two threads, and to the handler of the
-    // third signal, which reads it in `exit`.
-    match COUNT.fetch_add(1, Ordering::AcqRel) {
-        0 => ring(&TELL),
+fn heard(signal: Signal) {
+    let Some(handler) = HANDLER.get() else { return };
+    match handler.hub.tally().add(signal) {
+        0 => ring(&handler.tell),
         1 => {
-            ring(&EXIT);
-            ring(&TELL);
+            ring(&handler.exit);
+            ring(&handler.tell);
         }
-        _ => exit(),
+        _ => exit(&handler.hub),
     }
 }
 
 /// Wakes a thread (U2).
-fn ring(pipe: &AtomicI32) {
+fn ring(pipe: &PipeWriter) {
     let byte = 1_u8;
-    // Relaxed: stored before the handler was installed.
-    let pipe = pipe.load(Ordering::Relaxed);
     // SAFETY: the pointer is to one byte that is alive, and the length is one. The descriptor is
-    // open (U4); on a bad one `write` would only fail.
-    unsafe { libc::write(pipe, ptr::from_ref(&byte).cast(), 1) };
+    // open (U4).
+    unsafe { libc::write(pipe.as_raw_fd(), ptr::from_ref(&byte).cast(), 1) };
 }
 
 /// Ends the process, at once.
-fn exit() -> ! {
-    // Relaxed: whoever comes here has read a `COUNT` that is not zero by an Acquire, which `FIRST`
-    // comes before.
-    let code = 128 + FIRST.load(Ordering::Relaxed);
+fn exit(hub: &Hub) -> ! {
+    let first = hub.tally().read().map_or(Signal::Terminate, |(first, _)| first);
     // SAFETY: `_exit` has no preconditions.
-    unsafe { libc::_exit(code) }
+    unsafe { libc::_exit(first.exit_code().into()) }
 }
 
 /// The thread that tells the hub.
 fn wait_to_tell(mut pipe: PipeReader, hub: &Hub) {
-    let mut told = 0;
     while next_byte(&mut pipe) {
-        // Acquire: pairs with the Release in `heard`; `FIRST` is there.
-        let count = COUNT.load(Ordering::Acquire);
-        // Relaxed: see above.
-        let first = FIRST.load(Ordering::Relaxed);
-        let Some((signal, _)) = SIGNALS.iter().find(|(_, number)| *number == first) else {
-            continue;
-        };
-        while told < count {
-            told += 1;
-            // A panic comes from a clock or an allocator; the hook has reported it, and the second
-            // signal still exits.
-            let told = catch_unwind(AssertUnwindSafe(|| hub.raise(*signal)));
-            if let Ok(false) = told {
-                exit();
-            }
+        // A panic comes from a clock or an allocator; the hook has reported it, and the second
+        // signal still exits.
+        if let Ok(false) = catch_unwind(AssertUnwindSafe(|| hub.tell())) {
+            exit(hub);
         }
     }
 }
 
 /// The thread that exits. It holds no lock and takes none, and never has: its last wait is a sleep.
-fn wait_to_exit(mut pipe: PipeReader, last_wait: Duration) {
+fn wait_to_exit(mut pipe: PipeReader, hub: &Hub, last_wait: Duration) {
     unblock();
     while next_byte(&mut pipe) {
-        // Acquire: pairs with the Release in `heard`, for `exit`.
-        if COUNT.load(Ordering::Acquire) > 1 {
+        if hub.tally().read().is_some_and(|(_, count)| count > 1) {
             thread::sleep(last_wait);
-            exit();
+            exit(hub);
         }
     }
 }
