@@ -4,6 +4,7 @@
 #![cfg(selvedge_loom)]
 
 mod fake;
+mod reentry;
 
 use std::panic::resume_unwind;
 use std::pin::pin;
