@@ -10,6 +10,7 @@ use std::time::Duration;
 use selvedge_cancel::{Canceller, Cause, CauseKind, Context, ManualClock, Timer};
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{UnsafeCell, block_on, model, thread};
+use selvedge_testkit::ReentrantWaker;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -373,5 +374,64 @@ fn run_vs_cancel() {
         }
         thread.join().unwrap();
         assert!(block_on(ctx.run(std::future::ready(5))).is_err());
+    });
+}
+
+/// Race: a deadline that fires against the drop of a sibling, with a waiter that counts the tree's
+/// nodes when it is woken. A lock held over the waker shows as a deadlock.
+#[test]
+fn deadline_waker_enters_the_tree() {
+    model::check(|| {
+        let (ctx, _canceller, clock) = timed();
+        let (sibling, keep) = ctx.child();
+        let again = ctx.clone();
+        let waker = ReentrantWaker::on_wake(move || assert!(again.nodes() > 0));
+        let mut cancelled = pin!(ctx.cancelled());
+        let waker = waker.waker();
+        assert!(cancelled.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
+        let thread = spawn(move || drop((sibling, keep)));
+        clock.advance(SECOND);
+        assert_eq!(block_on(cancelled).kind(), CauseKind::Deadline);
+        thread.join().unwrap();
+    });
+}
+
+/// An error that makes a child of a tree when it is dropped.
+#[derive(Debug)]
+struct EntersTheTree(Context);
+
+impl std::fmt::Display for EntersTheTree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("enters the tree")
+    }
+}
+
+impl std::error::Error for EntersTheTree {}
+
+impl Drop for EntersTheTree {
+    fn drop(&mut self) {
+        drop(self.0.child());
+    }
+}
+
+/// Race: the drop of two siblings, of which the first splices their parent out: a relay by then, and
+/// the only one whose cause carries the error that is dropped with it.
+#[test]
+fn relay_drop_enters_the_tree() {
+    model::check(|| {
+        let (root, _root_canceller) = Context::background().child();
+        let (parent, parent_canceller) = root.child();
+        let siblings = [parent.child(), parent.child()];
+        for (_, canceller) in &siblings {
+            canceller.cancel();
+        }
+        let error = EntersTheTree(root.clone());
+        parent_canceller.cancel_with(Cause::new(CauseKind::Cancelled).with_error(error));
+        drop((parent, parent_canceller));
+        let [left, right] = siblings;
+        let thread = spawn(move || drop(left));
+        drop(right);
+        thread.join().unwrap();
+        assert_eq!(root.nodes(), 1, "the relay is gone");
     });
 }

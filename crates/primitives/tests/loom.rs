@@ -9,6 +9,7 @@ use selvedge_primitives::atomic::{AtomicUsize, Ordering, fence};
 use selvedge_primitives::{
     Anchor, Entry, Left, UnsafeCell, WaitQueue, Waiter, block_on, model, thread,
 };
+use selvedge_testkit::ReentrantWaker;
 
 /// Tokens under the lock; a waiter asks for one and is handed the number it was given.
 type Queue = WaitQueue<usize, (), usize>;
@@ -286,5 +287,27 @@ fn fence_orders_a_store_before_a_load() {
         });
         let seen = look(&flags, 1);
         assert!(seen + other.join().unwrap() > 0, "one of the two sees the other");
+    });
+}
+
+/// Race: a grant against a waiter that is polled by one task after another. The waker that is
+/// replaced looks at the queue when it is dropped: a lock held over it shows as a deadlock.
+#[test]
+fn wait_queue_replaced_waker_enters() {
+    model::check(|| {
+        let queue = Arc::new(Queue::new(0));
+        let granter = spawn({
+            let queue = Arc::clone(&queue);
+            move || grant(&queue, 1)
+        });
+        let again = Arc::clone(&queue);
+        let first = ReentrantWaker::on_drop(move || assert!(*again.lock() <= 1)).waker();
+        let mut waiter = pin!(Waiter::new(Anchor::borrowed(&*queue)));
+        let polled = poll_take(waiter.as_mut(), &mut Context::from_waker(&first));
+        if polled.is_pending() {
+            assert_eq!(block_on(std::future::poll_fn(|cx| poll_take(waiter.as_mut(), cx))), 1);
+        }
+        granter.join().unwrap();
+        assert_eq!(*queue.lock(), 0, "the token was taken once");
     });
 }

@@ -197,8 +197,8 @@ impl Cell {
         if !taken {
             return None;
         }
-        // Release: as in `raise`; a reader that sees GRACE takes the lock of the details.
-        self.word.fetch_or(GRACE, Ordering::Release);
+        // Relaxed: whoever sees GRACE takes the lock of the details to look at it.
+        self.word.fetch_or(GRACE, Ordering::Relaxed);
         details.grace.replace(Arc::clone(grace))
     }
 
