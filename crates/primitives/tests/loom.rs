@@ -4,8 +4,10 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use selvedge_primitives::atomic::{AtomicUsize, Ordering, fence};
+use selvedge_primitives::time::{Expire, Expiry, Next, Watch};
 use selvedge_primitives::{
     Anchor, Entry, Left, UnsafeCell, WaitQueue, Waiter, block_on, model, thread,
 };
@@ -309,5 +311,169 @@ fn wait_queue_replaced_waker_enters() {
         }
         granter.join().unwrap();
         assert_eq!(*queue.lock(), 0, "the token was taken once");
+    });
+}
+
+/// Counts how it expired: due, lost.
+struct Expired([AtomicUsize; 2]);
+
+impl Expire for Expired {
+    fn expire(self: Arc<Self>, expiry: Expiry) {
+        // Relaxed: read after the threads are joined.
+        self.0[usize::from(expiry == Expiry::Lost)].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Expired {
+    fn new() -> Arc<Self> {
+        Arc::new(Self([AtomicUsize::new(0), AtomicUsize::new(0)]))
+    }
+
+    fn counts(&self) -> [usize; 2] {
+        // Relaxed: the threads are joined.
+        [0, 1].map(|how: usize| self.0[how].load(Ordering::Relaxed))
+    }
+}
+
+/// Watches until nothing is registered, on a clock that stands still: only a wake-up makes it look
+/// again.
+fn watch_to_the_end(watch: &Watch, now: Instant) {
+    block_on(std::future::poll_fn(|cx| match watch.expire_due(cx.waker(), || now) {
+        Next::At(_) => Poll::Pending,
+        Next::Idle => Poll::Ready(()),
+    }));
+}
+
+/// Race: a watcher that goes to sleep until much later against an earlier registration, and against
+/// the revocation that leaves it nothing to do. A lost wake-up shows as a deadlock.
+#[test]
+fn watch_register_and_revoke_vs_sleep() {
+    model::check(|| {
+        let watch = Arc::new(Watch::new(false));
+        let now = Instant::now();
+        let (late, early) = (Expired::new(), Expired::new());
+        let (ticket, start) = watch.register(now + Duration::from_secs(60), late.clone()).unwrap();
+        assert!(start);
+        let watcher = spawn({
+            let watch = Arc::clone(&watch);
+            move || watch_to_the_end(&watch, now)
+        });
+        let (_, start) = watch.register(now, early.clone()).unwrap();
+        assert!(!start, "there is a watcher");
+        assert!(watch.revoke(ticket).is_some());
+        watcher.join().unwrap();
+        assert_eq!((early.counts(), late.counts()), ([1, 0], [0, 0]));
+    });
+}
+
+/// An expiry that enters the watch again.
+struct Again(Arc<Watch>, Instant);
+
+impl Expire for Again {
+    fn expire(self: Arc<Self>, _: Expiry) {
+        if let Ok((ticket, _)) = self.0.register(self.1, Expired::new()) {
+            drop(self.0.revoke(ticket));
+        }
+    }
+}
+
+/// Race: a watcher that ends against the registration that comes just then: either it is seen, or it
+/// starts the next watcher, and it expires once. What expires first enters the watch again.
+#[test]
+fn watch_register_vs_end() {
+    model::check(|| {
+        let watch = Arc::new(Watch::new(false));
+        let now = Instant::now();
+        let (first, second) = (Expired::new(), Expired::new());
+        assert!(watch.register(now, Arc::new(Again(Arc::clone(&watch), now))).unwrap().1);
+        assert!(!watch.register(now, first.clone()).unwrap().1);
+        let watcher = spawn({
+            let watch = Arc::clone(&watch);
+            move || watch_to_the_end(&watch, now)
+        });
+        let (_, start) = watch.register(now, second.clone()).unwrap();
+        if start {
+            watch_to_the_end(&watch, now);
+        }
+        watcher.join().unwrap();
+        assert_eq!((first.counts(), second.counts()), ([1, 0], [1, 0]));
+    });
+}
+
+/// Race: a registration against a watcher that goes away for ever. It is refused, or it expires as
+/// lost; and what expires may enter the watch again.
+#[test]
+fn watch_register_vs_lose() {
+    model::check(|| {
+        let watch = Arc::new(Watch::new(false));
+        let now = Instant::now();
+        watch.register(now, Arc::new(Again(Arc::clone(&watch), now))).unwrap();
+        let loser = spawn({
+            let watch = Arc::clone(&watch);
+            move || watch.lose()
+        });
+        let target = Expired::new();
+        let registered = watch.register(now, target.clone());
+        loser.join().unwrap();
+        let lost = usize::from(registered.is_ok());
+        assert_eq!(target.counts(), [0, lost]);
+    });
+}
+
+/// Race: a registration against another one whose watcher could not be started. The one in between
+/// expires as lost, the one after it starts a watcher of its own.
+#[test]
+fn watch_register_vs_give_up() {
+    model::check(|| {
+        let watch = Arc::new(Watch::new(true));
+        let now = Instant::now();
+        let (first, second) = (Expired::new(), Expired::new());
+        let (ticket, start) = watch.register(now, first.clone()).unwrap();
+        assert!(start);
+        let giver = spawn({
+            let watch = Arc::clone(&watch);
+            move || watch.give_up(ticket)
+        });
+        let (_, start) = watch.register(now, second.clone()).unwrap();
+        giver.join().unwrap();
+        assert_eq!(first.counts(), [0, 0], "its registration failed");
+        assert_eq!(second.counts(), [0, usize::from(!start)]);
+    });
+}
+
+/// Race: a revocation against a watcher that is polled by one task after another. The waker that is
+/// replaced and the ones that are woken enter the watch: a lock held over them shows as a deadlock.
+#[test]
+fn watch_wakers_enter() {
+    model::check(|| {
+        let watch = Arc::new(Watch::new(false));
+        let now = Instant::now();
+        let due = Expired::new();
+        let later = now + Duration::from_secs(60);
+        let (ticket, _) = watch.register(later, due.clone()).unwrap();
+        // A revoked ticket: revoking it again enters the lock and changes nothing.
+        let (gone, _) = watch.register(later, due.clone()).unwrap();
+        drop(watch.revoke(gone));
+        let wakers = [(); 2].map(|()| {
+            let (woken, dropped) = (Arc::clone(&watch), Arc::clone(&watch));
+            let enter = move |watch: &Watch| drop(watch.revoke(gone));
+            ReentrantWaker::on_wake_and_drop(move || enter(&woken), move || enter(&dropped)).waker()
+        });
+        let revoker = spawn({
+            let watch = Arc::clone(&watch);
+            move || {
+                // The earliest by far: wakes.
+                let (early, _) = watch.register(now, Expired::new()).unwrap();
+                drop(watch.revoke(early));
+                drop(watch.revoke(ticket));
+            }
+        });
+        for waker in &wakers {
+            let _ = watch.expire_due(waker, || now);
+        }
+        revoker.join().unwrap();
+        // Ends, and drops the waker that it left.
+        assert_eq!(watch.expire_due(&wakers[0], || now), Next::Idle);
+        assert_eq!(due.counts(), [0, 0], "both were revoked");
     });
 }

@@ -21,12 +21,14 @@ mod table;
 mod thread;
 #[cfg(feature = "tokio")]
 mod tokio;
+mod watch;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use manual::ManualClock;
+pub use watch::{Next, Watch};
 
 /// What a registration runs when it ends. Called once at most, with no lock held: on the driver's
 /// thread or task, or on the thread that registers, if the time is past or the driver is gone.

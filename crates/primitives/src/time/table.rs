@@ -46,7 +46,6 @@ impl Table {
     }
 
     /// Takes out everything.
-    #[cfg(feature = "tokio")]
     pub(super) fn drain(&mut self) -> BTreeMap<Ticket, Arc<dyn Expire>> {
         std::mem::take(&mut self.entries)
     }

@@ -4,21 +4,20 @@
 //! finds none running, and ends when the table is empty, so that an idle program has no task and
 //! no timer of ours (with tokio's paused clock, a left-over timer would move the time). When the
 //! runtime shuts down it drops the task; the drop finds registrations left over and ends them as
-//! lost. Thin glue: it uses std's own lock and is tested under paused time, not modelled.
+//! lost. Thin glue around [`Watch`]; it is tested under paused time.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ::tokio::runtime::{Handle, Id};
 use ::tokio::time::Sleep;
 
-use super::table::Table;
-use super::{Expire, Expiry, Ticket, TimerError};
-use crate::{contain, wake};
+use super::watch::{Next, Watch};
+use super::{Expire, Ticket, TimerError};
 
 /// Drivers by runtime, so that every timer of a runtime shares one task.
 static DRIVERS: Mutex<Option<HashMap<Id, Weak<Driver>>>> = Mutex::new(None);
@@ -40,20 +39,8 @@ pub(super) fn current() -> Option<Handle> {
 pub(super) struct Driver {
     /// The runtime; a handle does not keep it running.
     handle: Handle,
-    /// What the lock guards.
-    inner: Mutex<Inner>,
-}
-
-/// The table and the state of its task.
-struct Inner {
-    /// Who waits.
-    table: Table,
-    /// Whether the task is there (spawned, or about to be).
-    running: bool,
-    /// Wakes the task.
-    waker: Option<Waker>,
-    /// Whether the runtime was shut down.
-    lost: bool,
+    /// What is registered; the task watches it.
+    watch: Watch,
 }
 
 impl Driver {
@@ -74,15 +61,7 @@ impl Driver {
         }))
         .map_err(|_| TimerError::Disabled)?;
 
-        let fresh = Arc::new(Self {
-            handle: handle.clone(),
-            inner: Mutex::new(Inner {
-                table: Table::new(),
-                running: false,
-                waker: None,
-                lost: false,
-            }),
-        });
+        let fresh = Arc::new(Self { handle: handle.clone(), watch: Watch::new(false) });
         let mut drivers = lock(&DRIVERS);
         let drivers = drivers.get_or_insert_default();
         if let Some(driver) = drivers.get(&handle.id()).and_then(Weak::upgrade) {
@@ -112,39 +91,19 @@ impl Driver {
         at: Instant,
         target: Arc<dyn Expire>,
     ) -> Result<Ticket, TimerError> {
-        let (ticket, spawn, waker) = {
-            let mut inner = lock(&driver.inner);
-            if inner.lost {
-                return Err(TimerError::Lost);
-            }
-            let first = inner.table.earliest().is_none_or(|earliest| at < earliest);
-            let ticket = inner.table.insert(at, target);
-            let spawn = !std::mem::replace(&mut inner.running, true);
-            (ticket, spawn, if first { inner.waker.take() } else { None })
-        };
-        if spawn {
-            // On a runtime that was shut down the task is dropped at once, which marks the driver
-            // as lost and expires the registration that was just made.
-            drop(driver.handle.spawn(Task {
-                driver: Arc::clone(driver),
-                sleep: None,
-                ended: false,
-            }));
+        let (ticket, start) = driver.watch.register(at, target)?;
+        if start {
+            // On a runtime that was shut down the task is dropped at once, which expires the
+            // registration that was just made.
+            let driver = Arc::clone(driver);
+            drop(driver.handle.clone().spawn(Task { driver, sleep: None, ended: false }));
         }
-        wake(waker);
         Ok(ticket)
     }
 
-    /// Takes a registration out. If it was the last, the task is woken to end.
+    /// Takes a registration out.
     pub(super) fn revoke(&self, ticket: Ticket) -> Option<Arc<dyn Expire>> {
-        let (target, waker) = {
-            let mut inner = lock(&self.inner);
-            let target = inner.table.remove(ticket);
-            let idle = inner.table.len() == 0;
-            (target, if idle { inner.waker.take() } else { None })
-        };
-        wake(waker);
-        target
+        self.watch.revoke(ticket)
     }
 }
 
@@ -166,8 +125,8 @@ struct Task {
     driver: Arc<Driver>,
     /// Due at the earliest registration.
     sleep: Option<(Instant, Pin<Box<Sleep>>)>,
-    /// Whether it found nothing left to do. Not to be read off `Inner::running`: by the time this
-    /// task is dropped the next one may run.
+    /// Whether it found nothing left to do. Not to be asked of the watch: by the time this task is
+    /// dropped the next one may run.
     ended: bool,
 }
 
@@ -176,30 +135,12 @@ impl Future for Task {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let fresh = cx.waker().clone();
-        let mut inner = lock(&this.driver.inner);
-        let mut old = inner.waker.replace(fresh);
         loop {
-            drop(inner);
-            drop(old.take());
-            let now = this.driver.now();
-            inner = lock(&this.driver.inner);
-            if let Some(target) = inner.table.pop_due(now) {
-                drop(inner);
-                // A panic in a waker or callback was reported by the hook; others are served.
-                contain(|| target.expire(Expiry::Due));
-                inner = lock(&this.driver.inner);
-                continue;
-            }
-            let Some(at) = inner.table.earliest() else {
-                inner.running = false;
+            let next = this.driver.watch.expire_due(cx.waker(), || this.driver.now());
+            let Next::At(at) = next else {
                 this.ended = true;
-                old = inner.waker.take();
-                drop(inner);
-                drop(old);
                 return Poll::Ready(());
             };
-            drop(inner);
             // Tokio rounds an instant up to its next tick, and panics when there is none.
             let at = at.checked_add(TICK).map_or(at - TICK, |_| at);
             let sleep = match &mut this.sleep {
@@ -218,24 +159,14 @@ impl Future for Task {
                 return Poll::Pending;
             }
             this.sleep = None;
-            inner = lock(&this.driver.inner);
         }
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        let left = {
-            let mut inner = lock(&self.driver.inner);
-            inner.running = false;
-            inner.lost = true;
-            inner.table.drain()
-        };
-        for target in left.into_values() {
-            contain(|| target.expire(Expiry::Lost));
+        if !self.ended {
+            self.driver.watch.lose();
         }
     }
 }
