@@ -14,6 +14,7 @@ mod lint;
 mod loom;
 mod mutants;
 mod record;
+mod report;
 mod shell;
 mod test;
 mod tidy;
@@ -43,6 +44,8 @@ enum Command {
     Loom(loom::Args),
     /// Try every mutant of the crates' orderings, fences, wakes and lock releases on the models.
     Mutants(mutants::Args),
+    /// Write what `loom` and `mutants` recorded into docs/verification.md.
+    Report,
     /// Formatting, clippy, docs, tidy, each crate with each feature: every step, then the verdict.
     Lint,
     /// The house rules that no other tool checks: headers, ordering notes, sweeps, links, markers.
@@ -68,6 +71,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Test(args) => test::run(&workspace, &args),
         Command::Loom(args) => loom::run(&workspace, &args),
         Command::Mutants(args) => mutants::run(&workspace, &args),
+        Command::Report => report::run(&workspace),
         Command::Lint => lint::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
         Command::Ci => ci::run(&workspace),
