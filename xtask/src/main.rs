@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod artifacts;
+mod asan;
 mod ci;
 mod demo;
 mod lint;
@@ -18,6 +19,7 @@ mod report;
 mod shell;
 mod test;
 mod tidy;
+mod toolchain;
 mod workspace;
 
 use std::process::ExitCode;
@@ -46,6 +48,8 @@ enum Command {
     Mutants(mutants::Args),
     /// Write what `loom` and `mutants` recorded into docs/verification.md.
     Report,
+    /// Run the stress tests, and all tests of crates with unsafe code, under the address sanitizer.
+    Asan(asan::Args),
     /// Formatting, clippy, docs, tidy, each crate with each feature: every step, then the verdict.
     Lint,
     /// The house rules that no other tool checks: headers, ordering notes, sweeps, links, markers.
@@ -72,6 +76,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Loom(args) => loom::run(&workspace, &args),
         Command::Mutants(args) => mutants::run(&workspace, &args),
         Command::Report => report::run(&workspace),
+        Command::Asan(args) => asan::run(&workspace, &args),
         Command::Lint => lint::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
         Command::Ci => ci::run(&workspace),

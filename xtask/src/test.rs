@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 
+pub(crate) use self::tally::result;
 use self::tally::{Kind, Tally};
 use crate::loom;
 use crate::record::Record;

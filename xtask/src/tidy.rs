@@ -30,12 +30,12 @@ use std::fmt;
 use std::fs;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 
 use self::source::Source;
 use crate::record::Record;
-use crate::workspace::Workspace;
+use crate::workspace::{Package, Workspace};
 
 /// The subcommand.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
@@ -53,6 +53,30 @@ pub(crate) fn tidy(workspace: &Workspace) -> Result<bool> {
     }
     println!("tidy: {} files, {} findings", tree.paths.len(), findings.len());
     Ok(findings.is_empty())
+}
+
+/// Whether the source of a package has unsafe code. Asks the files rather than git, so that it works
+/// in a copy of the tree as well.
+pub(crate) fn has_unsafe_code(package: &Package) -> Result<bool> {
+    let mut folders = vec![package.dir.join("src")];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).with_context(|| format!("no {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let shown = path.display().to_string();
+                let text = fs::read_to_string(&path).with_context(|| shown.clone())?;
+                let source = Source::parse(&shown, &text)
+                    .map_err(|(line, error)| anyhow!("{shown}:{line}: {error}"))?;
+                if unsafe_code::names_unsafe(&source.tokens) {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Every rule over a tree; the findings in the order of the files.

@@ -1,5 +1,6 @@
 //! Threads that queue, change wakers, give up and grant at once: every token is somewhere in the end.
-//! Also run under the address sanitizer, which sees a node that is touched after it is freed.
+//! Also run under the address sanitizer, which sees a node that is touched after it is freed, and what
+//! is left in one.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -147,5 +148,98 @@ fn a_crowd_is_woken_by_one_grant_while_others_leave() {
             }
             assert_eq!(*queue.lock(), TAKERS as usize);
         }
+    });
+}
+
+/// A place on the heap that goes back to its owner's count when it is dropped, by whomever.
+struct Place {
+    /// Memory of its own, for the sanitizer.
+    number: Box<usize>,
+    /// Places that are somewhere.
+    out: Arc<AtomicUsize>,
+}
+
+impl Place {
+    fn new(number: usize, out: &Arc<AtomicUsize>) -> Self {
+        // Relaxed: a count, read after the threads are joined.
+        out.fetch_add(1, Ordering::Relaxed);
+        Self { number: Box::new(number), out: Arc::clone(out) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Relaxed: a count, read after the threads are joined.
+        self.out.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Requests and outcomes that own memory. A request says which number is asked for.
+type Owned = WaitQueue<(), Place, Place>;
+
+/// Serves who is at the front, each with a place of the number that it asked for.
+fn serve(queue: &Owned, most: u64) {
+    let mut left = most;
+    queue.grant_while(queue.lock(), |(), request| {
+        left = left.checked_sub(1)?;
+        Some(Place::new(*request.number, &request.out))
+    });
+}
+
+/// A few waiters that are polled, served, cancelled and dropped in any order. `turn` is theirs alone.
+fn come_and_go(queue: &Arc<Owned>, out: &Arc<AtomicUsize>, turn: usize, dice: &mut Dice) {
+    let mut waiters = Vec::new();
+    for _ in 0..=dice.roll(4) {
+        waiters.push(Box::pin(match dice.roll(2) {
+            0 => Waiter::new(Anchor::shared(Arc::clone(queue), |queue| queue)),
+            _ => Waiter::new(Anchor::borrowed(queue)),
+        }));
+    }
+    for _ in 0..dice.roll(12) {
+        let any = dice.roll(waiters.len() as u64) as usize;
+        let waiter = &mut waiters[any];
+        let waker = CountingWaker::new().waker();
+        let mut cx = Context::from_waker(&waker);
+        let polled = waiter.as_mut().poll_enter(&mut cx, |_| Entry::Wait(Place::new(turn, out)));
+        if let Poll::Ready(place) = polled {
+            assert_eq!(*place.number, turn, "what somebody else was given");
+        }
+        match dice.roll(4) {
+            0 => serve(queue, dice.roll(4)),
+            1 => drop(waiter.as_mut().cancel()),
+            // Whoever stands in the queue, or has been served, goes as it is.
+            2 => drop(waiters.swap_remove(any)),
+            _ => thread::yield_now(),
+        }
+        if waiters.is_empty() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_waiter_that_goes_at_any_moment_drops_once_what_it_asked_for_and_what_it_was_given() {
+    watchdog(PATIENCE, "waiters that own", || {
+        let queue = Arc::new(Owned::new(()));
+        let out = Arc::new(AtomicUsize::new(0));
+        let start = Instant::now();
+        let threads: Vec<_> = (0..TAKERS as usize)
+            .map(|number| {
+                let (queue, out) = (Arc::clone(&queue), Arc::clone(&out));
+                thread::spawn(move || {
+                    let mut dice = Dice(number as u64 + 1);
+                    let turns = (number..).step_by(TAKERS as usize);
+                    for turn in turns.take_while(|_| start.elapsed() < RUN) {
+                        come_and_go(&queue, &out, turn, &mut dice);
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(queue.lock().len(), 0, "who waits");
+        // Relaxed: the threads are joined.
+        assert_eq!(out.load(Ordering::Relaxed), 0, "places that nobody has");
     });
 }

@@ -79,12 +79,12 @@ impl Counts {
     }
 }
 
-/// The last line.
+/// Tests of every kind: what one result says, and the last line.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sum {
-    pub(super) passed: usize,
-    pub(super) failed: usize,
-    pub(super) skipped: usize,
+pub(crate) struct Sum {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+    pub(crate) skipped: usize,
 }
 
 /// Reads the output a line at a time.
@@ -151,7 +151,7 @@ fn announced(line: &str) -> Option<Kind> {
 }
 
 /// The counts in `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; ...`.
-fn result(line: &str) -> Option<Sum> {
+pub(crate) fn result(line: &str) -> Option<Sum> {
     let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
     let mut sum = Sum::default();
     for part in counts.split("; ") {

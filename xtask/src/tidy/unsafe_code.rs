@@ -43,7 +43,7 @@ fn forbids(source: &Source) -> bool {
     })
 }
 
-fn names_unsafe(tokens: &[TokenTree]) -> bool {
+pub(super) fn names_unsafe(tokens: &[TokenTree]) -> bool {
     tokens.iter().any(|token| match token {
         TokenTree::Ident(ident) => ident == "unsafe",
         TokenTree::Group(group) => names_unsafe(&inside(group)),
