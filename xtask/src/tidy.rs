@@ -10,14 +10,18 @@
 //! | [`unsafe_code`] | a crate without unsafe code forbids it |
 //! | [`text`] | no path of somebody's machine, no marker of unfinished work |
 //! | [`links`] | links between the pages, and to their headings, hold |
+//! | [`book`] | a page below `docs/` is in the book, and its Rust is compiled |
+//! | [`planted`] | the bugs to plant by hand still apply |
 //!
 //! The rules look at what git tracks or would track, so what is ignored is ignored here too. They
 //! are functions of a [`Tree`], which the tests build in memory.
 
+mod book;
 mod futures;
 mod header;
 mod links;
 mod ordering;
+mod planted;
 mod source;
 mod std_sync;
 mod text;
@@ -89,6 +93,8 @@ fn check(tree: &Tree) -> Vec<Finding> {
         unsafe_code::check,
         text::check,
         links::check,
+        book::check,
+        planted::check,
     ];
     let mut findings: Vec<_> = tree.unreadable.clone();
     findings.extend(rules.iter().flat_map(|rule| rule(tree)));
@@ -126,7 +132,7 @@ struct Tree {
     paths: BTreeSet<String>,
     /// The Rust files.
     sources: Vec<Source>,
-    /// The files of words: Rust, Markdown, TOML, YAML, shell.
+    /// The files of words: Rust, Markdown, TOML, YAML, shell, patches.
     texts: Vec<Text>,
     /// Rust files that could not be read as such.
     unreadable: Vec<Finding>,
@@ -201,7 +207,9 @@ impl Tree {
 fn is_text(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     path.starts_with(".ci/")
-        || [".rs", ".md", ".toml", ".yml", ".yaml", ".sh"].iter().any(|end| name.ends_with(end))
+        || [".rs", ".md", ".toml", ".yml", ".yaml", ".sh", ".patch"]
+            .iter()
+            .any(|end| name.ends_with(end))
 }
 
 /// The line and the start of the message of each finding, for the tests of the rules.

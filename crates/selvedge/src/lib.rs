@@ -30,3 +30,14 @@ pub use selvedge_pool as pool;
 pub use selvedge_shutdown as shutdown;
 #[cfg(feature = "sync")]
 pub use selvedge_sync as sync;
+
+#[cfg(all(
+    doctest,
+    feature = "cancel",
+    feature = "pipeline",
+    feature = "pool",
+    feature = "shutdown",
+    feature = "sync",
+    feature = "tokio"
+))]
+mod book;

@@ -1,13 +1,19 @@
 //! Rule: links between the pages hold: the file or folder is there, and so is the heading. Links to
 //! the web are not fetched.
+//!
+//! Doc comments are pages as well, as far as they link to files. What else they link to, an item or a
+//! heading of their own, is rustdoc's to check.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use pulldown_cmark::{BrokenLink, Event, Options, Parser, Tag, TagEnd};
+use syn::spanned::Spanned;
+use syn::visit::Visit;
 
+use super::source::Source;
 use super::{Finding, Text, Tree};
 
-/// Applies the rule to every Markdown file.
+/// Applies the rule to every Markdown file, and to the doc comments of every Rust file.
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let pages: BTreeMap<&str, Page> = tree
         .texts
@@ -28,7 +34,66 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
             findings.push(Finding::new(path, *line, message));
         }
     }
+    for source in &tree.sources {
+        for (begin, text) in docs(source) {
+            for (line, target) in Page::read(&text).links {
+                if is_file(&target)
+                    && let Some(message) = broken(tree, &pages, &source.path, &target)
+                {
+                    findings.push(Finding::new(&source.path, begin + line - 1, message));
+                }
+            }
+        }
+    }
     findings
+}
+
+/// The targets of a page's links.
+pub(super) fn targets(text: &str) -> Vec<String> {
+    Page::read(text).links.into_iter().map(|(_, target)| target).collect()
+}
+
+/// The doc comments of a file as pages: each with the line on which it begins.
+fn docs(source: &Source) -> Vec<(usize, String)> {
+    let mut lines = DocLines(Vec::new());
+    lines.visit_file(&source.file);
+    lines.0.sort();
+    let mut pages: Vec<(usize, String)> = Vec::new();
+    for (line, text) in lines.0 {
+        match pages.last_mut() {
+            // Directly below the one before: the same comment.
+            Some((begin, page)) if *begin + page.lines().count() == line => {
+                page.push_str(&text);
+                page.push('\n');
+            }
+            _ => pages.push((line, text + "\n")),
+        }
+    }
+    pages
+}
+
+/// The line and text of each doc attribute.
+struct DocLines(Vec<(usize, String)>);
+
+impl<'a> Visit<'a> for DocLines {
+    fn visit_attribute(&mut self, attribute: &'a syn::Attribute) {
+        let syn::Meta::NameValue(pair) = &attribute.meta else { return };
+        if pair.path.is_ident("doc")
+            && let syn::Expr::Lit(literal) = &pair.value
+            && let syn::Lit::Str(text) = &literal.lit
+        {
+            let words = text.value();
+            let words = words.strip_prefix(' ').unwrap_or(&words);
+            self.0.push((attribute.span().start().line, words.to_owned()));
+        }
+    }
+}
+
+/// Whether the target of a link in a doc comment is meant as a file: `../README.md`, `engine.rs#L1`,
+/// not `crate::Engine`, `Engine` or `#examples`.
+fn is_file(target: &str) -> bool {
+    let file = target.split('#').next().unwrap_or_default();
+    !file.contains("::") && (file.contains('/') || super::is_text(file))
 }
 
 /// What a page offers and asks for.
@@ -153,7 +218,7 @@ fn has_scheme(target: &str) -> bool {
 }
 
 /// The path in the repository that a link leads to; none when it leads out.
-fn resolve(from: &str, file: &str) -> Option<String> {
+pub(super) fn resolve(from: &str, file: &str) -> Option<String> {
     let mut parts: Vec<&str> = Vec::new();
     if !file.starts_with('/') {
         parts.extend(from.split('/'));
@@ -210,6 +275,36 @@ mod tests {
         assert!(found("[t](#top)")[0].contains("no heading of docs/a.md"));
         assert!(found("[out](../../x.md)")[0].contains("leaves the repository"));
         assert!(found("[text][label]")[0].contains("`[label]` is not defined"));
+    }
+
+    #[test]
+    fn doc_comments_link_to_files_that_are_there() {
+        let found = |code: &str| {
+            let files = [("docs/b.md", OTHER), ("crates/x/src/lib.rs", code)];
+            summary(&check(&Tree::of(&files)))
+        };
+        let nowhere = |line, link: &str, path: &str| {
+            [format!(
+                "crates/x/src/lib.rs:{line}: the link `{link}` leads nowhere, there is no {path}"
+            )]
+        };
+        assert_eq!(found("//! See [b](../../../docs/b.md#again).\n"), NONE);
+        assert_eq!(
+            found("//! X.\n//!\n//! See [the\n//! page](c.md).\n"),
+            nowhere(3, "c.md", "crates/x/src/c.md")
+        );
+        assert_eq!(
+            found(
+                "//! X.\nmod a {\n    /// A.\n    ///\n    /// [b]\n    ///\n    /// [b]: gone/\n    fn b() {}\n}\n"
+            ),
+            nowhere(5, "gone/", "crates/x/src/gone")
+        );
+        assert!(found("//! [b](../../../docs/b.md#no)\n")[0].contains("no heading"));
+        // What rustdoc checks, what is on the web, and what is code.
+        assert_eq!(found("//! [A](crate::A) [B](B) [c](#c) [d](fn@d) [e][A::e]\n"), NONE);
+        assert_eq!(found("//! [web](https://example.org/x.md)\n"), NONE);
+        assert_eq!(found("//! ```text\n//! [c](c.md)\n//! ```\n"), NONE);
+        assert_eq!(found("//! X.\nfn a() { let b = \"[c](c.md)\"; } // [c](c.md)\n"), NONE);
     }
 
     #[test]

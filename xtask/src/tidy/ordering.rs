@@ -11,7 +11,8 @@
 //! compared, nothing is ordered: patterns, `matches!`, `==`, and in primitives the arms that map one
 //! ordering to another, do not count. A file of primitives that handles orderings as values says so
 //! with a line `// tidy: ordering, <reason>`. Tests do not count.
-//! An import or a type alias that gives an ordering another name is found as well.
+//! An import or a type alias that gives an ordering another name is found as well, and so is
+//! `<Ordering>::Acquire`.
 
 use proc_macro2::{Delimiter, TokenTree};
 use syn::spanned::Spanned;
@@ -25,6 +26,10 @@ const ORDERINGS: [&str; 5] = ["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst
 
 /// The most lines between the beginning of a statement and an ordering in it.
 const REACH: usize = 8;
+
+/// What is said of an ordering that the rule could not read.
+const HIDDEN: &str = "an atomic ordering under another name hides it from its note; import \
+                      `Ordering` and write `Ordering::Acquire`";
 
 /// The line that exempts a file of primitives.
 const EXEMPTION: &str = "// tidy: ordering, ";
@@ -94,9 +99,7 @@ impl Imports<'_> {
 
     fn hidden(&mut self, line: usize) {
         if !self.source.is_test(line) {
-            let message = "an atomic ordering under another name hides it from its note; import \
-                           `Ordering` and write `Ordering::Acquire`";
-            self.findings.push(Finding::new(&self.source.path, line, message));
+            self.findings.push(Finding::new(&self.source.path, line, HIDDEN));
         }
     }
 
@@ -157,6 +160,16 @@ impl Scan<'_, '_> {
                 && let Some(ordering) = ORDERINGS.iter().find(|ordering| **ordering == name)
             {
                 self.ordering(level, at, ordering);
+            } else if ident(Some(token)).as_deref() == Some("Ordering")
+                && is_punct(level.tokens.get(at + 1), '>')
+                && is_path_separator(level.tokens, at + 2)
+                && let Some(name) = ident(level.tokens.get(at + 4))
+                && ORDERINGS.contains(&name.as_str())
+                && !self.source.is_test(line_of(level, at))
+            {
+                // `<Ordering>::Acquire` needs neither of the forms that the rule reads.
+                let line = line_of(level, at);
+                self.findings.push(Finding::new(&self.source.path, line, HIDDEN));
             }
         }
     }
@@ -487,6 +500,15 @@ mod tests {
         assert_eq!(lines("type F = fn(Ordering) -> bool;"), NONE);
         let text = "//! A.\n#[cfg(test)]\nmod tests {\ntype O = atomic::Ordering;\n}\n";
         assert!(check(&Tree::of(&[("crates/sync/src/a.rs", text)])).is_empty());
+    }
+
+    #[test]
+    fn an_ordering_between_angle_brackets_is_found() {
+        assert_eq!(lines("// Acquire: b.\nx.load(<Ordering>::Acquire);"), [4]);
+        assert_eq!(lines("x.load(<std::sync::atomic::Ordering>::SeqCst);"), [3]);
+        assert_eq!(lines("m!(<Ordering>::Relaxed);"), [3]);
+        assert_eq!(lines("let a = <Ordering>::Less;"), NONE);
+        assert_eq!(lines("f::<Ordering>(Acquire);"), NONE);
     }
 
     #[test]

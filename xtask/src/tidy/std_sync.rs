@@ -58,7 +58,9 @@ fn is_banned(path: &[String]) -> bool {
         // Renamed, or all of it: what follows does not begin with std.
         [root] => root.ends_with(" as"),
         [_, "self" | "*"] => true,
-        [_, "sync"] | [_, "thread"] | [_, "sync", "self"] | [_, "cell", "UnsafeCell", ..] => true,
+        [_, "sync"] | [_, "thread"] | [_, "sync", "self"] => true,
+        // The module, renamed or not, is a way to its `UnsafeCell`.
+        [_, "cell"] | [_, "cell", "UnsafeCell" | "self" | "*", ..] => true,
         // The prefix takes in the guards and `OnceLock`.
         [_, "sync", name, ..] => SYNC.iter().any(|banned| name.starts_with(banned)),
         [_, "thread", name, ..] => !THREAD_FREE.contains(name),
@@ -183,6 +185,16 @@ mod tests {
         );
         assert!(found("use a::std as s;").is_empty());
         assert!(found("use std::io as i;").is_empty());
+    }
+
+    #[test]
+    fn a_module_of_cells_is_a_way_to_the_unsafe_one() {
+        assert_eq!(found("use std::cell;\nstruct A(cell::UnsafeCell<u8>);"), ["std::cell"]);
+        assert_eq!(found("use core::cell as c;"), ["core::cell"]);
+        assert_eq!(found("use std::cell::{self, Cell};"), ["std::cell::self"]);
+        assert_eq!(found("use std::cell::*;"), ["std::cell::*"]);
+        assert!(found("use std::cell::{Cell, RefCell};").is_empty());
+        assert!(found("struct A(std::cell::Cell<u8>);").is_empty());
     }
 
     #[test]

@@ -1,0 +1,20 @@
+//! The pages of the book, compiled and run with the doc tests. `cargo xtask tidy` fails when a page
+//! below `docs/` shows Rust and is not here.
+
+#[doc = include_str!("../../../docs/patterns/context.md")]
+struct ContextPage;
+
+#[doc = include_str!("../../../docs/patterns/semaphore.md")]
+struct SemaphorePage;
+
+#[doc = include_str!("../../../docs/patterns/worker-pool.md")]
+struct WorkerPoolPage;
+
+#[doc = include_str!("../../../docs/patterns/pipeline.md")]
+struct PipelinePage;
+
+#[doc = include_str!("../../../docs/patterns/generator.md")]
+struct GeneratorPage;
+
+#[doc = include_str!("../../../docs/patterns/graceful-shutdown.md")]
+struct GracefulShutdownPage;
