@@ -26,7 +26,7 @@ use serde::Serialize;
 use crate::artifacts::{self, Executable, MESSAGE_FORMAT};
 use crate::record::Record;
 use crate::shell;
-use crate::test;
+use crate::test::{self, Sum};
 use crate::tidy;
 use crate::toolchain::Toolchain;
 use crate::workspace::{Package, Workspace};
@@ -67,19 +67,11 @@ struct Row<'a> {
     found: Option<String>,
 }
 
-/// The counts of the last line.
-#[derive(Debug, Default)]
-struct Totals {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
-}
-
 /// Builds and runs, prints a row a test program, and fails when anything was found.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let chosen = chosen(workspace, args)?;
     let mut record = Record::create(workspace, "asan")?;
-    let mut totals = Totals::default();
+    let mut totals = Sum::default();
     match toolchain() {
         Ok(nightly) => {
             println!("{:<12}{:<20}{:>5}  {:>7}  verdict", "crate", "program", "tests", "seconds");
@@ -92,9 +84,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
             totals.skipped += 1;
         }
     }
-    let Totals { passed, failed, skipped } = totals;
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("{totals}");
+    Ok(if totals.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The toolchain that has the sanitizer, or why there is none.
@@ -153,7 +144,7 @@ fn check(
     package: &Package,
     extent: Extent,
     record: &mut Record,
-    totals: &mut Totals,
+    totals: &mut Sum,
 ) -> Result<()> {
     let mut report = |row: Row<'_>| {
         let verdict = row.found.as_ref().map_or_else(|| "clean".to_owned(), |f| format!("NO: {f}"));

@@ -154,6 +154,7 @@ mod tests {
             name: "selvedge-pool".to_owned(),
             dir: "crates/pool".into(),
             features: ["default", "loom", "tokio", "tower"].map(str::to_owned).to_vec(),
+            rust_version: None,
         };
         let sets = powerset(&package);
         assert_eq!(sets, [None, Some("tokio".to_owned()), Some("tower".to_owned())]);

@@ -13,6 +13,8 @@ mod ci;
 mod demo;
 mod lint;
 mod loom;
+mod miri;
+mod msrv;
 mod mutants;
 mod record;
 mod report;
@@ -50,6 +52,10 @@ enum Command {
     Report,
     /// Run the stress tests, and all tests of crates with unsafe code, under the address sanitizer.
     Asan(asan::Args),
+    /// Run tests under miri, with strict provenance.
+    Miri(miri::Args),
+    /// Check everything with the oldest Rust that is promised.
+    Msrv(msrv::Args),
     /// Formatting, clippy, docs, tidy, each crate with each feature: every step, then the verdict.
     Lint,
     /// The house rules that no other tool checks: headers, ordering notes, sweeps, links, markers.
@@ -77,6 +83,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Mutants(args) => mutants::run(&workspace, &args),
         Command::Report => report::run(&workspace),
         Command::Asan(args) => asan::run(&workspace, &args),
+        Command::Miri(args) => miri::run(&workspace, &args),
+        Command::Msrv(args) => msrv::run(&workspace, &args),
         Command::Lint => lint::run(&workspace),
         Command::Tidy => tidy::run(&workspace),
         Command::Ci => ci::run(&workspace),

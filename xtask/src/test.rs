@@ -11,8 +11,8 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 
-pub(crate) use self::tally::result;
 use self::tally::{Kind, Tally};
+pub(crate) use self::tally::{Sum, result};
 use crate::loom;
 use crate::record::Record;
 use crate::shell;
@@ -62,8 +62,15 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         record.row(&row)?;
     }
     let sum = counts.sum();
-    println!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
+    println!("{sum}");
     Ok(if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs a command that runs tests, and counts them.
+pub(crate) fn counted(command: &mut Command) -> Result<Sum> {
+    let mut tally = Tally::default();
+    let status = stream(command, &mut tally)?;
+    Ok(tally.finish(status.success()).sum())
 }
 
 /// Runs cargo with its stdout and stderr in one pipe, so that "Running ..." (stderr) and the results

@@ -31,6 +31,8 @@ pub(crate) struct Package {
     pub(crate) dir: PathBuf,
     /// Its cargo features, `default` included, sorted.
     pub(crate) features: Vec<String>,
+    /// The oldest Rust that it promises to compile with.
+    pub(crate) rust_version: Option<String>,
 }
 
 impl Package {
@@ -69,6 +71,7 @@ impl Workspace {
                 name: package.name,
                 dir: dir.to_path_buf(),
                 features: package.features.into_keys().collect(),
+                rust_version: package.rust_version,
             });
         }
         packages.sort_by(|a, b| a.name.cmp(&b.name));
@@ -92,6 +95,14 @@ impl Workspace {
         Ok(package)
     }
 
+    /// The oldest Rust that the packages promise to compile with: one for all of them.
+    pub(crate) fn rust_version(&self) -> Result<&str> {
+        let mut versions = self.packages.iter().map(|package| package.rust_version.as_deref());
+        let first = versions.next().flatten().context("no `rust-version` in the manifests")?;
+        ensure!(versions.all(|other| other == Some(first)), "not every package has `{first}`");
+        Ok(first)
+    }
+
     /// A path as it is written for people: relative to the workspace where it lies inside.
     pub(crate) fn relative<'a>(&self, path: &'a Path) -> &'a Path {
         path.strip_prefix(&self.root).unwrap_or(path)
@@ -111,6 +122,7 @@ struct MetadataPackage {
     name: String,
     manifest_path: PathBuf,
     features: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
+    rust_version: Option<String>,
 }
 
 #[cfg(test)]
@@ -122,11 +134,13 @@ mod tests {
             br#"{
                 "workspace_root": "/w", "target_directory": "/t", "other": 1,
                 "packages": [
-                    {"name": "xtask", "manifest_path": "/w/xtask/Cargo.toml", "features": {}},
+                    {"name": "xtask", "manifest_path": "/w/xtask/Cargo.toml", "features": {},
+                     "rust_version": "1.88"},
                     {"name": "selvedge", "manifest_path": "/w/crates/selvedge/Cargo.toml",
-                     "features": {"pool": []}},
+                     "features": {"pool": []}, "rust_version": "1.88"},
                     {"name": "selvedge-pool", "manifest_path": "/w/crates/pool/Cargo.toml",
-                     "features": {"tokio": [], "default": ["tokio"], "loom": []}}
+                     "features": {"tokio": [], "default": ["tokio"], "loom": []},
+                     "rust_version": "1.88"}
                 ]
             }"#,
         )
@@ -146,6 +160,14 @@ mod tests {
     fn an_unknown_crate_is_refused_with_the_names_there_are() {
         let error = example().package("pol").unwrap_err().to_string();
         assert!(error.contains("`pol`") && error.contains("pool"), "{error}");
+    }
+
+    #[test]
+    fn the_oldest_rust_is_that_of_every_package() {
+        let mut workspace = example();
+        assert_eq!(workspace.rust_version().unwrap(), "1.88");
+        workspace.packages[1].rust_version = None;
+        assert!(workspace.rust_version().is_err());
     }
 
     #[test]

@@ -164,7 +164,9 @@ fn odd_names_are_escaped_as_sha256sum_does_and_others_kept() {
     folder.file("new\nline", b"1");
     folder.file("back\\slash", b"2");
     folder.file("carriage\rreturn", b"3");
-    let raw = folder.file(OsStr::from_bytes(b"not\xffutf8"), b"4");
+    // The file system of macOS refuses such a name.
+    let name: &[u8] = if cfg!(target_os = "macos") { b"plain" } else { b"not\xffutf8" };
+    let raw = folder.file(OsStr::from_bytes(name), b"4");
     let output = run(&mut demo(&folder.0));
     let lines: Vec<&[u8]> = output.stdout.split(|byte| *byte == b'\n').collect();
     assert_eq!(lines.len(), 5, "four lines, each ended");

@@ -2,6 +2,7 @@
 //! `Doc-tests ...` lines, how it went by libtest's `test result: ...` lines.
 
 use std::fmt;
+use std::ops::Add;
 
 use serde::Serialize;
 
@@ -70,10 +71,9 @@ impl Counts {
 
     /// All kinds together.
     pub(super) fn sum(&self) -> Sum {
-        let add = |sum: Sum, row: &Row| Sum {
-            passed: sum.passed + row.passed,
-            failed: sum.failed + row.failed,
-            skipped: sum.skipped + row.skipped,
+        let add = |sum: Sum, row: &Row| {
+            let Row { passed, failed, skipped, .. } = *row;
+            sum + Sum { passed, failed, skipped }
         };
         self.0.iter().fold(Sum::default(), add)
     }
@@ -85,6 +85,24 @@ pub(crate) struct Sum {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
     pub(crate) skipped: usize,
+}
+
+impl Add for Sum {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            skipped: self.skipped + other.skipped,
+        }
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
 }
 
 /// Reads the output a line at a time.

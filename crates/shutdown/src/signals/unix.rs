@@ -19,6 +19,7 @@
 //!   of, while it shares the pipes. So a child's byte wakes a thread here, and changes nothing.
 //! - **U4** The write ends belong to a static, so they are never closed.
 #![allow(unsafe_code, reason = "signal handlers and masks have no safe interface in std")]
+// tidy: std-sync, two threads of the process and what their handler reads; the tally is modelled
 
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, pipe};
 use std::mem::MaybeUninit;
