@@ -86,6 +86,7 @@ mod blocking;
 mod caught;
 #[cfg(feature = "tokio")]
 mod component;
+mod end;
 mod error;
 mod flow;
 mod fused;
