@@ -24,6 +24,7 @@ use crate::flow::{Build, Flow};
 use crate::halt::Halt;
 use crate::launch::Launch;
 use crate::report::Counts;
+use crate::skip::{Fallible, OnSkip};
 use crate::window::{Last, Passed, WindowFlow, bad_window, refused};
 use crate::{PipelineError, Stage};
 
@@ -42,7 +43,7 @@ impl<S: Build> Stage<S> {
     /// pool is stopping, the run ends with it after the items that the pool had accepted.
     ///
     /// An item that fails or panics ends the pipeline, as the table on the [crate's page](crate)
-    /// says.
+    /// says; failed items may be [skipped](Stage::skip_failed) instead.
     #[track_caller]
     pub fn blocking<U, E, F>(
         self,
@@ -57,7 +58,15 @@ impl<S: Build> Stage<S> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
     {
         let (upstream, pool) = (self.description, Arc::clone(pool));
-        Stage::new(Blocking { upstream, pool, f, window, order, origin: Origin::here() })
+        Stage::new(Blocking {
+            upstream,
+            pool,
+            f,
+            window,
+            order,
+            on_skip: None,
+            origin: Origin::here(),
+        })
     }
 }
 
@@ -73,6 +82,8 @@ pub struct Blocking<S, F> {
     window: usize,
     /// Which order.
     order: Order,
+    /// Who is told of failed items, if they are skipped.
+    on_skip: Option<OnSkip>,
     /// Name and place.
     origin: Origin,
 }
@@ -112,6 +123,7 @@ where
             last: last.clone(),
             ctx: launch.ctx.clone(),
             halt: launch.halt.clone(),
+            skips: self.on_skip.is_some(),
             pool: self.pool,
             f: Arc::new(self.f),
             counts: Arc::clone(&counts),
@@ -119,7 +131,24 @@ where
         launch.drivers.push(Box::pin(driver.drive(upstream)));
         // A job is dropped unrun only when its pool is aborted.
         let lost = Box::new(move |index| PipelineError::PoolClosed { stage: stage.clone(), index });
-        Ok(WindowFlow { exit, last, ctx: launch.ctx.clone(), counts, skipped: false, lost })
+        Ok(WindowFlow {
+            exit,
+            last,
+            ctx: launch.ctx.clone(),
+            counts,
+            on_skip: self.on_skip,
+            gaps: false,
+            lost,
+        })
+    }
+}
+
+impl<S, F> Fallible for Blocking<S, F>
+where
+    Self: Build,
+{
+    fn skip_failed(&mut self, on_skip: OnSkip) {
+        self.on_skip = Some(on_skip);
     }
 }
 
@@ -204,6 +233,8 @@ struct Job<T, U, F> {
     ctx: Context,
     /// Ends the source.
     halt: Halt,
+    /// Whether failed items are skipped.
+    skips: bool,
     /// The stage.
     counts: Arc<Counts>,
     /// Where the result goes.
@@ -229,6 +260,9 @@ impl<T, U, F> Job<T, U, F> {
         let stage = || self.counts.name();
         let error = match result {
             Ok(Ok(value)) => return slot.complete(Passed::Item(value)),
+            Ok(Err(error)) if self.skips => {
+                return slot.complete(Passed::Skipped { index, error });
+            }
             Ok(Err(error)) => PipelineError::Failed { stage: stage(), index, error },
             Err(payload) => {
                 PipelineError::Panicked { stage: stage(), index, panic: Panic::new(payload) }
@@ -250,6 +284,8 @@ struct Driver<U, F> {
     ctx: Context,
     /// Ends the source.
     halt: Halt,
+    /// Whether failed items are skipped.
+    skips: bool,
     /// Where the closures run.
     pool: Arc<Pool>,
     /// The function.
@@ -340,6 +376,7 @@ impl<U: Send + 'static, F: Send + Sync + 'static> Driver<U, F> {
                 f: Arc::clone(&self.f),
                 ctx: self.ctx.clone(),
                 halt: self.halt.clone(),
+                skips: self.skips,
                 counts: Arc::clone(&self.counts),
                 moored: Moored { berth: Arc::clone(&berth), _running: running.clone() },
             };

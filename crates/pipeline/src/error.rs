@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use selvedge_cancel::Cause;
+use selvedge_cancel::{Cause, TimerError};
 use selvedge_primitives::Panic;
 
 /// Why a pipeline ended before its source was exhausted.
@@ -48,7 +48,17 @@ pub enum PipelineError {
     /// A stage that needs tasks was run outside a tokio runtime, or its runtime was shut down.
     #[error("pipeline not run: stages with workers need a tokio runtime, run it inside one")]
     NoRuntime,
-    /// A stage was described with a width or a window of zero, or a window that is too large.
+    /// A stage that waits for a time has no timer, or its timer's runtime was shut down.
+    #[error("stage {stage} cannot wait for a time")]
+    NoTimer {
+        /// The stage's name.
+        stage: String,
+        /// Why.
+        #[source]
+        error: TimerError,
+    },
+    /// A stage was described with a width, a window, a batch or a period of zero, or a window that
+    /// is too large.
     #[error("pipeline not run: stage {stage} {what}")]
     BadStage {
         /// The stage's name.

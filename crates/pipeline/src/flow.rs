@@ -50,5 +50,5 @@ pub(crate) fn label(origin: &Origin, kind: &'static str) -> String {
 
 /// Whether a stage's counts have the shape that all have once the run has ended.
 pub(crate) fn adds_up(stage: &StageReport) -> bool {
-    stage.entered == stage.passed + stage.filtered + stage.failed + stage.left
+    stage.entered == stage.passed + stage.filtered + stage.skipped + stage.failed + stage.left
 }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use selvedge_cancel::{Canceller, Cause, CauseKind, Context};
+use selvedge_cancel::{Canceller, Cause, CauseKind, Context, Timer};
 use selvedge_primitives::Origin;
 
 use crate::PipelineError;
@@ -48,6 +48,19 @@ impl Launch {
         let counts = Counts::new(origin, kind);
         self.counts.push(Arc::clone(&counts));
         counts
+    }
+
+    /// The timer of a stage: the one it was given, the context's, or that of the place where the
+    /// pipeline is run.
+    pub(crate) fn timer(
+        &self,
+        given: Option<Timer>,
+        stage: String,
+    ) -> Result<Timer, PipelineError> {
+        match given.or_else(|| self.ctx.timer()) {
+            Some(timer) => Ok(timer),
+            None => Timer::ambient().map_err(|error| PipelineError::NoTimer { stage, error }),
+        }
     }
 }
 

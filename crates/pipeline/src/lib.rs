@@ -81,6 +81,8 @@
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
+mod alarm;
+mod batch;
 #[cfg(feature = "tokio")]
 mod blocking;
 mod caught;
@@ -93,10 +95,14 @@ mod fused;
 mod generate;
 #[cfg(feature = "tokio")]
 mod halt;
+#[cfg(feature = "channel")]
+mod into_channel;
+mod into_stream;
 mod launch;
 mod report;
 mod run;
 mod sink;
+mod skip;
 mod source;
 mod stage;
 #[cfg(feature = "tokio")]
@@ -107,30 +113,38 @@ mod workers;
 /// The seams between stages: names for types that appear in signatures, nothing to use.
 #[doc(hidden)]
 pub mod seams {
+    pub use crate::batch::BatchFlow;
     pub use crate::flow::Flow;
-    pub use crate::fused::{FilterFlow, MapFlow};
+    pub use crate::fused::{FusedFlow, Step, Verdict};
     pub use crate::generate::GeneratorFlow;
     pub use crate::launch::Launch;
-    pub use crate::source::IterFlow;
+    pub use crate::skip::{Fallible, OnSkip};
+    pub use crate::source::{IterFlow, StreamFlow, TickFlow};
     #[cfg(feature = "tokio")]
     pub use crate::window::WindowFlow;
 }
 
+pub use batch::Batch;
 #[cfg(feature = "tokio")]
 pub use blocking::Blocking;
 #[cfg(feature = "tokio")]
 pub use component::{Join, Pipeline, StartError};
 pub use error::PipelineError;
 pub use flow::Build;
-pub use fused::{Filter, Map};
+pub use fused::{Filter, Fused, Map, TryMap};
 pub use generate::{Generator, Give, Reserve, Room, Yielder, generate};
+#[cfg(feature = "channel")]
+pub use into_channel::{ChannelClosed, IntoChannel};
+pub use into_stream::Items;
 pub use report::{Report, StageReport};
 pub use run::{Ended, Ready, Run};
 #[cfg(feature = "tokio")]
 pub use selvedge_fanio::Order;
 pub use selvedge_primitives::Panic;
 pub use sink::{Collect, Fold, ForEach, Sink, TryForEach};
-pub use source::{FromIter, from_iter};
+#[cfg(feature = "channel")]
+pub use source::from_channel;
+pub use source::{FromIter, FromStream, Ticks, from_iter, from_stream, ticks};
 pub use stage::Stage;
 #[cfg(feature = "tokio")]
 pub use workers::Workers;

@@ -1,6 +1,6 @@
 //! What went through each stage: exact counts, always on.
 //!
-//! Each item that enters a stage is accounted for by exactly one of four exits. An item is counted
+//! Each item that enters a stage is accounted for by exactly one of five exits. An item is counted
 //! by the task that pulls it in and by the task that takes it out, never where it is worked on: so
 //! when the run has joined its tasks the counts are final, whatever a blocking closure that nobody
 //! waits for does later. What entered and did not come out was left ([`Counts::settle`]).
@@ -34,7 +34,8 @@ pub struct Report {
 pub struct StageReport {
     /// Its name, or its kind when it has none.
     pub name: String,
-    /// What it is: `from_iter`, `generate`, `map`, `filter`, `workers`, `blocking`, `sink`.
+    /// What it is: `from_iter`, `from_stream`, `from_channel`, `ticks`, `generate`, `map`, `try_map`,
+    /// `filter`, `workers`, `blocking`, `batch`, `sink`.
     pub kind: &'static str,
     /// Where it was described.
     pub place: &'static Location<'static>,
@@ -42,9 +43,13 @@ pub struct StageReport {
     pub entered: u64,
     /// Items that went on; for a sink: that it took.
     pub passed: u64,
+    /// What the next stage was given: as many as passed, but for `batch` the batches.
+    pub emitted: u64,
     /// Items that a filter dropped.
     pub filtered: u64,
-    /// Items whose failure or panic came out.
+    /// Items that failed and were [skipped](crate::Stage::skip_failed).
+    pub skipped: u64,
+    /// Items whose failure or panic came out, and ended the pipeline.
     pub failed: u64,
     /// Items that were under way, or finished and not taken, when the pipeline ended early; none
     /// before the run has ended.
@@ -56,14 +61,14 @@ impl StageReport {
     /// other, so this is no more than an impression.
     #[cfg(feature = "tokio")]
     pub(crate) fn under_way(&self) -> u64 {
-        let done = self.passed + self.filtered + self.failed + self.left;
+        let done = self.passed + self.filtered + self.skipped + self.failed + self.left;
         self.entered.saturating_sub(done)
     }
 }
 
 impl Report {
-    /// Whether every stage's counts add up: entered = passed + filtered + failed + left. It holds
-    /// for every report of a run that has ended.
+    /// Whether every stage's counts add up: entered = passed + filtered + skipped + failed + left.
+    /// It holds for every report of a run that has ended.
     pub fn adds_up(&self) -> bool {
         self.stages.iter().all(adds_up)
     }
@@ -84,19 +89,28 @@ impl fmt::Display for Report {
         let width = self.stages.iter().map(|stage| stage.name.len()).max().unwrap_or(0).max(5);
         writeln!(
             f,
-            "{:width$} {:>10} {:>10} {:>10} {:>10} {:>10}",
-            "stage", "entered", "passed", "filtered", "failed", "left"
+            "{:width$} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
+            "stage", "entered", "passed", "filtered", "skipped", "failed", "left"
         )?;
         for stage in &self.stages {
             writeln!(
                 f,
-                "{:width$} {:>10} {:>10} {:>10} {:>10} {:>10}",
-                stage.name, stage.entered, stage.passed, stage.filtered, stage.failed, stage.left
+                "{:width$} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
+                stage.name,
+                stage.entered,
+                stage.passed,
+                stage.filtered,
+                stage.skipped,
+                stage.failed,
+                stage.left
             )?;
         }
         write!(f, "in {:.3} s", self.elapsed.as_secs_f64())
     }
 }
+
+/// The kind of the stage whose items go on in batches.
+pub(crate) const BATCH: &str = "batch";
 
 /// The counts of one stage, shared by all that touch its items.
 pub(crate) struct Counts {
@@ -110,10 +124,14 @@ pub(crate) struct Counts {
     pub(crate) passed: AtomicUsize,
     /// Items that a filter dropped.
     pub(crate) filtered: AtomicUsize,
+    /// Items that failed and were skipped.
+    pub(crate) skipped: AtomicUsize,
     /// Items that failed or panicked, and whose error came out.
     pub(crate) failed: AtomicUsize,
     /// Items that had not come out when the run ended.
     left: AtomicUsize,
+    /// Batches that went on; none where items go on by themselves.
+    batches: AtomicUsize,
 }
 
 impl Counts {
@@ -125,8 +143,10 @@ impl Counts {
             entered: AtomicUsize::new(0),
             passed: AtomicUsize::new(0),
             filtered: AtomicUsize::new(0),
+            skipped: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
+            batches: AtomicUsize::new(0),
         })
     }
 
@@ -145,7 +165,7 @@ impl Counts {
     /// The run has ended: what did not come out is left.
     pub(crate) fn settle(&self) {
         let now = self.read();
-        let left = now.entered - now.passed - now.filtered - now.failed;
+        let left = now.entered - now.passed - now.filtered - now.skipped - now.failed;
         // Relaxed: as in `read`.
         self.left.store(left as usize, Ordering::Relaxed);
     }
@@ -155,13 +175,16 @@ impl Counts {
         // Relaxed: whoever reads for the report has joined the tasks that counted; while items are
         // under way the counts are read one after the other.
         let read = |count: &AtomicUsize| count.load(Ordering::Relaxed) as u64;
+        let passed = read(&self.passed);
         StageReport {
             name: self.name(),
             kind: self.kind,
             place: self.origin.place(),
             entered: read(&self.entered),
-            passed: read(&self.passed),
+            passed,
+            emitted: if self.kind == BATCH { read(&self.batches) } else { passed },
             filtered: read(&self.filtered),
+            skipped: read(&self.skipped),
             failed: read(&self.failed),
             left: read(&self.left),
         }
@@ -179,14 +202,18 @@ pub(crate) struct LocalCounts {
     pub(crate) passed: usize,
     /// Items that a filter dropped.
     pub(crate) filtered: usize,
+    /// Items that failed and were skipped.
+    pub(crate) skipped: usize,
     /// Items that failed or panicked.
     pub(crate) failed: usize,
+    /// Batches that went on.
+    pub(crate) batches: usize,
 }
 
 impl LocalCounts {
     /// All zero.
     pub(crate) fn new(shared: Arc<Counts>) -> Self {
-        Self { shared, entered: 0, passed: 0, filtered: 0, failed: 0 }
+        Self { shared, entered: 0, passed: 0, filtered: 0, skipped: 0, failed: 0, batches: 0 }
     }
 
     /// The stage's name.
@@ -204,6 +231,10 @@ impl LocalCounts {
         self.shared.filtered.store(self.filtered, Ordering::Relaxed);
         // Relaxed: as above.
         self.shared.failed.store(self.failed, Ordering::Relaxed);
+        // Relaxed: as above.
+        self.shared.skipped.store(self.skipped, Ordering::Relaxed);
+        // Relaxed: as above.
+        self.shared.batches.store(self.batches, Ordering::Relaxed);
     }
 }
 

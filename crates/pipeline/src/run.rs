@@ -202,6 +202,14 @@ pub(crate) async fn run<S: Build, K: Sink<S::Item>>(
             let (stage, index) = (local.name(), local.entered as u64);
             outrank(&mut error, PipelineError::Panicked { stage, index, panic });
         }
+        match catch_unwind(AssertUnwindSafe(|| sink.undelivered())) {
+            Ok(undelivered) => local.passed = local.passed.saturating_sub(undelivered),
+            Err(payload) => {
+                let (stage, index) = (local.name(), local.entered as u64);
+                let panic = Panic::new(payload);
+                outrank(&mut error, PipelineError::Panicked { stage, index, panic });
+            }
+        }
         drop(local);
         drop(end);
         if let Some(died) = crew.join().await {

@@ -59,6 +59,13 @@ pub trait Sink<T>: Send + 'static {
     /// When the item could not be taken; the pipeline then ends.
     fn accept(&mut self, item: T) -> Result<(), Self::Error>;
 
+    /// How many of the items that it took have not got where they were to go, and will not. Asked once,
+    /// before [`finish`](Self::finish); the report counts them as left. None for a sink that is done
+    /// with an item when it takes it.
+    fn undelivered(&self) -> usize {
+        0
+    }
+
     /// The end, however it came: also after an error or a panic of this sink. Called when every task
     /// of the run has ended.
     fn finish(self) -> Self::Output;

@@ -7,7 +7,6 @@ use std::fmt;
 use selvedge_primitives::Origin;
 
 use crate::flow::Build;
-use crate::fused::{Filter, Map};
 use crate::run::Ready;
 use crate::sink::{Collect, Fold, ForEach, Sink, TryForEach};
 
@@ -36,25 +35,6 @@ impl<S: Build> Stage<S> {
         let origin = self.description.origin();
         *origin = origin.clone().named(name);
         self
-    }
-
-    /// Applies a function to each item, in the loop of whoever pulls.
-    #[track_caller]
-    pub fn map<U, F>(self, f: F) -> Stage<Map<S, F>>
-    where
-        F: FnMut(S::Item) -> U + Send + 'static,
-        U: Send + 'static,
-    {
-        Stage::new(Map { upstream: self.description, f, origin: Origin::here() })
-    }
-
-    /// Keeps the items for which the predicate is true, in the loop of whoever pulls.
-    #[track_caller]
-    pub fn filter<P>(self, predicate: P) -> Stage<Filter<S, P>>
-    where
-        P: FnMut(&S::Item) -> bool + Send + 'static,
-    {
-        Stage::new(Filter { upstream: self.description, predicate, origin: Origin::here() })
     }
 
     /// Ends in a function that is called for each item.

@@ -1,5 +1,6 @@
 //! What the two kinds of workers have in common: results come out of a window.
 
+use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use selvedge_primitives::atomic::Ordering;
 use crate::PipelineError;
 use crate::flow::{Flow, Next};
 use crate::report::Counts;
+use crate::skip::{OnSkip, skip};
 
 /// What lies in a window.
 pub(crate) enum Passed<T> {
@@ -20,6 +22,13 @@ pub(crate) enum Passed<T> {
     Item(T),
     /// An item of this stage failed; this ends the pipeline when its turn comes.
     Failed(PipelineError),
+    /// An item of this stage failed, and is skipped.
+    Skipped {
+        /// How many items had entered the stage before.
+        index: u64,
+        /// What the function returned.
+        error: Box<dyn Error + Send + Sync>,
+    },
     /// Another error that ends the pipeline when its turn comes.
     Error(PipelineError),
     /// Nothing: a slot that was reserved for an item that never came.
@@ -63,8 +72,10 @@ pub struct WindowFlow<T> {
     pub(crate) ctx: Context,
     /// What went through.
     pub(crate) counts: Arc<Counts>,
+    /// Who is told of failed items, if they are skipped.
+    pub(crate) on_skip: Option<OnSkip>,
     /// Whether an item was lost to a cancel.
-    pub(crate) skipped: bool,
+    pub(crate) gaps: bool,
     /// The error for a gap that no cancel explains, by its number.
     pub(crate) lost: Box<dyn Fn(u64) -> PipelineError + Send>,
 }
@@ -95,10 +106,24 @@ impl<T: Send + 'static> Flow for WindowFlow<T> {
                     this.counts.failed.fetch_add(1, Ordering::Relaxed);
                     Some(Err(error))
                 }
+                Some(Emitted::Item { value: Passed::Skipped { index, error }, .. }) => {
+                    let on_skip = this.on_skip.as_mut();
+                    let told = on_skip.map(|f| skip(f, this.counts.name(), index, error));
+                    let (count, result) = match told.transpose() {
+                        Ok(_) => (&this.counts.skipped, None),
+                        Err(panicked) => (&this.counts.failed, Some(Err(panicked))),
+                    };
+                    // Relaxed: as above.
+                    count.fetch_add(1, Ordering::Relaxed);
+                    match result {
+                        None => continue,
+                        panicked => panicked,
+                    }
+                }
                 Some(Emitted::Item { value: Passed::Error(error), .. }) => Some(Err(error)),
                 Some(Emitted::Item { value: Passed::Unused, .. }) => continue,
                 Some(Emitted::Gap { .. }) if this.ctx.is_cancelled() => {
-                    this.skipped = true;
+                    this.gaps = true;
                     continue;
                 }
                 Some(Emitted::Gap { sequence }) => Some(Err((this.lost)(sequence))),
@@ -113,7 +138,7 @@ impl<T> WindowFlow<T> {
     /// before a cancel that reached the items under way.
     fn end(&self) -> Option<PipelineError> {
         let last = self.last.0.lock().take();
-        let cause = if self.skipped { self.ctx.cause() } else { None };
+        let cause = if self.gaps { self.ctx.cause() } else { None };
         last.or(cause.map(PipelineError::Ended))
     }
 }

@@ -20,6 +20,7 @@ use crate::flow::{Build, Flow};
 use crate::halt::Halt;
 use crate::launch::Launch;
 use crate::report::Counts;
+use crate::skip::{Fallible, OnSkip};
 use crate::window::{Last, Passed, WindowFlow, bad_window, refused};
 use crate::{PipelineError, Stage};
 
@@ -32,7 +33,7 @@ impl<S: Build> Stage<S> {
     /// cancelled; it must not block the thread.
     ///
     /// An item that fails or panics ends the pipeline, as the table on the [crate's page](crate)
-    /// says.
+    /// says; failed items may be [skipped](Stage::skip_failed) instead.
     #[track_caller]
     pub fn workers<U, E, Fut, F>(self, workers: usize, order: Order, f: F) -> Stage<Workers<S, F>>
     where
@@ -43,7 +44,15 @@ impl<S: Build> Stage<S> {
     {
         let window = workers.saturating_mul(2);
         let upstream = self.description;
-        Stage::new(Workers { upstream, f, workers, window, order, origin: Origin::here() })
+        Stage::new(Workers {
+            upstream,
+            f,
+            workers,
+            window,
+            order,
+            on_skip: None,
+            origin: Origin::here(),
+        })
     }
 }
 
@@ -68,6 +77,8 @@ pub struct Workers<S, F> {
     window: usize,
     /// Which order.
     order: Order,
+    /// Who is told of failed items, if they are skipped.
+    on_skip: Option<OnSkip>,
     /// Name and place.
     origin: Origin,
 }
@@ -108,6 +119,7 @@ where
             last: last.clone(),
             ctx: launch.ctx.clone(),
             halt: launch.halt.clone(),
+            skips: self.on_skip.is_some(),
             free: Arc::new(Semaphore::new(permits)),
             f: Arc::new(self.f),
             counts: Arc::clone(&counts),
@@ -115,7 +127,24 @@ where
         launch.drivers.push(Box::pin(driver.drive(upstream)));
         // A task ends without completing its slot only when the runtime drops it.
         let lost = Box::new(|_| PipelineError::NoRuntime);
-        Ok(WindowFlow { exit, last, ctx: launch.ctx.clone(), counts, skipped: false, lost })
+        Ok(WindowFlow {
+            exit,
+            last,
+            ctx: launch.ctx.clone(),
+            counts,
+            on_skip: self.on_skip,
+            gaps: false,
+            lost,
+        })
+    }
+}
+
+impl<S, F> Fallible for Workers<S, F>
+where
+    Self: Build,
+{
+    fn skip_failed(&mut self, on_skip: OnSkip) {
+        self.on_skip = Some(on_skip);
     }
 }
 
@@ -129,6 +158,8 @@ struct Driver<U, F> {
     ctx: Context,
     /// Ends the source.
     halt: Halt,
+    /// Whether failed items are skipped.
+    skips: bool,
     /// One permit a worker.
     free: Arc<Semaphore>,
     /// The function.
@@ -203,7 +234,7 @@ impl<U: Send + 'static, F> Driver<U, F> {
             };
             let index = self.counts.enter();
             let (f, ctx, halt) = (Arc::clone(&self.f), self.ctx.clone(), self.halt.clone());
-            let counts = Arc::clone(&self.counts);
+            let (counts, skips) = (Arc::clone(&self.counts), self.skips);
             tasks.spawn(async move {
                 // The future goes inside as well, when it is done or the run is cancelled.
                 let work = CatchUnwind::new(async {
@@ -219,6 +250,9 @@ impl<U: Send + 'static, F> Driver<U, F> {
                     }
                     // The slot leaves a gap, and the item is left.
                     Ok(Err(_cancelled)) => return,
+                    Ok(Ok(Err(error))) if skips => {
+                        return slot.complete(Passed::Skipped { index, error });
+                    }
                     Ok(Ok(Err(error))) => PipelineError::Failed { stage: stage(), index, error },
                     Err(panic) => PipelineError::Panicked { stage: stage(), index, panic },
                 };

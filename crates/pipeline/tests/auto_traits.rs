@@ -6,11 +6,13 @@ use std::error::Error;
 use std::marker::PhantomPinned;
 use std::panic::panic_any;
 
+use futures_core::Stream;
 use selvedge_cancel::{Component, Context};
 use selvedge_pipeline::{
-    Blocking, Collect, Ended, Filter, Fold, ForEach, FromIter, Generator, Give, Join, Map, Order,
-    Panic, Pipeline, PipelineError, Ready, Report, Reserve, Room, Run, Stage, StageReport,
-    StartError, TryForEach, Workers, Yielder, from_iter,
+    Batch, Blocking, ChannelClosed, Collect, Ended, Filter, Fold, ForEach, FromIter, FromStream,
+    Fused, Generator, Give, IntoChannel, Items, Join, Map, Order, Panic, Pipeline, PipelineError,
+    Ready, Report, Reserve, Room, Run, Stage, StageReport, StartError, Ticks, TryForEach, TryMap,
+    Workers, Yielder, from_iter,
 };
 use selvedge_testkit::block_on;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -30,8 +32,15 @@ assert_impl_all!(Order: Send, Sync, Unpin, Copy);
 
 assert_impl_all!(Stage<Source>: Send, Unpin);
 assert_impl_all!(Ready<Source, Collect<Item>>: Send, Unpin);
-assert_impl_all!(Map<Source, fn(Item)>: Send, Unpin);
-assert_impl_all!(Filter<Source, fn(&Item) -> bool>: Send, Unpin);
+assert_impl_all!(Fused<Source, Map<fn(Item)>>: Send, Unpin);
+assert_impl_all!(Fused<Source, TryMap<fn(Item)>>: Send, Unpin);
+assert_impl_all!(Fused<Source, Filter<fn(&Item) -> bool>>: Send, Unpin);
+assert_impl_all!(Batch<Source>: Send, Unpin);
+assert_impl_all!(Ticks: Send, Sync, Unpin);
+assert_impl_all!(FromStream<async_channel::Receiver<Item>>: Send);
+assert_impl_all!(FromStream<std::future::Ready<Item>>: Send, Unpin);
+assert_impl_all!(IntoChannel<Item>: Send, Unpin);
+assert_impl_all!(ChannelClosed: Error, Send, Sync, Unpin, Copy);
 assert_impl_all!(Generator<Item, fn()>: Send, Sync, Unpin);
 assert_impl_all!(Workers<Source, fn()>: Send, Unpin);
 assert_impl_all!(Blocking<Source, fn()>: Send, Unpin);
@@ -43,6 +52,8 @@ assert_impl_all!(TryForEach<fn()>: Send, Sync, Unpin);
 // A run is in a box of its own, so it may move while it is polled.
 assert_impl_all!(Run<Item>: Send, Unpin, Future);
 assert_not_impl_any!(Run<Item>: Sync);
+assert_impl_all!(Items<Item>: Send, Unpin, Stream);
+assert_not_impl_any!(Items<Item>: Sync);
 assert_impl_all!(Join<Item>: Send, Sync, Future);
 assert_impl_all!(Pipeline<Item>: Send, Sync, Unpin, Component);
 

@@ -1,4 +1,4 @@
-//! Models of the generator's place and of a run's end: the engine itself, over the real context
+//! Models of the generator's place, of batches and ticks, and of a run's end: the engines themselves, over the real context
 //! tree, no stand-in. `loom-models.toml` lists them; `cargo xtask loom pipeline` runs them. Stages
 //! with workers are tokio tasks over the window of `fanio` and the queue of `pool`, which have
 //! models of their own.
@@ -12,8 +12,9 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
-use selvedge_cancel::{CauseKind, Context};
-use selvedge_pipeline::{Ended, PipelineError, Run, Yielder, generate};
+use futures_core::Stream;
+use selvedge_cancel::{CauseKind, Context, Timer};
+use selvedge_pipeline::{Ended, PipelineError, Run, Yielder, from_stream, generate, ticks};
 use selvedge_primitives::atomic::{AtomicUsize, Ordering::Relaxed};
 use selvedge_primitives::{Mutex, UnsafeCell, block_on, model::check, thread, wake};
 
@@ -24,6 +25,9 @@ fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::J
 fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut TaskContext::from_waker(Waker::noop()))
 }
+
+/// How long a batch waits, and a tick's period.
+const DELAY: Duration = Duration::from_secs(1);
 
 /// Ends a body from another thread.
 #[derive(Clone, Default)]
@@ -247,6 +251,208 @@ fn drop_vs_waiting_give() {
         drop(run);
         assert!(!giver.join().unwrap(), "nobody took it");
         drop(room);
+        // Relaxed: the thread was joined.
+        assert_eq!(drops.load(Relaxed), 1);
+    });
+}
+
+/// A giver on another thread: gives `item`, then says that it was taken.
+fn giving(y: &Yielder<u64>, item: u64) -> (thread::JoinHandle<()>, Flag) {
+    let (y, taken) = (y.clone(), Flag::default());
+    let say = taken.clone();
+    let giver = spawn(move || {
+        block_on(y.give(item));
+        say.set();
+    });
+    (giver, taken)
+}
+
+/// Race: the clock reaches the end of a batch's delay while another thread gives the item that fills
+/// the batch, and the batch goes to sleep between the two. Each item is in exactly one batch, in
+/// order, none is empty, and nobody sleeps on.
+#[test]
+fn batch_timer_vs_full() {
+    check(|| {
+        let (timer, clock) = Timer::manual();
+        let (sender, receiver) = mpsc::channel();
+        let stage = generate(move |y: Yielder<u64>| async move {
+            y.give(0).await;
+            let (giver, taken) = giving(&y, 1);
+            sender.send(giver).unwrap();
+            taken.wait().await;
+            Ok::<_, Infallible>(())
+        });
+        let mut run = stage.batch(2, DELAY).timer(timer).collect().run(&Context::background());
+        // The first item is in hand, and the second on its way.
+        let polled = poll_once(Pin::new(&mut run));
+        let mover = spawn(move || clock.advance(DELAY));
+        let ended = match polled {
+            Poll::Ready(ended) => ended,
+            Poll::Pending => block_on(run),
+        };
+        mover.join().unwrap();
+        receiver.recv().unwrap().join().unwrap();
+        assert!(ended.report.adds_up(), "{}", ended.report);
+        let batches = ended.ok().unwrap();
+        assert!(batches.iter().all(|batch| !batch.is_empty()), "{batches:?}");
+        assert_eq!(batches.concat(), [0, 1]);
+    });
+}
+
+/// Race: the clock reaches the end of a batch's delay while the batch goes to sleep. Only the alarm
+/// can send it on, so a lost ring shows as a deadlock.
+#[test]
+fn batch_timer_vs_sleep() {
+    check(|| {
+        let (timer, clock) = Timer::manual();
+        let out = Flag::default();
+        let (seen, end) = (out.clone(), out);
+        let stage = generate(move |y: Yielder<u64>| async move {
+            y.give(0).await;
+            end.wait().await;
+            Ok::<_, Infallible>(())
+        });
+        let count = Arc::new(AtomicUsize::new(0));
+        let batches = Arc::clone(&count);
+        let sink = stage.batch(2, DELAY).timer(timer).for_each(move |batch| {
+            assert_eq!(batch, [0]);
+            // Relaxed: one task.
+            batches.fetch_add(1, Relaxed);
+            seen.set();
+        });
+        let mut run = sink.run(&Context::background());
+        assert!(poll_once(Pin::new(&mut run)).is_pending());
+        assert_eq!(clock.registered(), 1);
+        let mover = spawn(move || clock.advance(DELAY));
+        assert!(block_on(run).ok().is_ok());
+        mover.join().unwrap();
+        // Relaxed: the threads were joined.
+        assert_eq!(count.load(Relaxed), 1);
+    });
+}
+
+/// Race: the end of a batch's delay against the end of its source, by a stop through the real tree.
+/// The batch in hand comes out once, and leaves no registration behind.
+#[test]
+fn batch_timer_vs_end() {
+    check(|| {
+        let (timer, clock) = Timer::manual();
+        let clock = Arc::new(clock);
+        let (ctx, canceller) = Context::background().child();
+        let stage = generate(move |y: Yielder<u64>| async move {
+            y.give(0).await;
+            pending::<Result<(), Infallible>>().await
+        });
+        let mut run = stage.batch(2, DELAY).timer(timer).collect().run(&ctx);
+        assert!(poll_once(Pin::new(&mut run)).is_pending());
+        let moved = Arc::clone(&clock);
+        let mover = spawn(move || moved.advance(DELAY));
+        let stopper = spawn(move || canceller.stop(Duration::MAX));
+        let ended = block_on(run);
+        mover.join().unwrap();
+        stopper.join().unwrap();
+        assert!(matches!(ended.error, Some(PipelineError::Ended(_))), "{:?}", ended.error);
+        assert!(ended.report.adds_up(), "{}", ended.report);
+        assert_eq!(ended.output, [[0]]);
+        assert_eq!(clock.registered(), 0);
+    });
+}
+
+/// Race: a tick that is due against its source going to sleep, and then a stop against the source
+/// going to sleep on the next. A lost ring or a lost stop shows as a deadlock.
+#[test]
+fn tick_vs_sleep_vs_stop() {
+    check(|| {
+        let (timer, clock) = Timer::manual();
+        let (ctx, canceller) = Context::background().child();
+        let mut run = ticks(DELAY).timer(timer).collect().run(&ctx);
+        assert!(poll_once(Pin::new(&mut run)).is_pending());
+        let mover = spawn(move || {
+            clock.advance(DELAY);
+            canceller.stop(Duration::MAX);
+        });
+        let ended = block_on(run);
+        mover.join().unwrap();
+        assert!(matches!(ended.error, Some(PipelineError::Ended(_))), "{:?}", ended.error);
+        assert!(ended.report.adds_up(), "{}", ended.report);
+        assert!(ended.output.len() <= 1);
+    });
+}
+
+/// Race: a tick that is due against its source going to sleep. Nothing else ends the run.
+#[test]
+fn tick_vs_sleep() {
+    check(|| {
+        let (timer, clock) = Timer::manual();
+        let (ctx, canceller) = Context::background().child();
+        let stop = move |_: &_| {
+            canceller.stop(Duration::MAX);
+            true
+        };
+        let mut run = ticks(DELAY).timer(timer).filter(stop).collect().run(&ctx);
+        assert!(poll_once(Pin::new(&mut run)).is_pending());
+        let mover = spawn(move || clock.advance(DELAY));
+        let ended = block_on(run);
+        mover.join().unwrap();
+        assert!(ended.report.adds_up(), "{}", ended.report);
+        assert_eq!(ended.output.len(), 1);
+    });
+}
+
+/// A stream that gives one item, then is pending for ever; counts its drop.
+struct Once(Option<u64>, Item);
+
+impl Stream for Once {
+    type Item = u64;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Option<u64>> {
+        match self.0.take() {
+            Some(item) => Poll::Ready(Some(item)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Race: a stop through the real tree against a run that goes to sleep on a user's stream, which
+/// wakes nobody. The stream is dropped, once.
+#[test]
+fn stop_vs_pending_stream() {
+    check(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (ctx, canceller) = Context::background().child();
+        let run = from_stream(Once(Some(7), Item(0, Arc::clone(&drops)))).collect().run(&ctx);
+        let stopper = spawn(move || canceller.stop(Duration::MAX));
+        let ended = block_on(run);
+        stopper.join().unwrap();
+        assert!(matches!(ended.error, Some(PipelineError::Ended(_))), "{:?}", ended.error);
+        assert!(ended.report.adds_up(), "{}", ended.report);
+        assert_eq!(ended.report.stages[0].passed, ended.output.len() as u64);
+        // Relaxed: the thread was joined.
+        assert_eq!(drops.load(Relaxed), 1);
+    });
+}
+
+/// Race: a stream of a pipeline is dropped, polled once, while another thread gives. The run ends,
+/// and the giver is told or its item was taken by the poll.
+#[test]
+fn stream_drop_vs_give() {
+    check(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (sender, receiver) = mpsc::channel();
+        let stage = generate(move |y: Yielder<Item>| async move {
+            sender.send(y).unwrap();
+            pending::<Result<(), Infallible>>().await
+        });
+        let mut items = stage.into_stream(&Context::background());
+        let mut poll = || poll_once(pin!(poll_fn(|cx| Pin::new(&mut items).poll_next(cx))));
+        assert!(poll().is_pending());
+        let (yielder, item) = (receiver.recv().unwrap(), Item(1, Arc::clone(&drops)));
+        let giver =
+            spawn(move || catch_unwind(AssertUnwindSafe(|| block_on(yielder.give(item)))).is_ok());
+        let taken = poll();
+        drop(items);
+        assert_eq!(giver.join().unwrap(), taken.is_ready());
+        drop(taken);
         // Relaxed: the thread was joined.
         assert_eq!(drops.load(Relaxed), 1);
     });

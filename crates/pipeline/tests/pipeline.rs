@@ -527,10 +527,22 @@ fn a_report_prints_one_line_a_stage() {
     let ended = block_on(run.run(&background()));
     let text = ended.report.to_string();
     let lines: Vec<_> = text.lines().collect();
-    assert_eq!(lines[0], "stage      entered     passed   filtered     failed       left");
-    assert_eq!(lines[1], "numbers          4          4          0          0          0");
-    assert_eq!(lines[2], "filter           4          3          1          0          0");
-    assert_eq!(lines[3], "all              3          3          0          0          0");
+    assert_eq!(
+        lines[0],
+        "stage      entered     passed   filtered    skipped     failed       left"
+    );
+    assert_eq!(
+        lines[1],
+        "numbers          4          4          0          0          0          0"
+    );
+    assert_eq!(
+        lines[2],
+        "filter           4          3          1          0          0          0"
+    );
+    assert_eq!(
+        lines[3],
+        "all              3          3          0          0          0          0"
+    );
     assert!(lines[4].starts_with("in 0.") && lines[4].ends_with(" s"), "{}", lines[4]);
     assert!(ended.report.stage("numbers").is_some() && ended.report.stage("nobody").is_none());
     assert_eq!(ended.report.left(), 0);

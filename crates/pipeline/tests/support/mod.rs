@@ -158,12 +158,12 @@ pub(crate) fn counts(report: &Report, name: &str) -> [u64; 5] {
     [stage.entered, stage.passed, stage.filtered, stage.failed, stage.left]
 }
 
-/// Each stage's counts add up, and what one passed on is what the next was given.
+/// Each stage's counts add up, and what one emitted is what the next was given.
 #[track_caller]
 pub(crate) fn assert_sums(report: &Report) {
     assert!(report.adds_up(), "{report}");
     for pair in report.stages.windows(2) {
-        assert_eq!(pair[0].passed, pair[1].entered, "between stages of\n{report}");
+        assert_eq!(pair[0].emitted, pair[1].entered, "between stages of\n{report}");
     }
 }
 
