@@ -1,7 +1,7 @@
 //! How a source that holds code of a user comes to its end, and lets go of that code.
 //!
-//! A generator's body and a user's stream are dropped when the run is stopping, at once and on the
-//! task that pulls: what they hold is free before the stages behind have drained.
+//! A generator's body and a user's stream are dropped as soon as their source sees that the run is
+//! stopping, on the task that pulls: what they hold is free before the stages behind have drained.
 
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};

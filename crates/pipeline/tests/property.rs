@@ -9,6 +9,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use selvedge_cancel::{CauseKind, Context};
 use selvedge_pipeline::Build;
+use selvedge_pipeline::seams::Fallible;
 use selvedge_pipeline::{Ended, Order, PipelineError, Stage, from_iter, generate};
 use selvedge_pool::Pool;
 use selvedge_testkit::watchdog;
@@ -45,6 +46,8 @@ enum Event {
     Fail(usize, u64),
     /// The stage panics at it.
     Panic(usize, u64),
+    /// The stage fails at it, and skips it.
+    Skip(usize, u64),
     /// The sink fails after so many.
     Full(usize),
     /// Stopped by the sink after so many.
@@ -82,6 +85,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Nothing),
         3 => (0..2usize, 0..150u64).prop_map(|(stage, at)| Event::Fail(stage, at)),
         1 => (0..2usize, 0..150u64).prop_map(|(stage, at)| Event::Panic(stage, at)),
+        2 => (0..2usize, 0..150u64).prop_map(|(stage, at)| Event::Skip(stage, at)),
         1 => (0..100usize).prop_map(Event::Full),
         2 => (1..100usize).prop_map(Event::Stop),
         3 => (1..100usize).prop_map(Event::Cancel),
@@ -105,7 +109,7 @@ fn case() -> impl Strategy<Value = Case> {
 /// What stage number `stage` does to an item, by itself.
 fn work(event: Event, stage: usize, n: u64) -> Result<u64, Broken> {
     match event {
-        Event::Fail(at, item) if (at, item) == (stage, n) => Err(Broken(n)),
+        Event::Fail(at, item) | Event::Skip(at, item) if (at, item) == (stage, n) => Err(Broken(n)),
         Event::Panic(at, item) if (at, item) == (stage, n) => panic!("told to"),
         _ => Ok(n),
     }
@@ -138,14 +142,23 @@ impl Case {
         ended
     }
 
+    /// The stage of that number, under its name and its policy.
+    fn skips<S: Fallible>(self, number: usize, stage: Stage<S>) -> Stage<S> {
+        let stage = stage.named(NAMES[number]);
+        match self.event {
+            Event::Skip(at, _) if at == number => stage.skip_failed(drop),
+            _ => stage,
+        }
+    }
+
     async fn first<S: Build<Item = u64>>(self, source: Stage<S>) -> Ended<Vec<u64>> {
         let (event, keep) =
             (self.event, move |n: &u64| self.filter == 0 || !n.is_multiple_of(self.filter));
         let source = source.named("source");
         match self.stages[0] {
             Kind::Fused => {
-                let stage = source.map(move |n| work(event, 0, n).expect("a fused stage"));
-                self.second(stage.named(NAMES[0]).filter(keep)).await
+                let stage = source.try_map(move |n| work(event, 0, n));
+                self.second(self.skips(0, stage).filter(keep)).await
             }
             Kind::Workers { workers, more, order, yields } => {
                 let stage = source.workers(workers, order, move |n| async move {
@@ -154,12 +167,12 @@ impl Case {
                     }
                     work(event, 0, n)
                 });
-                let stage = stage.window(workers + more).named(NAMES[0]);
+                let stage = self.skips(0, stage.window(workers + more));
                 self.second(stage.filter(keep)).await
             }
             Kind::Blocking { window, order } => {
                 let stage = source.blocking(&POOL, window, order, move |n, _| work(event, 0, n));
-                self.second(stage.named(NAMES[0]).filter(keep)).await
+                self.second(self.skips(0, stage).filter(keep)).await
             }
         }
     }
@@ -168,8 +181,8 @@ impl Case {
         let (event, source) = (self.event, source.named("kept"));
         match self.stages[1] {
             Kind::Fused => {
-                let stage = source.map(move |n| work(event, 1, n).expect("a fused stage"));
-                self.sink(stage.named(NAMES[1])).await
+                let stage = source.try_map(move |n| work(event, 1, n));
+                self.sink(self.skips(1, stage)).await
             }
             Kind::Workers { workers, more, order, yields } => {
                 let stage = source.workers(workers, order, move |n| async move {
@@ -178,11 +191,11 @@ impl Case {
                     }
                     work(event, 1, n)
                 });
-                self.sink(stage.window(workers + more).named(NAMES[1])).await
+                self.sink(self.skips(1, stage.window(workers + more))).await
             }
             Kind::Blocking { window, order } => {
                 let stage = source.blocking(&POOL, window, order, move |n, _| work(event, 1, n));
-                self.sink(stage.named(NAMES[1])).await
+                self.sink(self.skips(1, stage)).await
             }
         }
     }
@@ -215,9 +228,11 @@ impl Case {
         self.stages.iter().all(|stage| stage.is_ordered())
     }
 
-    /// What passes the filter, in order.
+    /// What passes the filter and is not skipped, in order.
     fn kept(self) -> Vec<u64> {
-        (0..self.items).filter(|n| self.filter == 0 || !n.is_multiple_of(self.filter)).collect()
+        let kept = |n: &u64| self.filter == 0 || !n.is_multiple_of(self.filter);
+        let skipped = |n: &u64| matches!(self.event, Event::Skip(_, item) if item == *n);
+        (0..self.items).filter(|n| kept(n) && !skipped(n)).collect()
     }
 
     /// Where the failing stage fails, if the item gets there: the item's number in that stage.
@@ -304,8 +319,20 @@ fn check(case: Case, ended: &Ended<Vec<u64>>) {
     if failure.is_some() || full {
         assert!(ended.error.is_some());
     }
-    if case.event == Event::Nothing {
+    if matches!(case.event, Event::Nothing | Event::Skip(..)) {
         assert!(ended.error.is_none());
+    }
+    let skipped = |number: usize| match case.event {
+        Event::Skip(at, item) if at == number => match number {
+            0 => u64::from(item < case.items),
+            _ => u64::from(
+                item < case.items && (case.filter == 0 || !item.is_multiple_of(case.filter)),
+            ),
+        },
+        _ => 0,
+    };
+    for (number, name) in NAMES.into_iter().enumerate() {
+        assert_eq!(count(name).skipped, skipped(number));
     }
 }
 

@@ -11,7 +11,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use selvedge_cancel::{Component, Context};
 use selvedge_pipeline::{PipelineError, Sink, Yielder, from_iter, generate};
-use selvedge_testkit::{CountingWaker, Ended, Mode, Run, block_on, sweep};
+use selvedge_testkit::{CountingWaker, Ended, Mode, Run, block_on, next, sweep};
 use support::{OnDrop, Tally, alive, assert_sums, one_thread, settle};
 use tokio::sync::Notify;
 
@@ -103,6 +103,53 @@ fn a_run_loses_no_item_wherever_it_ends() {
         assert_eq!(run.live_wakers(), 0, "a waker stayed behind");
     });
     assert_eq!(summary.pending_points, 7, "{summary}");
+}
+
+/// A poll that is pending has pulled nothing, so what a dropped wait leaves is all there.
+#[test]
+fn a_stream_loses_no_item_wherever_a_wait_for_the_next_ends() {
+    let summary = sweep("Items", |run: &mut Run| {
+        let (made, drops) = (Tally::default(), Tally::default());
+        let gate = Arc::new(Notify::new());
+        let (ctx, canceller) = Context::background().child();
+        let (told, m, d) = (Arc::clone(&gate), made.clone(), drops.clone());
+        let stage = generate(move |y| async move {
+            loop {
+                told.notified().await;
+                told.notified().await;
+                m.add();
+                y.give(OnDrop(d.clone())).await;
+                if false {
+                    return Ok::<_, Infallible>(());
+                }
+            }
+        });
+        let mut items = stage.into_stream(&ctx);
+        let step = |_| gate.notify_one();
+
+        let ended = run.drive_cancel(next(&mut items), step, || canceller.cancel());
+
+        let mut taken = match ended {
+            Ended::Ready(Some(Ok(item))) => {
+                drop(item);
+                1
+            }
+            Ended::Ready(_) | Ended::Dropped => 0,
+        };
+        // The next wait goes on where this one stood.
+        canceller.cancel();
+        loop {
+            match block_on(next(&mut items)) {
+                Some(Ok(_)) => taken += 1,
+                Some(Err(error)) => assert!(error.cause().is_some()),
+                None => break,
+            }
+        }
+        assert_sums(items.report().unwrap());
+        assert_eq!((taken, drops.get()), (made.get(), made.get()), "an item was lost or doubled");
+        assert_eq!(run.live_wakers(), 0, "a waker stayed behind");
+    });
+    assert_eq!(summary.pending_points, 2, "{summary}");
 }
 
 /// The task of the pipeline runs when a step says so.

@@ -19,9 +19,9 @@ use crate::{PipelineError, Stage};
 /// Begins a pipeline with the items of a stream.
 ///
 /// The stream is polled on the task of the stage that pulls, when that stage has room. Once the
-/// context is stopping it is not polled any more, also if it was pending: it is dropped at once, on
-/// that task, before the stages behind have drained. A panic of the stream ends the pipeline after
-/// the items before it.
+/// context is stopping it is not polled any more, and is dropped on that task: at once if it was
+/// pending, else when the stage would pull again. A panic of the stream, also of its destructor, ends
+/// the pipeline after the items before it.
 ///
 /// A stream is paused by back-pressure like every source, so it must hold no lock or permit across
 /// an item that a later stage needs. A stream of results goes on with
