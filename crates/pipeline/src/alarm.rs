@@ -151,6 +151,8 @@ impl Expire for Bell {
         // Relaxed: the lock below orders it before the look that follows `listen`.
         self.rang.store(rang, Ordering::Relaxed);
         let waker = self.waker.lock().take();
-        waker.into_iter().for_each(wake);
+        if let Some(waker) = waker {
+            wake(waker);
+        }
     }
 }

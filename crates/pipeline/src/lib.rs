@@ -1,23 +1,30 @@
 //! Pipelines and generators: a source, stages, a sink; run under a context, with a report whose
 //! counts add up.
 //!
-//! A pipeline is described first ([`from_iter`], [`generate`](generate()), then stages, then a sink) and does
-//! nothing until it is [run](Ready::run). Adjacent synchronous stages fuse into one loop; items
-//! change tasks only where the description says so, at [`workers`](Stage::workers) and
-//! [`blocking`](Stage::blocking).
+//! A pipeline is described first ([`from_iter`], [`from_stream`], [`generate`](generate()) and their
+//! like, then stages, then a sink) and does nothing until it is [run](Ready::run). Adjacent
+//! synchronous stages fuse into one loop; items change tasks only where the description says so, at
+//! [`workers`] and [`blocking`].
 //!
 //! # Which one do I want?
 //!
 //! | you have | take |
 //! |---|---|
 //! | an iterator | [`from_iter`] |
+//! | a stream | [`from_stream`] |
+//! | a channel of `async-channel` | [`from_channel`] |
 //! | a loop that produces items, with awaits in between | [`generate`](generate()) |
+//! | something to do every so often | [`ticks`] |
 //! | a function of each item | [`map`](Stage::map), [`filter`](Stage::filter) |
-//! | an async function of each item, several at a time | [`workers`](Stage::workers) |
-//! | a blocking function of each item, on a pool's threads | [`blocking`](Stage::blocking) |
+//! | a function of each item that may fail | [`try_map`](Stage::try_map) |
+//! | an async function of each item, several at a time | [`workers`] |
+//! | a blocking function of each item, on a pool's threads | [`blocking`] |
 //! | results in the order of the items, or as they come | [`Order`] |
+//! | items that may fail without ending the rest | [`skip_failed`](Stage::skip_failed) |
+//! | items to handle so many at a time, or what came within a time | [`batch`](Stage::batch) |
 //! | somewhere for the items to go | [`for_each`](Stage::for_each), [`try_for_each`](Stage::try_for_each), [`fold`](Stage::fold), [`collect`](Stage::collect), [`into_sink`](Stage::into_sink) |
-//! | to stop, drain and abort it from a shutdown | [`Ready::start`], whose [`Pipeline`] is a component |
+//! | somebody who takes them one by one | [`into_stream`](Stage::into_stream), [`into_channel`] |
+//! | to stop, drain and abort it from a shutdown | [`start`], whose [`Pipeline`] is a component |
 //!
 //! # Example
 //!
@@ -43,12 +50,15 @@
 //!
 //! | what happens | the source | work under way | the sink |
 //! |---|---|---|---|
-//! | the context is stopping | ends | is finished | takes everything |
+//! | the context is stopping | ends; what it has not given stays where it is | is finished | takes everything |
 //! | the context is cancelled | ends | is dropped, and counted as left | takes what was finished and it has room for, in order, gaps skipped |
 //! | an item fails or panics | ends | ordered: what comes before is finished, the rest dropped; unordered: dropped | takes what comes before (unordered: what was complete), then nothing |
 //! | the sink fails | ends | is dropped, and counted as left | takes nothing more |
 //! | a pool is stopping | ends | what the pool accepted is finished | takes it |
 //! | a pool is aborted | ends | as when cancelled | as when cancelled |
+//!
+//! An item that fails at a stage that [skips](Stage::skip_failed) it ends nothing. A batch in hand
+//! goes on whatever ended its source, and before an error.
 //!
 //! Of several failures the first that comes out is told; one that an earlier end kept from coming
 //! out is counted as left. A failure goes before a panic of a destructor, and both go before the end
@@ -58,8 +68,8 @@
 //!
 //! - When [`run`](Ready::run) returns, no task that it started is alive. Blocking closures that do
 //!   not look at their context run out on their pool, which names them.
-//! - Every stage's [counts](StageReport) add up: what entered came out, was filtered, failed, or
-//!   was left. What one stage passed on, the next was given.
+//! - Every stage's [counts](StageReport) add up: what entered came out, was filtered, was skipped,
+//!   failed, or was left. What one stage [emitted](StageReport::emitted), the next was given.
 //! - Work under way is always driven: a worker's place in the output is reserved before it starts,
 //!   so completing never waits for the sink. A program that deadlocks with `buffered` streams
 //!   because nobody polls them does not deadlock here.
@@ -70,15 +80,28 @@
 //! # When not to use it
 //!
 //! A loop is a fine pipeline when nothing overlaps. For pure computation over a slice, a data
-//! parallel library is faster. A source (an iterator, a generator's body) is paused by
+//! parallel library is faster. A source (an iterator, a stream, a generator's body) is paused by
 //! back-pressure in mid-flight: it must not hold a lock or a permit that a stage needs.
 //!
 //! # Features
 //!
-//! - `tokio` (default): [`workers`](Stage::workers), [`blocking`](Stage::blocking) and
-//!   [`Ready::start`], which run in tasks. Without it, sources, fused stages and sinks remain, and
-//!   run on any executor.
+//! - `tokio` (default): [`workers`], [`blocking`] and [`start`], which run in tasks. Without it,
+//!   sources, fused stages and sinks remain, and run on any executor.
+//! - `channel` (default): [`from_channel`] and [`into_channel`], for `async-channel`.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
+//!
+#![cfg_attr(feature = "tokio", doc = "[`workers`]: Stage::workers")]
+#![cfg_attr(feature = "tokio", doc = "[`blocking`]: Stage::blocking")]
+#![cfg_attr(feature = "tokio", doc = "[`start`]: Ready::start")]
+#![cfg_attr(feature = "channel", doc = "[`into_channel`]: Stage::into_channel")]
+// What a feature brings that is off leads to the list of features.
+#![cfg_attr(not(feature = "tokio"), doc = "[`workers`]: #features")]
+#![cfg_attr(not(feature = "tokio"), doc = "[`blocking`]: #features")]
+#![cfg_attr(not(feature = "tokio"), doc = "[`start`]: #features")]
+#![cfg_attr(not(feature = "tokio"), doc = "[`Order`]: #features")]
+#![cfg_attr(not(feature = "tokio"), doc = "[`Pipeline`]: #features")]
+#![cfg_attr(not(feature = "channel"), doc = "[`from_channel`]: #features")]
+#![cfg_attr(not(feature = "channel"), doc = "[`into_channel`]: #features")]
 #![forbid(unsafe_code)]
 
 mod alarm;
@@ -150,6 +173,6 @@ pub use stage::Stage;
 pub use workers::Workers;
 
 /// The examples of the README, compiled and run with the others.
-#[cfg(all(doctest, feature = "tokio"))]
+#[cfg(all(doctest, feature = "channel", feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

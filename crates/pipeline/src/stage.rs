@@ -10,8 +10,8 @@ use crate::flow::Build;
 use crate::run::Ready;
 use crate::sink::{Collect, Fold, ForEach, Sink, TryForEach};
 
-/// A pipeline up to some stage; from [`from_iter`](crate::from_iter) or
-/// [`generate`](crate::generate()). Nothing happens before it has a sink and is run.
+/// A pipeline up to some stage; from [`from_iter`](crate::from_iter),
+/// [`generate`](crate::generate()) and the other sources. Nothing happens before it has a sink and is run.
 #[must_use = "a pipeline does nothing until it has a sink and is run"]
 pub struct Stage<S> {
     /// The description.

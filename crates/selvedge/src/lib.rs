@@ -10,12 +10,14 @@
 //! | worker pool | [`pool::Pool`] | `selvedge-pool` |
 //! | fan-out, then fan-in in order | [`fanio::window()`] | `selvedge-fanio` |
 //! | pipeline, generator | [`pipeline::from_iter`], [`pipeline::generate()`] | `selvedge-pipeline` |
+//! | `time.Ticker`, a `select` that gathers a batch | [`pipeline::ticks`], [`pipeline::Stage::batch`] | `selvedge-pipeline` |
 //! | `signal.NotifyContext`, graceful shutdown | [`shutdown::Shutdown`] | `selvedge-shutdown` |
 //!
 //! # Features
 //!
 //! One a crate (`cancel`, `sync`, `pool`, `fanio`, `pipeline`, `shutdown`), and `tokio`, which turns
-//! on the feature of that name in each crate that is on. All are on by default.
+//! on the feature of that name in each crate that is on, and `channel`, pipelines from and into channels
+//! of `async-channel`. All are on by default.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cancel")]
