@@ -1,5 +1,5 @@
 //! What may cross threads and what may move, pinned for every public type.
-#![cfg(all(not(selvedge_loom), feature = "tokio"))]
+#![cfg(all(not(selvedge_loom), feature = "channel", feature = "tokio"))]
 
 use std::cell::Cell;
 use std::error::Error;

@@ -349,12 +349,12 @@ fn batch_timer_vs_end() {
         let mover = spawn(move || moved.advance(DELAY));
         let stopper = spawn(move || canceller.stop(Duration::MAX));
         let ended = block_on(run);
+        assert_eq!(clock.registered(), 0, "whether it rang or not");
         mover.join().unwrap();
         stopper.join().unwrap();
         assert!(matches!(ended.error, Some(PipelineError::Ended(_))), "{:?}", ended.error);
         assert!(ended.report.adds_up(), "{}", ended.report);
         assert_eq!(ended.output, [[0]]);
-        assert_eq!(clock.registered(), 0);
     });
 }
 

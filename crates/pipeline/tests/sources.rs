@@ -33,7 +33,15 @@ fn poll<F: Future + Unpin>(future: &mut F, task: &CountingWaker) -> Poll<F::Outp
 
 /// What a stream does at each poll; pending when there is nothing more.
 #[derive(Clone, Default)]
-struct Script(Arc<Mutex<(VecDeque<Say>, Option<Waker>, usize)>>);
+struct Script(Arc<Mutex<Says>>);
+
+#[derive(Default)]
+struct Says {
+    left: VecDeque<Say>,
+    /// A stream keeps its last waker.
+    waker: Option<Waker>,
+    polls: usize,
+}
 
 enum Say {
     Item(u64),
@@ -45,12 +53,12 @@ enum Say {
 impl Script {
     fn new(say: impl IntoIterator<Item = Say>) -> Self {
         let script = Self::default();
-        script.0.lock().unwrap().0.extend(say);
+        script.0.lock().unwrap().left.extend(say);
         script
     }
 
     fn polls(&self) -> usize {
-        self.0.lock().unwrap().2
+        self.0.lock().unwrap().polls
     }
 
     fn stream(&self, drops: &Tally) -> Scripted {
@@ -66,9 +74,9 @@ impl Stream for Scripted {
     fn poll_next(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<u64>> {
         let next = {
             let mut script = self.0.0.lock().unwrap();
-            script.1 = Some(cx.waker().clone());
-            script.2 += 1;
-            script.0.pop_front()
+            script.waker = Some(cx.waker().clone());
+            script.polls += 1;
+            script.left.pop_front()
         };
         match next {
             Some(Say::Item(item)) => Poll::Ready(Some(item)),

@@ -16,8 +16,8 @@
 //! # Features
 //!
 //! One a crate (`cancel`, `sync`, `pool`, `fanio`, `pipeline`, `shutdown`), and `tokio`, which turns
-//! on the feature of that name in each crate that is on, and `channel`, pipelines from and into channels
-//! of `async-channel`. All are on by default.
+//! on the feature of that name in each crate that is on, and `channel`, for pipelines from and into
+//! channels of `async-channel`. All are on by default.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cancel")]
