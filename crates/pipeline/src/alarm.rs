@@ -151,8 +151,6 @@ impl Expire for Bell {
         // Relaxed: the lock below orders it before the look that follows `listen`.
         self.rang.store(rang, Ordering::Relaxed);
         let waker = self.waker.lock().take();
-        if let Some(waker) = waker {
-            wake(waker);
-        }
+        wake(waker);
     }
 }

@@ -16,7 +16,7 @@ const ORDERS: [Order; 2] = [Order::Ordered, Order::Unordered];
 
 /// Odd numbers are broken.
 fn even(n: u64) -> Result<u64, Broken> {
-    if n % 2 == 0 { Ok(n) } else { Err(Broken(n)) }
+    if n.is_multiple_of(2) { Ok(n) } else { Err(Broken(n)) }
 }
 
 fn skipped(ended: &Ended<Vec<u64>>, name: &str) -> u64 {
