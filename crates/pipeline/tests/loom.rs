@@ -400,7 +400,7 @@ fn tick_vs_sleep() {
 }
 
 /// A stream that gives one item, then is pending for ever; counts its drop.
-struct Once(Option<u64>, Item);
+struct Once(Option<u64>, #[expect(dead_code, reason = "its drop counts")] Item);
 
 impl Stream for Once {
     type Item = u64;
