@@ -73,11 +73,24 @@
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
+mod gate;
+mod latch;
 mod semaphore;
+mod task_group;
+mod wait_group;
 
+pub use latch::{Latch, LatchWait};
+pub use selvedge_primitives::Panic;
 pub use semaphore::{
     Acquire, AcquireError, AcquireOwned, OwnedPermit, Permit, Semaphore, TryAcquireError,
 };
+#[cfg(feature = "tokio")]
+pub use task_group::Spawn;
+pub use task_group::{
+    Counts, Failure, Fault, GroupTask, Join, JoinError, Joined, Refusal, Reserve, Slot, SpawnError,
+    TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
+};
+pub use wait_group::{AddError, OwnedWaitGuard, WaitGroup, WaitGroupWait, WaitGuard};
 
 /// The example of the README, compiled and run with the others.
 #[cfg(doctest)]
