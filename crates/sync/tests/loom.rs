@@ -975,6 +975,21 @@ fn task_group_stop_vs_wait_for_room() {
     });
 }
 
+// A cancel against somebody on the way to wait for room that never comes: only the context ends it.
+#[test]
+fn task_group_stop_vs_wait_without_room() {
+    model::check(|| {
+        let (tree, canceller) = Tree::background().child();
+        let group = group(&tree, 1);
+        let held = group.try_reserve().unwrap();
+        let cancels = spawn(move || canceller.cancel());
+        assert!(matches!(block_on(group.reserve()), Err(Refusal::Stopping(_))));
+        drop(held);
+        cancels.join().unwrap();
+        assert_eq!(block_on(group.join()).counts.spawned, 0);
+    });
+}
+
 // Two panics at once: one goes on at the join, and the other's payload is dropped where its
 // destructor may use the group.
 #[test]

@@ -56,6 +56,12 @@ async fn settle() {
     }
 }
 
+/// A task that finishes when `latch` opens.
+async fn after(latch: Arc<Latch>) -> Result<u32, Text> {
+    latch.wait().await;
+    Ok(1)
+}
+
 /// (spawned, finished, failed, panicked, cancelled)
 fn numbers(counts: Counts) -> (usize, usize, usize, usize, usize) {
     let Counts { spawned, finished, failed, panicked, cancelled, .. } = counts;
@@ -331,7 +337,10 @@ fn collect_all_keeps_every_error_and_ends_nobody() {
         let group = Group::builder(&Tree::background()).collect_all().name("all").build().unwrap();
         group.spawn(ready(Err("a"))).await.unwrap();
         group
-            .spawn(async { Ok(tokio::time::sleep(Duration::from_secs(1)).await).map(|()| 1) })
+            .spawn(async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(1)
+            })
             .await
             .unwrap();
         group.spawn(ready(Err("c"))).await.unwrap();
@@ -391,7 +400,7 @@ fn a_spawn_after_the_join_began_is_refused_with_the_future() {
         let group = group();
         let end = Arc::new(Latch::new(1));
         let waits = Arc::clone(&end);
-        group.spawn(async move { Ok(waits.wait().await).map(|()| 1) }).await.unwrap();
+        group.spawn(after(waits)).await.unwrap();
         let slot = group.try_reserve().unwrap();
         let mut join = pin!(group.join());
         assert!(join.as_mut().poll(&mut noop()).is_pending());
@@ -436,7 +445,7 @@ fn a_dropped_join_loses_nothing_and_a_second_one_has_the_counts() {
         let group = group();
         let end = Arc::new(Latch::new(1));
         let waits = Arc::clone(&end);
-        group.spawn(async move { Ok(waits.wait().await).map(|()| 1) }).await.unwrap();
+        group.spawn(after(waits)).await.unwrap();
         {
             let mut join = pin!(group.join());
             assert!(join.as_mut().poll(&mut noop()).is_pending());
@@ -457,7 +466,13 @@ fn a_dropped_join_loses_nothing_and_a_second_one_has_the_counts() {
 fn joins_beside_each_other_all_complete() {
     run(|| async {
         let group = group();
-        group.spawn(async { Ok(yield_now().await).map(|()| 1) }).await.unwrap();
+        group
+            .spawn(async {
+                yield_now().await;
+                Ok(1)
+            })
+            .await
+            .unwrap();
         let (first, second) = tokio::join!(group.join(), group.join());
         assert_eq!(first.counts, second.counts);
         assert_eq!(first.results.len() + second.results.len(), 1);
@@ -473,7 +488,7 @@ fn a_stop_refuses_those_who_wait_and_lets_tasks_finish() {
         let group = Group::builder(&ctx).limit(1).build().unwrap();
         let end = Arc::new(Latch::new(1));
         let waits = Arc::clone(&end);
-        group.spawn(async move { Ok(waits.wait().await).map(|()| 1) }).await.unwrap();
+        group.spawn(after(waits)).await.unwrap();
         let waker = CountingWaker::new();
         let mut wait = Box::pin(group.spawn(ready(Ok(2))));
         assert!(wait.as_mut().poll(&mut Context::from_waker(&waker.waker())).is_pending());

@@ -151,6 +151,9 @@ fn numbers(counts: Counts) -> [usize; 5] {
     [spawned, finished, failed, panicked, cancelled]
 }
 
+/// Somebody who waits for room: who, and the wait.
+type Waiting<'g> = (usize, Pin<Box<Reserve<'g, usize, String>>>);
+
 /// A task that has not ended.
 struct Alive {
     task: Pin<Box<GroupTask<usize, String, Obeys>>>,
@@ -172,7 +175,7 @@ proptest! {
         let builder = if collect_all { builder.collect_all() } else { builder };
         let group = builder.build().unwrap();
         let mut model = Model { limit, collect_all, ..Model::default() };
-        let mut waiting: Vec<(usize, Pin<Box<Reserve<'_, usize, String>>>)> = Vec::new();
+        let mut waiting: Vec<Waiting<'_>> = Vec::new();
         let mut slots: Vec<Slot<'_, usize, String>> = Vec::new();
         let mut alive: Vec<Alive> = Vec::new();
         let mut next_waiter = 0;
