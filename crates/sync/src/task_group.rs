@@ -40,7 +40,9 @@ use runtime::Runtime;
 ///
 /// Go's `errgroup.Group`, and more. The group owns a child of the context it is made from; the tasks
 /// run under it. A task returns a value, which the join gives out in the order of the spawns, or an
-/// error, which cancels the child context: the others are dropped at their next `await`.
+/// error, which cancels the child context: the others are dropped at their next `await`. An error has
+/// to have a text (`Display`), for the cause that everybody below the context can read; the error itself
+/// goes to the join.
 ///
 /// | Go | here |
 /// |---|---|

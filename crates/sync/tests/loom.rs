@@ -687,6 +687,27 @@ fn wait_group_add_vs_last_done() {
     });
 }
 
+// An add and its done while the last done lets two waiters out: who is not let out any more is still
+// told of.
+#[test]
+fn wait_group_add_vs_let_out() {
+    model::check(|| {
+        let group = Arc::new(WaitGroup::new());
+        let first = group.add_owned(1).unwrap();
+        let mut waits = [0, 1].map(|_| Box::pin(group.wait()));
+        for wait in &mut waits {
+            assert!(is_pending(wait.as_mut()));
+        }
+        let task = spawn(move || drop(first));
+        drop(group.add(1).unwrap());
+        for wait in waits {
+            block_on(wait);
+        }
+        task.join().unwrap();
+        assert!(!is_pending(pin!(group.wait())));
+    });
+}
+
 // A waiter that gives up against the last done, and the group used again: WAITING must tell the truth.
 #[test]
 fn wait_group_wait_dropped_vs_last_done() {

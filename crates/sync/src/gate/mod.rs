@@ -146,3 +146,25 @@ impl Gate {
         });
     }
 }
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+    use selvedge_primitives::Anchor;
+    use std::task::{Context, Poll, Waker};
+
+    #[test]
+    fn the_last_to_leave_clears_waiting_and_no_other() {
+        let gate = Gate::new(1);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut places = [0, 1].map(|_| Box::pin(Place::new(Anchor::borrowed(&gate.queue))));
+        for place in &mut places {
+            assert_eq!(gate.poll_wait(place.as_mut(), &mut cx), Poll::Pending);
+        }
+        let [first, second] = &mut places;
+        gate.leave(first.as_mut());
+        assert!(gate.word.snapshot().is_waited_for());
+        gate.leave(second.as_mut());
+        assert!(!gate.word.snapshot().is_waited_for());
+    }
+}
