@@ -948,6 +948,23 @@ fn task_group_spawn_vs_close() {
     });
 }
 
+// A close against somebody on the way to wait for room that never comes: only the join ends it.
+#[test]
+fn task_group_close_vs_wait_for_room() {
+    model::check(|| {
+        let group = group(&Tree::background(), 1);
+        let held = group.try_reserve().unwrap();
+        let waits = {
+            let group = Arc::clone(&group);
+            spawn(move || assert!(matches!(block_on(group.reserve()), Err(Refusal::Closed))))
+        };
+        assert_eq!(block_on(group.join()).counts.spawned, 0);
+        waits.join().unwrap();
+        drop(held);
+        assert_ended(&group);
+    });
+}
+
 // Room that is given back against a waiter that gives up; the next stands behind it.
 #[test]
 fn task_group_room_vs_cancelled_waiter() {
