@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `context.Context`, `WithCancel`, `WithTimeout` | [`cancel::Context`], [`cancel::Canceller`] | `selvedge-cancel` |
 //! | a buffered channel as a semaphore, `x/sync/semaphore` | [`sync::Semaphore`] | `selvedge-sync` |
+//! | `x/sync/errgroup`, `sync.WaitGroup` | [`sync::TaskGroup`], [`sync::WaitGroup`], [`sync::Latch`] | `selvedge-sync` |
 //! | worker pool | [`pool::Pool`] | `selvedge-pool` |
 //! | fan-out, then fan-in in order | [`fanio::window()`] | `selvedge-fanio` |
 //! | pipeline, generator | [`pipeline::from_iter`], [`pipeline::generate()`] | `selvedge-pipeline` |

@@ -1,10 +1,22 @@
-//! A semaphore that counts: so many may go on, the others wait in line.
+//! Semaphores and groups: so many at once, and nobody left behind.
 //!
-//! Ten thousand tasks want the database and it takes fifty connections. Each task acquires a permit
-//! first; when the permit is dropped, whoever has waited longest gets it. Nobody polls, nobody is
-//! overtaken, and a task that gives up leaves nothing behind.
+//! Ten thousand tasks want the database and it takes fifty connections: each acquires a permit of a
+//! [`Semaphore`] first, and when one is dropped, whoever has waited longest gets it. A request fans out
+//! to twenty shards and is worth nothing if one of them fails: a [`TaskGroup`] ends the others and
+//! tells which it was. A server stops when the last request is done: a [`WaitGroup`] knows when. And
+//! nobody starts before all are ready: a [`Latch`].
 //!
 //! # Which one do I want?
+//!
+//! | you want | Go | take |
+//! |---|---|---|
+//! | so many at once, of anything | a buffered channel, `x/sync/semaphore` | [`Semaphore`] |
+//! | tasks that belong together: their values, the first error, all ended at the end | `errgroup` | [`TaskGroup`] |
+//! | the same with so many at once | `errgroup.SetLimit` | [`TaskGroup::builder`]`(..).limit(n)` |
+//! | to know when everything that was begun is done, whoever began it | `sync.WaitGroup` | [`WaitGroup`] |
+//! | to go on when so many things have happened, once | a `WaitGroup`, or a closed channel | [`Latch`] |
+//!
+//! Of a semaphore:
 //!
 //! | you | take | which gives |
 //! |---|---|---|
@@ -15,69 +27,98 @@
 //! | have requests of different weight | any of them with `n > 1` | one permit that counts for `n` |
 //! | shut down | [`Semaphore::close`] | an error for everyone who waits or comes later |
 //!
-//! # Example: at most two at once
+//! Of a task group:
+//!
+//! | you | take | which gives |
+//! |---|---|---|
+//! | spawn, and wait for room if there is a limit | `TaskGroup::spawn` (with tokio) | the task's index, or the future back |
+//! | will not wait | `TaskGroup::try_spawn`, `TaskGroup::try_spawn_local` | the same, at once |
+//! | wait for room before there is a future | [`TaskGroup::reserve`] | a [`Slot`] |
+//! | run the task on another executor | [`Slot::into_task`] | a [`GroupTask`] to poll |
+//! | wait for the end | [`TaskGroup::join`] | [`Joined`]: values in order, failures, counts |
+//! | abort | [`TaskGroup::cancel`], then join | the same |
+//!
+//! # Example: at most two at once, all or the first error
 //!
 //! ```
-//! use std::sync::Arc;
-//! use std::sync::atomic::{AtomicUsize, Ordering};
-//! use selvedge_sync::Semaphore;
+//! use selvedge_cancel::Context;
+//! use selvedge_sync::TaskGroup;
 //!
+//! # #[cfg(feature = "tokio")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! static LIMIT: Semaphore = Semaphore::new(2);
-//! static RUNNING: AtomicUsize = AtomicUsize::new(0);
-//!
-//! let tasks: Vec<_> = (0..10)
-//!     .map(|_| {
-//!         tokio::spawn(async {
-//!             let _permit = LIMIT.acquire(1).await?;
-//!             let running = RUNNING.fetch_add(1, Ordering::Relaxed) + 1;
-//!             tokio::task::yield_now().await;
-//!             RUNNING.fetch_sub(1, Ordering::Relaxed);
-//!             Ok::<_, selvedge_sync::AcquireError>(running)
-//!         })
-//!     })
-//!     .collect();
-//! for task in tasks {
-//!     assert!(task.await?? <= 2);
+//! let group = TaskGroup::builder(&Context::background()).limit(2).build()?;
+//! for number in ["1", "2", "three", "4"] {
+//!     let task = async move { number.parse::<u32>() };
+//!     if group.spawn(task).await.is_err() {
+//!         // One has failed: the group admits no more.
+//!         break;
+//!     }
 //! }
-//! assert_eq!(LIMIT.available(), 2);
+//! let error = group.join().await.into_result().unwrap_err();
+//! assert_eq!(error.failures[0].index, 2);
+//! assert!(error.to_string().ends_with("failed: invalid digit found in string"));
 //! # Ok(())
 //! # }
+//! # #[cfg(not(feature = "tokio"))]
+//! # fn main() {}
 //! ```
 //!
 //! # Guarantees
 //!
 //! - **Conservation.** Free permits, permits out and permits on their way to a waiter are the
-//!   capacity, whatever is dropped at whatever moment.
+//!   capacity; spawned tasks are those that finished, failed, panicked, were cancelled or run;
+//!   whatever is dropped at whatever moment.
 //! - **First in, first out.** Nobody overtakes a waiter: neither `try_acquire`, nor a small
-//!   request that would fit. A small request behind a large one waits for it.
+//!   request that would fit, nor `try_spawn`. A small request behind a large one waits for it.
 //! - **No request blocks the line for ever** by its size: more than the capacity is an error at
 //!   once, and never enters the line.
-//! - **No user code under a lock.** Wakers are cloned, woken and dropped outside it.
+//! - **Structured.** When a group's join completes, all its tasks have ended and what they captured is
+//!   dropped. A runtime that is shut down underneath leaves no join waiting.
+//! - **Nothing is lost in silence.** A future that is not spawned comes back, errors that are not kept
+//!   are counted, a panic goes on or is returned.
+//! - **A wait never ends early**, also when a wait group is used again while others wait.
+//! - **No user code under a lock.** Wakers, destructors and texts of errors run outside it.
 //! - **Nothing is allocated** by waiting; the place in the line is inside the future.
 //! - **A good neighbour.** The futures take part in tokio's cooperative budget.
 //!
-//! The races are explored by loom on the real code (`tests/loom.rs`).
+//! Waits end with a context if they are [run](selvedge_cancel::Context::run) under it; those of a task
+//! group do by themselves. The races are explored by loom on the real code (`tests/loom.rs`).
 //!
 //! # When not to use it
 //!
 //! One permit around one value is a mutex: use a mutex. Permits that a rate mints, rather than a
 //! holder gives back, are a rate limiter. Strict order costs throughput where the permits are held
-//! for less than a task switch takes: there each release waits for the next in line to be run.
+//! for less than a task switch takes: there each release waits for the next in line to be run. A task
+//! group keeps a place for each task's value until it is joined: an endless stream of jobs is a pool's
+//! or a pipeline's. A stage that hands items on is a pipeline's, too.
 //!
 //! # Features
 //!
-//! - `tokio` (default): tokio's cooperative budget. Without it the futures work on any executor,
-//!   and in a tokio task they do not count as steps.
+//! - `tokio` (default): spawning the tasks of a group, and tokio's cooperative budget. Without it
+//!   everything works on any executor (a group's tasks by [`Slot::into_task`]), and in a tokio task the
+//!   futures do not count as steps.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
+mod gate;
+mod latch;
 mod semaphore;
+mod task_group;
+mod wait_group;
 
+pub use latch::{Latch, LatchWait};
+pub use selvedge_primitives::Panic;
 pub use semaphore::{
     Acquire, AcquireError, AcquireOwned, OwnedPermit, Permit, Semaphore, TryAcquireError,
 };
+#[cfg(feature = "tokio")]
+pub use task_group::Spawn;
+pub use task_group::{
+    Counts, Failure, Fault, GroupTask, Join, JoinError, Joined, Refusal, Reserve, Slot, SpawnError,
+    TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
+};
+pub use wait_group::{AddError, OwnedWaitGuard, WaitGroup, WaitGroupWait, WaitGuard};
 
 /// The example of the README, compiled and run with the others.
 #[cfg(doctest)]

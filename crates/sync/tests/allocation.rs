@@ -1,11 +1,13 @@
-//! What acquiring allocates: nothing, whether it waits or not.
+//! What waiting allocates: nothing. What a task of a group allocates beside its future: a share in the
+//! growth of the results.
 #![cfg(not(selvedge_loom))]
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
-use selvedge_sync::Semaphore;
+use selvedge_cancel::Context as Tree;
+use selvedge_sync::{Latch, Semaphore, TaskGroup, WaitGroup};
 use selvedge_testkit::CountingAllocator;
 
 #[global_allocator]
@@ -28,4 +30,47 @@ fn neither_taking_nor_waiting_nor_handing_out_allocates() {
     });
     assert_eq!((counted.allocations, counted.frees), (0, 0));
     assert_eq!(semaphore.available(), 1);
+}
+
+#[test]
+fn neither_a_latch_nor_a_wait_group_allocates() {
+    let (latch, group) = (Latch::new(1), Arc::new(WaitGroup::new()));
+    let mut cx = Context::from_waker(Waker::noop());
+    let counted = CountingAllocator::count(|| {
+        let guard = group.add_owned(1).unwrap();
+        let mut opens = pin!(latch.wait());
+        let mut empties = pin!(group.wait());
+        assert!(opens.as_mut().poll(&mut cx).is_pending());
+        assert!(empties.as_mut().poll(&mut cx).is_pending());
+        drop(guard);
+        latch.count_down(1);
+        assert!(opens.as_mut().poll(&mut cx).is_ready());
+        assert!(empties.as_mut().poll(&mut cx).is_ready());
+    });
+    assert_eq!((counted.allocations, counted.frees), (0, 0));
+}
+
+#[test]
+fn a_task_of_a_group_allocates_a_share_in_the_results_and_nothing_else() {
+    let group = TaskGroup::<u64, String>::new(&Tree::background());
+    let mut cx = Context::from_waker(Waker::noop());
+    let counted = CountingAllocator::count(|| {
+        for n in 0..1024 {
+            let mut polls = 0;
+            let future = std::future::poll_fn(move |_| {
+                polls += 1;
+                // Pending once: it waits for the context, too.
+                if polls == 2 { Poll::Ready(Ok(n)) } else { Poll::Pending }
+            });
+            let mut task = pin!(group.try_reserve().unwrap().into_task(future).unwrap());
+            assert!(task.as_mut().poll(&mut cx).is_pending());
+            assert!(task.as_mut().poll(&mut cx).is_ready());
+        }
+        let mut join = pin!(group.join());
+        let Poll::Ready(joined) = join.as_mut().poll(&mut cx) else { panic!("all have ended") };
+        assert_eq!(joined.counts.finished, 1024);
+        std::mem::forget(joined);
+    });
+    // 4, 8, 16, ..., 1024.
+    assert!(counted.allocations <= 9, "{counted:?}");
 }

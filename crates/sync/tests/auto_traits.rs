@@ -1,11 +1,17 @@
 //! What may cross threads and what may move, pinned for every public type.
 #![cfg(not(selvedge_loom))]
 
+use std::cell::Cell;
 use std::error::Error;
+use std::fmt::Debug;
+use std::future::Ready;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use selvedge_sync::{
-    Acquire, AcquireError, AcquireOwned, OwnedPermit, Permit, Semaphore, TryAcquireError,
+    Acquire, AcquireError, AcquireOwned, AddError, Counts, Failure, Fault, GroupTask, Join,
+    JoinError, Joined, Latch, LatchWait, OwnedPermit, OwnedWaitGuard, Permit, Refusal, Reserve,
+    Semaphore, Slot, SpawnError, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
+    TryAcquireError, WaitGroup, WaitGroupWait, WaitGuard,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -24,3 +30,55 @@ assert_not_impl_any!(AcquireOwned: Unpin);
 // Whoever has a copy of a permit has one permit too many.
 assert_not_impl_any!(Permit<'_>: Clone);
 assert_not_impl_any!(OwnedPermit: Clone);
+
+assert_impl_all!(Latch: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(LatchWait<'_>: Debug, Send, Sync);
+assert_not_impl_any!(LatchWait<'_>: Unpin);
+
+assert_impl_all!(WaitGroup: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(WaitGuard<'_>: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(OwnedWaitGuard: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(WaitGroupWait<'_>: Debug, Send, Sync);
+assert_impl_all!(AddError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_not_impl_any!(WaitGroupWait<'_>: Unpin);
+// Whoever has a copy of a guard is done twice.
+assert_not_impl_any!(WaitGuard<'_>: Clone);
+assert_not_impl_any!(OwnedWaitGuard: Clone);
+
+/// May go to another thread and not be looked at from two: what tasks return need not be `Sync`.
+type Value = Cell<u32>;
+/// Likewise.
+type Fails = Cell<i32>;
+
+assert_impl_all!(TaskGroup<Value, Fails>: Debug, Send, Sync, Unpin);
+assert_impl_all!(TaskGroupBuilder<'_, Value, Fails>: Debug, Send, Sync, Unpin);
+assert_impl_all!(Join<'_, Value, Fails>: Debug, Send, Sync);
+assert_impl_all!(Reserve<'_, Value, Fails>: Debug, Send, Sync);
+assert_impl_all!(Slot<'_, Value, Fails>: Debug, Send, Sync, Unpin);
+assert_impl_all!(GroupTask<Value, Fails, Ready<()>>: Debug, Send, Sync);
+assert_impl_all!(Joined<Value, Fails>: Debug, Send, Unpin);
+assert_impl_all!(Failure<Fails>: Debug, Send, Unpin);
+assert_impl_all!(Fault<Fails>: Debug, Send, Unpin);
+assert_impl_all!(JoinError<String>: Error, Send, Sync, Unpin);
+assert_impl_all!(SpawnError<Ready<()>>: Error, Send, Sync, Unpin);
+assert_impl_all!(Refusal: Error, Send, Sync, Clone, Unpin);
+assert_impl_all!(TaskGroupError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(TaskFailed: Error, Send, Sync, Clone, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Counts: Debug, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_not_impl_any!(Join<'_, Value, Fails>: Unpin);
+assert_not_impl_any!(Reserve<'_, Value, Fails>: Unpin);
+assert_not_impl_any!(GroupTask<Value, Fails, Ready<()>>: Unpin);
+// A local task stays on its thread.
+assert_not_impl_any!(GroupTask<Value, Fails, Ready<std::rc::Rc<()>>>: Send);
+// Room used twice is room for two.
+assert_not_impl_any!(Slot<'_, Value, Fails>: Clone);
+
+/// What needs tokio.
+#[cfg(feature = "tokio")]
+mod with_tokio {
+    use super::{Debug, Fails, Ready, Value, assert_impl_all, assert_not_impl_any};
+    use selvedge_sync::Spawn;
+
+    assert_impl_all!(Spawn<'_, Value, Fails, Ready<()>>: Debug, Send, Sync);
+    assert_not_impl_any!(Spawn<'_, Value, Fails, Ready<()>>: Unpin);
+}

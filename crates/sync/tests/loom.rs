@@ -1,21 +1,28 @@
-//! Models of the semaphore's races, on the real engine. Each has at most three threads and the
-//! smallest capacity that shows the race, and ends with what must hold whoever won: free permits
-//! are the capacity, and nobody sleeps while permits are free.
+//! Models of the races of the semaphore, the gate (latch and wait group) and the task group, on the
+//! real engines. Each has at most three threads and the smallest capacity that shows the race, and
+//! ends with what must hold whoever won: free permits are the capacity, and nobody sleeps while
+//! permits are free; the gate is clean and whoever waited is out; the group's counts add up. In the
+//! models of the task group a thread that blocks on a task stands for the executor.
 //!
-//! `Ledger` stands for what the permits protect: a number that is read and written without any
+//! `Ledger` stands for what the permits protect, or for what a task did: a number that is read and written without any
 //! ordering of its own, so a lost happens-before shows as a lost entry.
 #![cfg(selvedge_loom)]
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
+use selvedge_cancel::{CauseKind, Context as Tree};
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{block_on, model, thread};
-use selvedge_sync::{AcquireError, AcquireOwned, OwnedPermit, Semaphore, TryAcquireError};
+use selvedge_sync::{
+    AcquireError, AcquireOwned, Fault, GroupTask, Latch, OwnedPermit, Refusal, Semaphore,
+    TaskFailed, TaskGroup, TryAcquireError, WaitGroup,
+};
 
-/// A number that only permits protect.
+/// A number that only the type under test protects.
 struct Ledger(AtomicUsize);
 
 impl Ledger {
@@ -25,14 +32,14 @@ impl Ledger {
 
     /// Adds an entry, in two steps.
     fn enter(&self) {
-        // Relaxed, twice: the permit that the caller holds is what orders this.
+        // Relaxed, twice: whatever the type under test promises is what orders this.
         let entries = self.0.load(Ordering::Relaxed);
         self.0.store(entries + 1, Ordering::Relaxed);
     }
 
     /// How many entries are visible here.
     fn entries(&self) -> usize {
-        // Relaxed: whether the semaphore orders this is the question.
+        // Relaxed: whether the type under test orders this is the question.
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -541,5 +548,512 @@ fn semaphore_tree_cancel_vs_release() {
         releaser.join().unwrap();
         cancelling.join().unwrap();
         assert_whole(&semaphore);
+    });
+}
+
+// The gate.
+
+/// Polls once, for nobody in particular.
+fn is_pending(future: Pin<&mut impl Future>) -> bool {
+    future.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+// The last count down between the waiter's look and its WAITING, or while it sleeps.
+#[test]
+fn latch_last_vs_wait() {
+    model::check(|| {
+        let latch = Arc::new(Latch::new(1));
+        let ledger = Ledger::new();
+        let counter = {
+            let (latch, ledger) = (Arc::clone(&latch), Arc::clone(&ledger));
+            spawn(move || {
+                ledger.enter();
+                assert!(latch.count_down(1), "nobody else opens it");
+            })
+        };
+        block_on(latch.wait());
+        assert_eq!(ledger.entries(), 1);
+        counter.join().unwrap();
+        assert!(!is_pending(pin!(latch.wait())));
+    });
+}
+
+// Whoever sees the latch open sees what was done before.
+#[test]
+fn latch_last_vs_look() {
+    model::check(|| {
+        let latch = Arc::new(Latch::new(2));
+        let ledger = Ledger::new();
+        let counter = {
+            let (latch, ledger) = (Arc::clone(&latch), Arc::clone(&ledger));
+            spawn(move || {
+                ledger.enter();
+                latch.count_down(1)
+            })
+        };
+        let mine = latch.count_down(1);
+        if latch.is_open() {
+            assert_eq!(ledger.entries(), 1);
+        }
+        let theirs = counter.join().unwrap();
+        assert!(mine ^ theirs, "one of the two opened it");
+    });
+}
+
+// Two count downs, of which the last lets the waiter out: it must see what was done before either.
+#[test]
+fn latch_two_count_downs() {
+    model::check(|| {
+        let latch = Arc::new(Latch::new(2));
+        let ledgers = [Ledger::new(), Ledger::new()];
+        let mut waiter = Box::pin(latch.wait());
+        assert!(is_pending(waiter.as_mut()));
+        let counters = ledgers.clone().map(|ledger| {
+            let latch = Arc::clone(&latch);
+            spawn(move || {
+                ledger.enter();
+                latch.count_down(1)
+            })
+        });
+        block_on(waiter);
+        assert_eq!(ledgers.map(|ledger| ledger.entries()), [1, 1]);
+        let [first, second] = counters.map(|counter| counter.join().unwrap());
+        assert!(first ^ second, "one of the two opened it");
+    });
+}
+
+// A waiter that gives up against the last count down; another stands behind it.
+#[test]
+fn latch_wait_dropped_vs_last() {
+    model::check(|| {
+        let latch = Arc::new(Latch::new(1));
+        let counter = {
+            let latch = Arc::clone(&latch);
+            spawn(move || latch.count_down(1))
+        };
+        let mut leaves = Box::pin(latch.wait());
+        let mut stays = Box::pin(latch.wait());
+        let left_pending = is_pending(leaves.as_mut());
+        let _ = is_pending(stays.as_mut());
+        drop(leaves);
+        block_on(stays);
+        assert!(counter.join().unwrap());
+        assert!(!left_pending || latch.is_open());
+    });
+}
+
+// The last guard's drop between the waiter's look and its WAITING, or while it sleeps.
+#[test]
+fn wait_group_last_done_vs_wait() {
+    model::check(|| {
+        let group = Arc::new(WaitGroup::new());
+        let ledgers = [Ledger::new(), Ledger::new()];
+        let tasks = ledgers.clone().map(|ledger| {
+            let guard = group.add_owned(1).unwrap();
+            spawn(move || {
+                ledger.enter();
+                drop(guard);
+            })
+        });
+        block_on(group.wait());
+        assert_eq!(ledgers.map(|ledger| ledger.entries()), [1, 1]);
+        for task in tasks {
+            task.join().unwrap();
+        }
+        assert_eq!(group.count(), 0);
+    });
+}
+
+// An add between the last done and its lock: who began to wait after the add is not let out with
+// those who waited before, and nobody is forgotten.
+#[test]
+fn wait_group_add_vs_last_done() {
+    model::check(|| {
+        let group = Arc::new(WaitGroup::new());
+        let first = group.add_owned(1).unwrap();
+        let mut before = Box::pin(group.wait());
+        assert!(is_pending(before.as_mut()));
+        let task = spawn(move || drop(first));
+        let second = group.add(1).unwrap();
+        let mut after = Box::pin(group.wait());
+        assert!(is_pending(after.as_mut()), "a guard lives that was made before");
+        assert!(is_pending(after.as_mut()), "a guard lives that was made before");
+        drop(second);
+        block_on(before);
+        block_on(after);
+        task.join().unwrap();
+        assert_eq!(group.count(), 0);
+        assert!(!is_pending(pin!(group.wait())));
+    });
+}
+
+// An add and its done while the last done lets two waiters out: who is not let out any more is still
+// told of.
+#[test]
+fn wait_group_add_vs_let_out() {
+    model::check(|| {
+        let group = Arc::new(WaitGroup::new());
+        let first = group.add_owned(1).unwrap();
+        let mut waits = [0, 1].map(|_| Box::pin(group.wait()));
+        for wait in &mut waits {
+            assert!(is_pending(wait.as_mut()));
+        }
+        let task = spawn(move || drop(first));
+        drop(group.add(1).unwrap());
+        for wait in waits {
+            block_on(wait);
+        }
+        task.join().unwrap();
+        assert!(!is_pending(pin!(group.wait())));
+    });
+}
+
+// A waiter that gives up against the last done, and the group used again: WAITING must tell the truth.
+#[test]
+fn wait_group_wait_dropped_vs_last_done() {
+    model::check(|| {
+        let group = Arc::new(WaitGroup::new());
+        let first = group.add_owned(1).unwrap();
+        let mut leaves = Box::pin(group.wait());
+        assert!(is_pending(leaves.as_mut()));
+        let task = spawn(move || drop(first));
+        drop(leaves);
+        let second = group.add_owned(1).unwrap();
+        let other = spawn(move || drop(second));
+        block_on(group.wait());
+        task.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(group.count(), 0);
+    });
+}
+
+// The task group.
+
+/// What the models' tasks fail with.
+type Text = &'static str;
+
+/// A group under `tree`, with room for `limit` tasks.
+fn group(tree: &Tree, limit: usize) -> Arc<TaskGroup<usize, Text>> {
+    Arc::new(TaskGroup::builder(tree).limit(limit).build().unwrap())
+}
+
+/// A task in room that is there.
+fn task<F: Future<Output = Result<usize, Text>>>(
+    group: &TaskGroup<usize, Text>,
+    future: F,
+) -> GroupTask<usize, Text, F> {
+    group.try_reserve().unwrap().into_task(future).unwrap()
+}
+
+/// Every task of `group` has ended, in one of the four ways.
+fn assert_ended(group: &TaskGroup<usize, Text>) {
+    let counts = group.counts();
+    assert_eq!(counts.running(), 0, "{counts:?}");
+}
+
+/// What a task captures: enters the ledger when it is dropped.
+struct Captured(Arc<Ledger>);
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        self.0.enter();
+    }
+}
+
+// The last end against the join, which goes to sleep: it sees every value, and all that the tasks
+// captured is dropped.
+#[test]
+fn task_group_last_end_vs_join() {
+    model::check(|| {
+        let group = group(&Tree::background(), 2);
+        let ledgers = [Ledger::new(), Ledger::new()];
+        let executors = [0, 1].map(|value| {
+            let captured = Captured(Arc::clone(&ledgers[value]));
+            let task = task(&group, async move {
+                let _captured = captured;
+                Ok(value)
+            });
+            spawn(move || block_on(task))
+        });
+        let joined = block_on(group.join());
+        assert_eq!(ledgers.map(|ledger| ledger.entries()), [1, 1]);
+        assert_eq!(joined.into_result().unwrap(), [0, 1]);
+        for executor in executors {
+            executor.join().unwrap();
+        }
+        assert_ended(&group);
+    });
+}
+
+// Two failures at once, against the join: one of them is the first, it alone is kept, and the context
+// carries it by the time the join is over.
+#[test]
+fn task_group_first_error_vs_join() {
+    model::check(|| {
+        let group = group(&Tree::background(), 2);
+        // Both are let in before one fails.
+        let tasks = [0, 1].map(|_| task(&group, ready(Err("failed"))));
+        let executors = tasks.map(|task| spawn(move || block_on(task)));
+        let joined = block_on(group.join());
+        assert_eq!(joined.failures.len(), 1);
+        assert!(matches!(joined.failures[0].fault, Fault::Error("failed")));
+        assert_eq!(joined.counts.failed + joined.counts.cancelled, 2);
+        let cause = joined.cause.expect("the first failure cancels before it counts");
+        let told = cause.error().unwrap().downcast_ref::<TaskFailed>().unwrap();
+        assert_eq!(told.index(), joined.failures[0].index);
+        for executor in executors {
+            executor.join().unwrap();
+        }
+        assert_ended(&group);
+    });
+}
+
+// A failure against another task that goes to sleep: it is woken, dropped and counted.
+#[test]
+fn task_group_first_error_vs_pending_task() {
+    model::check(|| {
+        let group = group(&Tree::background(), 2);
+        let ledger = Ledger::new();
+        let sleeps = {
+            let captured = Captured(Arc::clone(&ledger));
+            let task = task(&group, async move {
+                let _captured = captured;
+                pending().await
+            });
+            spawn(move || block_on(task))
+        };
+        block_on(task(&group, ready(Err("failed"))));
+        let joined = block_on(group.join());
+        assert_eq!(ledger.entries(), 1);
+        assert_eq!((joined.counts.failed, joined.counts.cancelled), (1, 1));
+        sleeps.join().unwrap();
+        assert_ended(&group);
+    });
+}
+
+// A cancel of the tree above against a task that ends or goes to sleep, on another thread.
+#[test]
+fn task_group_cancel_vs_end() {
+    model::check(|| {
+        let (tree, canceller) = Tree::background().child();
+        let group = group(&tree, 1);
+        let executor = {
+            let mut polls = 0;
+            let task = task(
+                &group,
+                poll_fn(move |cx| {
+                    polls += 1;
+                    if polls == 2 {
+                        return Poll::Ready(Ok(7));
+                    }
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }),
+            );
+            spawn(move || block_on(task))
+        };
+        let cancels = spawn(move || canceller.cancel());
+        let joined = block_on(group.join());
+        let counts = joined.counts;
+        assert_eq!(counts.finished + counts.cancelled, 1, "{counts:?}");
+        assert_eq!(joined.results, [(counts.finished == 1).then_some(7)]);
+        executor.join().unwrap();
+        cancels.join().unwrap();
+        assert_ended(&group);
+    });
+}
+
+// The group's drop against a task that goes to sleep: nobody joins, and yet it ends.
+#[test]
+fn task_group_drop_vs_end() {
+    model::check(|| {
+        let group = group(&Tree::background(), 1);
+        let ctx = group.context().clone();
+        let ledger = Ledger::new();
+        let executor = {
+            let captured = Captured(Arc::clone(&ledger));
+            let task = task(&group, async move {
+                let _captured = captured;
+                pending().await
+            });
+            spawn(move || block_on(task))
+        };
+        drop(group);
+        assert_eq!(ctx.cause().unwrap().kind(), CauseKind::Dropped);
+        executor.join().unwrap();
+        assert_eq!(ledger.entries(), 1);
+    });
+}
+
+// An executor that drops its task (a runtime that shuts down) against the join.
+#[test]
+fn task_group_lost_task_vs_join() {
+    model::check(|| {
+        let group = group(&Tree::background(), 1);
+        let ledger = Ledger::new();
+        let executor = {
+            let captured = Captured(Arc::clone(&ledger));
+            let task = task(&group, async move {
+                let _captured = captured;
+                pending().await
+            });
+            spawn(move || drop(task))
+        };
+        let joined = block_on(group.join());
+        assert_eq!(ledger.entries(), 1);
+        assert_eq!(joined.counts.cancelled, 1);
+        executor.join().unwrap();
+        assert_ended(&group);
+    });
+}
+
+// Somebody who waits for room against the close and the end that gives room: let in and joined, or
+// refused.
+#[test]
+fn task_group_spawn_vs_close() {
+    model::check(|| {
+        let group = group(&Tree::background(), 1);
+        let executor = {
+            let task = task(&group, ready(Ok(1)));
+            spawn(move || block_on(task))
+        };
+        let spawner = {
+            let group = Arc::clone(&group);
+            spawn(move || {
+                let slot = match block_on(group.reserve()) {
+                    Ok(slot) => slot,
+                    Err(refusal) => {
+                        assert!(matches!(refusal, Refusal::Closed));
+                        return 0;
+                    }
+                };
+                match slot.into_task(ready(Ok(1))) {
+                    Ok(task) => {
+                        block_on(task);
+                        1
+                    }
+                    Err(error) => {
+                        assert!(matches!(error.refusal(), Refusal::Closed));
+                        0
+                    }
+                }
+            })
+        };
+        let joined = block_on(group.join());
+        let counts = joined.counts;
+        assert_eq!(joined.into_result().unwrap(), vec![1; counts.spawned]);
+        executor.join().unwrap();
+        assert_eq!(counts.spawned, 1 + spawner.join().unwrap());
+        assert_ended(&group);
+    });
+}
+
+// A close against somebody on the way to wait for room that never comes: only the join ends it.
+#[test]
+fn task_group_close_vs_wait_for_room() {
+    model::check(|| {
+        let group = group(&Tree::background(), 1);
+        let held = group.try_reserve().unwrap();
+        let waits = {
+            let group = Arc::clone(&group);
+            spawn(move || assert!(matches!(block_on(group.reserve()), Err(Refusal::Closed))))
+        };
+        assert_eq!(block_on(group.join()).counts.spawned, 0);
+        waits.join().unwrap();
+        drop(held);
+        assert_ended(&group);
+    });
+}
+
+// Room that is given back against a waiter that gives up; the next stands behind it.
+#[test]
+fn task_group_room_vs_cancelled_waiter() {
+    model::check(|| {
+        let group = group(&Tree::background(), 1);
+        let executor = {
+            let task = task(&group, ready(Ok(1)));
+            spawn(move || block_on(task))
+        };
+        let mut leaves = Box::pin(group.reserve());
+        let mut stays = Box::pin(group.reserve());
+        let waits = is_pending(leaves.as_mut());
+        if waits {
+            let _ = is_pending(stays.as_mut());
+        }
+        drop(leaves);
+        if waits {
+            drop(block_on(stays).unwrap());
+        }
+        executor.join().unwrap();
+        drop(group.try_reserve().expect("the room came back"));
+    });
+}
+
+// A stop against somebody who waits for room, and against the end that gives it: the wait ends, and
+// the room is not lost to the count of those that are taken.
+#[test]
+fn task_group_stop_vs_wait_for_room() {
+    model::check(|| {
+        let (tree, canceller) = Tree::background().child();
+        let group = group(&tree, 1);
+        let executor = {
+            let task = task(&group, ready(Ok(1)));
+            spawn(move || block_on(task))
+        };
+        let cancels = spawn(move || canceller.cancel());
+        match block_on(group.reserve()) {
+            Ok(slot) => drop(slot),
+            Err(refusal) => assert!(matches!(refusal, Refusal::Stopping(_))),
+        }
+        executor.join().unwrap();
+        cancels.join().unwrap();
+        let joined = block_on(group.join());
+        assert_eq!(joined.counts.finished + joined.counts.cancelled, 1);
+        assert_ended(&group);
+    });
+}
+
+// A cancel against somebody on the way to wait for room that never comes: only the context ends it.
+#[test]
+fn task_group_stop_vs_wait_without_room() {
+    model::check(|| {
+        let (tree, canceller) = Tree::background().child();
+        let group = group(&tree, 1);
+        let held = group.try_reserve().unwrap();
+        let cancels = spawn(move || canceller.cancel());
+        assert!(matches!(block_on(group.reserve()), Err(Refusal::Stopping(_))));
+        drop(held);
+        cancels.join().unwrap();
+        assert_eq!(block_on(group.join()).counts.spawned, 0);
+    });
+}
+
+// Two panics at once: one goes on at the join, and the other's payload is dropped where its
+// destructor may use the group.
+#[test]
+fn task_group_panic_vs_panic() {
+    struct LooksBack(Arc<TaskGroup<usize, Text>>);
+    impl Drop for LooksBack {
+        fn drop(&mut self) {
+            let _ = self.0.counts();
+        }
+    }
+
+    model::check(|| {
+        let group = group(&Tree::background(), 2);
+        let tasks = [0, 1].map(|_| {
+            let seen = Arc::clone(&group);
+            let payload = move || Box::new(LooksBack(Arc::clone(&seen)));
+            task(&group, poll_fn(move |_| resume_unwind(payload())))
+        });
+        let executors = tasks.map(|task| spawn(move || block_on(task)));
+        let panic = catch_unwind(AssertUnwindSafe(|| drop(block_on(group.join()))));
+        drop(panic.expect_err("a task has panicked").downcast::<LooksBack>().unwrap());
+        let counts = block_on(group.join()).counts;
+        assert_eq!(counts.panicked + counts.cancelled, 2);
+        for executor in executors {
+            executor.join().unwrap();
+        }
+        assert_ended(&group);
     });
 }

@@ -1,13 +1,15 @@
 //! The futures dropped, woken and dropped, moved, panicked over and closed at each of their await
-//! points. After each: every permit is back, whoever stands behind is served, no waker is left.
+//! points. After each: every permit is back, whoever stands behind is served, no waker is left; a gate
+//! lets the others out; a group's room is there for the next, and what its tasks did is not lost.
 #![cfg(not(selvedge_loom))]
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use selvedge_sync::{AcquireError, OwnedPermit, Semaphore};
-use selvedge_testkit::{CountingWaker, Ended, Mode, Run, Summary, sweep};
+use selvedge_cancel::Context as Tree;
+use selvedge_sync::{AcquireError, Latch, OwnedPermit, Refusal, Semaphore, TaskGroup, WaitGroup};
+use selvedge_testkit::{CountingWaker, Ended, Mode, Run, Summary, block_on, sweep, yield_now};
 
 /// All permits of the scenarios.
 const CAPACITY: usize = 3;
@@ -132,4 +134,190 @@ fn acquire_owned_loses_nothing_at_any_await_point() {
         closed_in_the_middle(run, &semaphore, semaphore.acquire_owned(2));
     });
     assert_swept(&summary, 1, 8);
+}
+
+#[test]
+fn latch_wait_loses_nothing_at_any_await_point() {
+    let summary = sweep("LatchWait", |run| {
+        let latch = Latch::new(2);
+        let waker = CountingWaker::new();
+        let mut behind = pin!(latch.wait());
+        let ended = run.drive(latch.wait(), |step| {
+            if step == 0 {
+                let polled = behind.as_mut().poll(&mut Context::from_waker(&waker.waker()));
+                assert!(polled.is_pending());
+            }
+            latch.count_down(1);
+        });
+        assert!(ended.is_dropped() || latch.is_open());
+        latch.count_down(2);
+        block_on(behind);
+        assert_eq!((run.live_wakers(), waker.live()), (0, 0));
+    });
+    assert_swept(&summary, 2, 6);
+}
+
+#[test]
+fn wait_group_wait_loses_nothing_at_any_await_point() {
+    let summary = sweep("WaitGroupWait", |run| {
+        let group = Arc::new(WaitGroup::new());
+        let mut guards: Vec<_> = (0..2).map(|_| group.add_owned(1).unwrap()).collect();
+        let waker = CountingWaker::new();
+        let mut behind = pin!(group.wait());
+        let ended = run.drive(group.wait(), |step| {
+            if step == 0 {
+                let polled = behind.as_mut().poll(&mut Context::from_waker(&waker.waker()));
+                assert!(polled.is_pending());
+            }
+            drop(guards.pop());
+        });
+        assert!(ended.is_dropped() || group.count() == 0);
+        guards.clear();
+        block_on(behind);
+        // Used again: nobody is left in the queue, and it is told if somebody is.
+        let again = group.add_owned(1).unwrap();
+        let mut wait = pin!(group.wait());
+        assert!(wait.as_mut().poll(&mut Context::from_waker(&waker.waker())).is_pending());
+        drop(again);
+        block_on(wait);
+        assert_eq!((run.live_wakers(), waker.live()), (0, 0));
+    });
+    assert_swept(&summary, 2, 6);
+}
+
+/// A group of the scenarios.
+type Group = TaskGroup<u32, &'static str>;
+
+/// A group with room for one, under `tree`.
+fn room_for_one(tree: &Tree) -> Group {
+    TaskGroup::builder(tree).limit(1).build().unwrap()
+}
+
+#[test]
+fn reserve_loses_nothing_at_any_await_point() {
+    let summary = sweep("Reserve", |run| {
+        let (tree, canceller) = Tree::background().child();
+        let group = room_for_one(&tree);
+        let mut taken = Some(group.try_reserve().unwrap());
+        let waker = CountingWaker::new();
+        let mut behind = pin!(group.reserve());
+        let ended = run.drive_cancel(
+            group.reserve(),
+            |_| {
+                let polled = behind.as_mut().poll(&mut Context::from_waker(&waker.waker()));
+                assert!(polled.is_pending(), "one overtook the other");
+                drop(taken.take());
+            },
+            || canceller.cancel(),
+        );
+        match (run.mode(), ended) {
+            (Mode::Cancel | Mode::WakeThenCancel, Ended::Ready(room)) => {
+                assert!(matches!(room, Err(Refusal::Stopping(_))));
+            }
+            (_, Ended::Ready(room)) => assert!(room.is_ok()),
+            (_, Ended::Dropped) => {}
+        }
+        drop(taken.take());
+        match block_on(behind) {
+            Ok(room) => drop(room),
+            Err(_) => assert!(tree.is_cancelled()),
+        }
+        if !tree.is_cancelled() {
+            drop(group.try_reserve().expect("the room is back"));
+        }
+        assert_eq!((run.live_wakers(), waker.live()), (0, 0));
+    });
+    assert_swept(&summary, 1, 8);
+}
+
+#[test]
+#[cfg(feature = "tokio")]
+fn spawn_loses_nothing_at_any_await_point() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let summary = sweep("Spawn", |run| {
+        let (tree, canceller) = Tree::background().child();
+        let group = {
+            let _inside = runtime.enter();
+            room_for_one(&tree)
+        };
+        let mut taken = Some(group.try_reserve().unwrap());
+        let passed_in = Arc::new(());
+        let kept = Arc::clone(&passed_in);
+        let task = async move {
+            drop(kept);
+            Ok(7)
+        };
+        let ended =
+            run.drive_cancel(group.spawn(task), |_| drop(taken.take()), || canceller.cancel());
+        let spawned = match (run.mode(), ended) {
+            (Mode::Cancel | Mode::WakeThenCancel, Ended::Ready(spawned)) => {
+                let error = spawned.unwrap_err();
+                assert!(matches!(error.refusal(), Refusal::Stopping(_)));
+                assert_eq!(Arc::strong_count(&passed_in), 2, "the future comes back");
+                drop(error.into_future());
+                0
+            }
+            (_, Ended::Ready(spawned)) => spawned.unwrap() + 1,
+            (_, Ended::Dropped) => 0,
+        };
+        drop(taken.take());
+        let joined = runtime.block_on(group.join());
+        assert_eq!((joined.counts.spawned, joined.counts.finished), (spawned, spawned));
+        assert_eq!(Arc::strong_count(&passed_in), 1);
+        assert_eq!(run.live_wakers(), 0);
+    });
+    assert_swept(&summary, 1, 8);
+}
+
+#[test]
+fn join_loses_nothing_at_any_await_point() {
+    let summary = sweep("Join", |run| {
+        let group = Group::new(&Tree::background());
+        let mut tasks: Vec<_> = (0..2)
+            .map(|n| {
+                let slot = group.try_reserve().unwrap();
+                slot.into_task(async move { if n == 0 { Err("failed") } else { Ok(n) } }).unwrap()
+            })
+            .collect();
+        // The one that finishes comes first, the one that fails last.
+        let ended = run.drive(group.join(), |_| block_on(tasks.pop().unwrap()));
+        while let Some(task) = tasks.pop() {
+            block_on(task);
+        }
+        let joined = match ended {
+            Ended::Ready(joined) => joined,
+            // Another join gets everything.
+            Ended::Dropped => block_on(group.join()),
+        };
+        assert_eq!(joined.results, [None, Some(1)]);
+        assert_eq!((joined.failures.len(), joined.counts.running()), (1, 0));
+        assert_eq!(run.live_wakers(), 0);
+    });
+    assert_swept(&summary, 2, 6);
+}
+
+#[test]
+fn group_task_tells_of_its_end_at_any_await_point() {
+    let summary = sweep("GroupTask", |run| {
+        let group = Group::new(&Tree::background());
+        let captured = Arc::new(());
+        let kept = Arc::clone(&captured);
+        let slot = group.try_reserve().unwrap();
+        let task = slot.into_task(async move {
+            let _kept = kept;
+            yield_now().await;
+            yield_now().await;
+            Ok(7)
+        });
+        let ended = run.drive_cancel(task.unwrap(), |_| (), || group.cancel());
+        assert_eq!(Arc::strong_count(&captured), 1);
+        assert_eq!(run.live_wakers(), 0, "no waker stays with the context");
+        let counts = block_on(group.join()).counts;
+        let cancelled = matches!(run.mode(), Mode::Cancel | Mode::WakeThenCancel);
+        let finishes = !cancelled && matches!(ended, Ended::Ready(()));
+        assert_eq!((counts.spawned, counts.running()), (1, 0));
+        assert_eq!(counts.finished, usize::from(finishes));
+        assert_eq!(counts.cancelled, usize::from(!finishes));
+    });
+    assert_swept(&summary, 2, 8);
 }
