@@ -1,5 +1,5 @@
-//! Models of the generator's place, of batches and ticks, and of a run's end: the engines themselves, over the real context
-//! tree, no stand-in. `loom-models.toml` lists them; `cargo xtask loom pipeline` runs them. Stages
+//! Models of the generator's place, of batches and ticks, and of a run's end: the engines themselves,
+//! over the real context tree, no stand-in. `loom-models.toml` lists them; `cargo xtask loom pipeline` runs them. Stages
 //! with workers are tokio tasks over the window of `fanio` and the queue of `pool`, which have
 //! models of their own.
 #![cfg(selvedge_loom)]
@@ -14,9 +14,12 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use selvedge_cancel::{CauseKind, Context, Timer};
-use selvedge_pipeline::{Ended, PipelineError, Run, Yielder, from_stream, generate, ticks};
+use selvedge_pipeline::{
+    Ended, PipelineError, Reserve, Run, Yielder, from_stream, generate, ticks,
+};
 use selvedge_primitives::atomic::{AtomicUsize, Ordering::Relaxed};
 use selvedge_primitives::{Mutex, UnsafeCell, block_on, model::check, thread, wake};
+use selvedge_testkit::ReentrantWaker;
 
 fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
     thread::spawn("model".to_owned(), f).unwrap()
@@ -455,5 +458,136 @@ fn stream_drop_vs_give() {
         drop(taken);
         // Relaxed: the thread was joined.
         assert_eq!(drops.load(Relaxed), 1);
+    });
+}
+
+/// A run that stops after `items` items, and the yielder of its body, which gives nothing itself.
+fn stopping_after(items: u64) -> (Run<()>, Yielder<Item>) {
+    let (ctx, canceller) = Context::background().child();
+    let (sender, receiver) = mpsc::channel();
+    let stage = generate(move |y| async move {
+        sender.send(y).unwrap();
+        pending::<Result<(), Infallible>>().await
+    });
+    let mut left = items;
+    let stop = move |_: Item| {
+        left -= 1;
+        if left == 0 {
+            canceller.stop(Duration::MAX);
+        }
+    };
+    let mut run = stage.for_each(stop).run(&ctx);
+    assert!(poll_once(Pin::new(&mut run)).is_pending());
+    (run, receiver.recv().unwrap())
+}
+
+/// Race: two givers at once against the source. The one that waits for the place gets it when the
+/// other's item was taken: a lost wake-up shows as a deadlock.
+#[test]
+fn give_behind_give_vs_take() {
+    check(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (run, yielder) = stopping_after(2);
+        let givers = [1, 2].map(|number| {
+            let (y, item) = (yielder.clone(), Item(number, Arc::clone(&drops)));
+            spawn(move || block_on(y.give(item)))
+        });
+        let ended = block_on(run);
+        givers.map(|giver| giver.join().unwrap());
+        assert!(ended.report.adds_up(), "{}", ended.report);
+        // Relaxed: the threads were joined.
+        assert_eq!(drops.load(Relaxed), 2);
+    });
+}
+
+/// Who waits for the place, until it is dropped: then it leaves the line, under the place's lock.
+#[derive(Clone, Default)]
+struct InLine(Arc<std::sync::Mutex<Option<Pin<Box<Reserve<Item>>>>>>);
+
+impl InLine {
+    fn stand(&self, y: &Yielder<Item>) {
+        let mut reserve = Box::pin(y.reserve());
+        if poll_once(reserve.as_mut()).is_pending() {
+            *self.0.lock().unwrap() = Some(reserve);
+        }
+    }
+
+    fn leave(&self) {
+        let reserve = self.0.lock().unwrap().take();
+        drop(reserve);
+    }
+}
+
+/// Race: a give against the source, with wakers on both sides that enter the place again: the
+/// source's when it is woken, the giver's when it is replaced. A lock held over one of them shows as
+/// a deadlock.
+#[test]
+fn place_wakers_enter_again() {
+    check(|| {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let (mut run, yielder) = stopping_after(3);
+        let items = [1, 2, 3].map(|number| Item(number, Arc::clone(&drops)));
+        let (behind, later) = (InLine::default(), InLine::default());
+        let woken = behind.clone();
+        let waker = ReentrantWaker::on_wake(move || woken.leave()).waker();
+        let polled = Pin::new(&mut run).poll(&mut TaskContext::from_waker(&waker));
+        assert!(polled.is_pending());
+        let giver = spawn(move || {
+            let [first, second, third] = items;
+            let room = block_on(yielder.reserve());
+            behind.stand(&yielder);
+            assert!(room.put(first).is_ok());
+            behind.leave();
+            let replaced = later.clone();
+            let waker = ReentrantWaker::on_drop(move || replaced.leave()).waker();
+            let mut give = pin!(yielder.give(second));
+            if give.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending() {
+                later.stand(&yielder);
+                block_on(give);
+            }
+            later.leave();
+            block_on(yielder.give(third));
+        });
+        let ended = block_on(run);
+        giver.join().unwrap();
+        assert!(ended.report.adds_up(), "{}", ended.report);
+        // Relaxed: the thread was joined.
+        assert_eq!(drops.load(Relaxed), 3);
+    });
+}
+
+/// Race: the clock reaches the end of a batch's delay on two threads: on one of them because the
+/// wakers of the batch's task move it, a step each, when they are replaced: those that the source
+/// holds, and at last the alarm's. A lock held over that one shows as a deadlock.
+#[test]
+fn batch_waker_moves_the_clock() {
+    check(|| {
+        let (timer, clock) = Timer::manual();
+        let clock = Arc::new(clock);
+        let stage = generate(move |y: Yielder<u64>| async move {
+            y.give(0).await;
+            pending::<Result<(), Infallible>>().await
+        });
+        let (ctx, canceller) = Context::background().child();
+        let stop = move |_: Vec<u64>| canceller.stop(Duration::MAX);
+        let mut run = stage.batch(2, DELAY).timer(timer).for_each(stop).run(&ctx);
+        // The clones that the first poll drops are not meant.
+        let armed = Arc::new(AtomicUsize::new(0));
+        let (moved, fuse) = (Arc::clone(&clock), Arc::clone(&armed));
+        let waker = ReentrantWaker::on_drop(move || {
+            // Relaxed: set before another thread is there.
+            if fuse.load(Relaxed) == 1 {
+                moved.advance(DELAY / 3);
+            }
+        });
+        let waker = waker.waker();
+        let polled = Pin::new(&mut run).poll(&mut TaskContext::from_waker(&waker));
+        assert!(polled.is_pending());
+        // Relaxed: as above.
+        armed.store(1, Relaxed);
+        let mover = spawn(move || clock.advance(DELAY));
+        let ended = block_on(run);
+        mover.join().unwrap();
+        assert!(ended.report.adds_up(), "{}", ended.report);
     });
 }
