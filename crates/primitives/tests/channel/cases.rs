@@ -137,11 +137,14 @@ pub(crate) fn a_capacity_of_zero_panics<C: Contract>() {
 
 // Close.
 
-/// A way to close a channel.
-type Close<A, B> = fn(A, B);
+/// A way to close a channel of which somebody will receive.
+type Close<C> = fn(&mut Vec<<C as Contract>::Sender>, &<C as Contract>::Receiver);
+
+/// A way to close a channel of which somebody sends.
+type CloseOnSender<C> = fn(&<C as Contract>::Sender, &mut Vec<<C as Contract>::Receiver>);
 
 /// Every way that leaves somebody to receive.
-fn closes<C: Contract>() -> [Close<&mut Vec<C::Sender>, &C::Receiver>; 3] {
+fn closes<C: Contract>() -> [Close<C>; 3] {
     [
         |senders, _| assert!(C::close_sender(&senders[0])),
         |_, receiver| assert!(C::close_receiver(receiver)),
@@ -206,7 +209,7 @@ pub(crate) fn a_close_wakes_every_waiting_receiver<C: Contract>() {
 }
 
 pub(crate) fn a_close_wakes_every_waiting_sender_and_gives_the_items_back<C: Contract>() {
-    let closes: [Close<&C::Sender, &mut Vec<C::Receiver>>; 3] = [
+    let closes: [CloseOnSender<C>; 3] = [
         |sender, _| assert!(C::close_sender(sender)),
         |_, receivers| assert!(C::close_receiver(&receivers[0])),
         |_, receivers| receivers.clear(),
