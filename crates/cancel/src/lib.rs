@@ -65,6 +65,8 @@
 //!
 //! - `tokio` (default): deadlines on tokio's clock inside a runtime, and tokio's cooperative budget.
 //!   Without it deadlines are kept by one timer thread.
+//! - `observe`: contexts, and who waits for them, are told to the process's observer; without it, no
+//!   code.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 

@@ -11,6 +11,7 @@
 //! | a caught panic as a value | [`Panic`] |
 //! | a clock and a timer from one driver | [`time::Timer`] |
 //! | who made this, and where | [`Origin`] |
+//! | to be seen: what is made, who waits for it | [`observe`] |
 //! | to take part in tokio's cooperative budget | [`coop`] |
 //! | a channel, in a model | `channel`, with the feature `model-channel` |
 //!
@@ -23,6 +24,7 @@
 //! # Features
 //!
 //! - `tokio` (default): the tokio driver of the time seam, and the cooperative budget.
+//! - `observe`: the observe seam; without it, [`observe`] is empty and costs nothing.
 //! - `model-channel`: the module `channel`, for models and for the tests that compare it.
 //! - `loom`: model checking, with the model channel; takes effect only under `--cfg selvedge_loom`.
 #![deny(unsafe_code)]
@@ -36,6 +38,7 @@ compile_error!(
 pub mod channel;
 pub mod coop;
 mod first_panic;
+pub mod observe;
 mod origin;
 mod panic;
 mod shim;

@@ -15,7 +15,8 @@
 //! # Features
 //!
 //! One a crate (`cancel`, `sync`, `pool`, `fanio`, `pipeline`, `shutdown`), and `tokio`, which turns
-//! on the feature of that name in each crate that is on. All are on by default.
+//! on the feature of that name in each crate that is on. All are on by default. `observe`, which is not, has
+//! them tell the process's observer what is made and who waits.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cancel")]
