@@ -1,5 +1,6 @@
-//! The observing side: contexts and their children.
+//! The observing side: contexts, their children, and the values they carry.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::panic::Location;
@@ -11,13 +12,21 @@ use selvedge_primitives::time::{Timer, TimerError};
 
 use crate::futures::{Cancelled, Run, Stopping};
 use crate::tree::{Handle, OwnDeadline};
+use crate::values::Values;
 use crate::{Canceller, Cause};
 
 /// Tells whether work should go on.
 ///
 /// Clones observe the same node. Reading it is one Acquire load, plus a clock read when a deadline
-/// is in the chain, plus a lock of the node while a grace runs; cloning counts one reference. See
-/// the [crate's page](crate) for the two levels.
+/// is in the chain, plus a lock of the node while a grace runs; cloning counts one reference, and one
+/// more if it carries values. See the [crate's page](crate) for the two levels.
+///
+/// # Values
+///
+/// A context carries values for whom the work is done, one a type: a request's number, a user, a
+/// trace. [`with_value`](Self::with_value) makes a context of the same node that carries one more;
+/// the children of a context carry what it carries. They say nothing of cancelling, and a context
+/// that is cancelled keeps its values.
 ///
 /// # Memory ordering
 ///
@@ -27,6 +36,8 @@ use crate::{Canceller, Cause};
 pub struct Context {
     /// The node; none for the background.
     handle: Option<Arc<Handle>>,
+    /// What it carries.
+    values: Values,
 }
 
 /// A context with its deadline could not be made.
@@ -51,7 +62,7 @@ pub enum DeadlineError {
 impl Context {
     /// The context that never ends. It is no node and shares nothing: its children are roots.
     pub const fn background() -> Self {
-        Self { handle: None }
+        Self { handle: None, values: Values::new() }
     }
 
     /// A child, and the right to cancel it.
@@ -101,7 +112,49 @@ impl Context {
             Some(parent) => parent.child(origin, deadline),
             None => Handle::root(origin, deadline),
         };
-        (Context { handle: Some(Arc::clone(&handle)) }, Canceller::new(handle))
+        let ctx = Context { handle: Some(Arc::clone(&handle)), values: self.values.clone() };
+        (ctx, Canceller::new(handle))
+    }
+
+    /// This context, carrying `value` for its type: instead of the one it carries for that type, if
+    /// there is one. It is the same node, so it ends with this one and takes no canceller; the
+    /// background can carry values, too. This context itself carries what it did.
+    ///
+    /// Make a type for what you carry, as a number says nothing of what it counts. Two allocations,
+    /// and a copy of the map: one reference counted for each value that is carried. No lock.
+    ///
+    /// ```
+    /// # use selvedge_cancel::Context;
+    /// #[derive(Debug, PartialEq)]
+    /// struct RequestId(u64);
+    ///
+    /// let (service, _canceller) = Context::background().child();
+    /// let request = service.with_value(RequestId(7));
+    /// let (step, _keep) = request.child();
+    /// assert_eq!(step.value::<RequestId>(), Some(&RequestId(7)));
+    /// assert_eq!(step.with_value(RequestId(8)).value(), Some(&RequestId(8)));
+    /// assert_eq!(service.value::<RequestId>(), None);
+    /// ```
+    ///
+    /// A value is dropped with the last context that carries it, on the thread that drops it and with
+    /// no lock held. A value that holds a context that carries it is never dropped.
+    #[must_use = "the value is carried by the context that is returned"]
+    pub fn with_value<T: Any + Send + Sync>(&self, value: T) -> Context {
+        Context { handle: self.handle.clone(), values: self.values.with(value) }
+    }
+
+    /// The value that it carries for a type.
+    ///
+    /// A search by halves in the context's own map, of which every context has a whole one: the cost
+    /// grows with the logarithm of the number of values, and not with the depth of the tree. No lock,
+    /// and no reference is counted.
+    pub fn value<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.values.get::<T>()?.downcast_ref()
+    }
+
+    /// As [`value`](Self::value), to keep it when the context is gone.
+    pub fn shared_value<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(self.values.get::<T>()?).downcast().ok()
     }
 
     /// Whether it is to finish: STOPPING is set. True for whatever is cancelled, too.
@@ -258,9 +311,13 @@ impl Default for Context {
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.handle {
-            None => f.write_str("Context(background)"),
-            Some(handle) => write!(f, "Context({:?})", handle.cell()),
+            None => f.write_str("Context(background")?,
+            Some(handle) => write!(f, "Context({:?}", handle.cell())?,
         }
+        if !self.values.is_empty() {
+            write!(f, ", with {:?}", self.values)?;
+        }
+        f.write_str(")")
     }
 }
 

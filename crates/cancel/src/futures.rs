@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project::pin_project;
+use selvedge_primitives::observe::Place;
 use selvedge_primitives::{Anchor, Entry, Waiter, coop};
 
 use crate::Cause;
@@ -21,12 +22,15 @@ struct Watch {
     waiter: Option<Waiter<'static, (), (), ()>>,
     /// What it waits for.
     level: Level,
+    /// Where it was asked to.
+    place: Place,
 }
 
 impl Watch {
     /// Waits for `level` on `handle`.
+    #[track_caller]
     fn new(handle: Option<Arc<Handle>>, level: Level) -> Self {
-        Self { handle, waiter: None, level }
+        Self { handle, waiter: None, level, place: Place::here() }
     }
 
     /// Whether the level is reached already.
@@ -49,7 +53,7 @@ impl Watch {
             // is looked at under the queue's lock.
             handle.arm_timers();
             let anchor = Anchor::shared(Arc::clone(handle), |handle| handle.cell().queue(level));
-            this.waiter.set(Some(Waiter::new(anchor)));
+            this.waiter.set(Some(Waiter::placed(anchor, *this.place)));
         }
         let waiter = this.waiter.as_mut().as_pin_mut().expect("made above");
         ready!(waiter.poll_enter(cx, |_| match cell.is_flagged(level) {
@@ -82,6 +86,7 @@ pub struct Stopping {
 
 impl Cancelled {
     /// Waits for `handle`.
+    #[track_caller]
     pub(crate) fn new(handle: Option<Arc<Handle>>) -> Self {
         Self { watch: Watch::new(handle, Level::Cancelled) }
     }
@@ -89,6 +94,7 @@ impl Cancelled {
 
 impl Stopping {
     /// Waits for `handle`.
+    #[track_caller]
     pub(crate) fn new(handle: Option<Arc<Handle>>) -> Self {
         Self { watch: Watch::new(handle, Level::Stopping) }
     }
@@ -131,6 +137,7 @@ pub struct Run<F> {
 
 impl<F> Run<F> {
     /// Runs `future` under `handle`.
+    #[track_caller]
     pub(crate) fn new(handle: Option<Arc<Handle>>, future: F) -> Self {
         Self { watch: Watch::new(handle, Level::Cancelled), future }
     }

@@ -16,6 +16,7 @@
 //! | wait for the end | [`Context::cancelled`], or [`Context::run`] around your future |
 //! | ask in a loop | [`Context::is_cancelled`]: one load, or a clock read when there is a deadline |
 //! | say "please finish" first | [`Canceller::stop`], seen by [`Context::stopping`] |
+//! | carry a request's number or user along | [`Context::with_value`], [`Context::value`] |
 //! | be stopped, drained and aborted by a shutdown | implement [`Component`] |
 //!
 //! # Two levels
@@ -49,6 +50,8 @@
 //!   destructor or other code of a user runs under a lock.
 //! - The first cause wins, and descendants see the very cause of the origin.
 //! - A cancelled child never touches its parent; a child of a cancelled context is born cancelled.
+//! - Values are apart from the tree: looking one up takes no lock and does not depend on the depth, and
+//!   a million contexts, each of which overrides the value of the one before, hold one value.
 //! - Nothing recurses: making, cancelling and dropping a chain a million deep takes constant stack.
 //! - Nodes are at most twice the live ones: a context that was dropped is spliced out of the tree
 //!   unless it joins two or more live branches.
@@ -62,6 +65,8 @@
 //!
 //! - `tokio` (default): deadlines on tokio's clock inside a runtime, and tokio's cooperative budget.
 //!   Without it deadlines are kept by one timer thread.
+//! - `observe`: contexts, and who waits for them, are told to the process's observer; without it, no
+//!   code.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
@@ -71,6 +76,7 @@ mod component;
 mod context;
 mod futures;
 mod tree;
+mod values;
 
 pub use canceller::Canceller;
 pub use cause::{Cause, CauseKind};

@@ -435,3 +435,51 @@ fn relay_drop_enters_the_tree() {
         assert_eq!(root.nodes(), 1, "the relay is gone");
     });
 }
+
+/// Looks at the tree of another context when it is dropped, which takes that tree's lock.
+struct Looks {
+    number: usize,
+    root: Context,
+    dropped: Arc<AtomicUsize>,
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        assert!(self.root.nodes() > 0, "the tree is there");
+        // Relaxed: read after the threads are joined.
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Race: a value is read through a child, which is then dropped, while the context that brought it,
+/// its canceller and an override of it go. What is read is whole; each value is dropped once, with the
+/// tree's lock free; the tree is empty but for the root.
+#[test]
+fn values_vs_drop() {
+    model::check(|| {
+        let (root, canceller) = Context::background().child();
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let value = |number| Looks { number, root: root.clone(), dropped: Arc::clone(&dropped) };
+        let (plain, request_canceller) = root.child();
+        let request = plain.with_value(value(7));
+        let overriding = request.with_value(value(8));
+        let (step, keep) = request.child();
+        drop(plain);
+        let reader = spawn(move || {
+            let number = step.value::<Looks>().unwrap().number;
+            let kept = step.shared_value::<Looks>().unwrap();
+            drop((step, keep));
+            assert_eq!((number, kept.number), (7, 7));
+        });
+        drop(request);
+        assert_eq!(overriding.value::<Looks>().unwrap().number, 8);
+        drop(request_canceller);
+        assert!(overriding.is_cancelled());
+        drop(overriding);
+        reader.join().unwrap();
+        // Relaxed: the reader is joined.
+        assert_eq!(dropped.load(Ordering::Relaxed), 2, "a value was leaked or dropped twice");
+        assert_eq!(root.nodes(), 1, "a dropped context is still in the tree");
+        canceller.detach();
+    });
+}

@@ -11,7 +11,9 @@
 //! | a caught panic as a value | [`Panic`] |
 //! | a clock and a timer from one driver | [`time::Timer`] |
 //! | who made this, and where | [`Origin`] |
+//! | to be seen: what is made, who waits for it | [`observe`] |
 //! | to take part in tokio's cooperative budget | [`coop`] |
+//! | a channel, in a model | `channel`, with the feature `model-channel` |
 //!
 //! This crate is the only door to atomics, cells, locks, threads and wakers. Under
 //! `--cfg selvedge_loom` (with the feature `loom`) the same names stand for loom's types, every
@@ -22,7 +24,9 @@
 //! # Features
 //!
 //! - `tokio` (default): the tokio driver of the time seam, and the cooperative budget.
-//! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
+//! - `observe`: the observe seam; without it, [`observe`] is empty and costs nothing.
+//! - `model-channel`: the module `channel`, for models and for the tests that compare it.
+//! - `loom`: model checking, with the model channel; takes effect only under `--cfg selvedge_loom`.
 #![deny(unsafe_code)]
 
 #[cfg(all(selvedge_loom, not(feature = "loom")))]
@@ -30,8 +34,11 @@ compile_error!(
     "`--cfg selvedge_loom` needs the feature `loom`: build with `--no-default-features --features loom`, or run `cargo xtask loom`"
 );
 
+#[cfg(feature = "model-channel")]
+pub mod channel;
 pub mod coop;
 mod first_panic;
+pub mod observe;
 mod origin;
 mod panic;
 mod shim;

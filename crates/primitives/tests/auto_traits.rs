@@ -41,3 +41,42 @@ assert_impl_all!(ManualClock: Send, Sync, Unpin);
 assert_impl_all!(Ticket: Send, Sync, Unpin);
 assert_impl_all!(Expiry: Send, Sync, Unpin);
 assert_impl_all!(TimerError: Send, Sync, Unpin);
+
+#[cfg(feature = "model-channel")]
+mod channel {
+    use super::*;
+    use selvedge_primitives::channel::{
+        Receiver, Recv, RecvError, Send as SendFuture, SendError, Sender, TryRecvError,
+        TrySendError,
+    };
+
+    // The lock makes a channel of Send things Sync; a future stands in a queue.
+    assert_impl_all!(Sender<Cell<u8>>: Send, Sync, Unpin, Clone);
+    assert_impl_all!(Receiver<Cell<u8>>: Send, Sync, Unpin, Clone);
+    assert_not_impl_any!(Sender<Rc<u8>>: Send, Sync);
+    assert_not_impl_any!(Receiver<Rc<u8>>: Send, Sync);
+    assert_impl_all!(SendFuture<'static, u8>: Send, Sync);
+    assert_impl_all!(Recv<'static, Cell<u8>>: Send, Sync);
+    assert_not_impl_any!(SendFuture<'static, u8>: Unpin);
+    assert_not_impl_any!(Recv<'static, u8>: Unpin);
+    assert_impl_all!(SendError<u8>: Send, Sync, Unpin, std::error::Error);
+    assert_impl_all!(TrySendError<u8>: Send, Sync, Unpin, std::error::Error);
+    assert_impl_all!(RecvError: Send, Sync, Unpin, std::error::Error);
+    assert_impl_all!(TryRecvError: Send, Sync, Unpin, std::error::Error);
+}
+
+assert_impl_all!(selvedge_primitives::observe::Subject: Send, Sync, Unpin);
+assert_impl_all!(selvedge_primitives::observe::Place: Send, Sync, Unpin, Copy);
+
+#[cfg(feature = "observe")]
+mod observe {
+    use super::*;
+    use selvedge_primitives::observe::{AlreadyInstalled, Event, Happened, Observer, Wait};
+    use static_assertions::assert_obj_safe;
+
+    assert_obj_safe!(Observer);
+    assert_impl_all!(Event<'static>: Send, Sync, Unpin, Copy);
+    assert_impl_all!(Happened: Send, Sync, Unpin, Copy);
+    assert_impl_all!(Wait: Send, Sync, Unpin, Copy);
+    assert_impl_all!(AlreadyInstalled: Send, Sync, Unpin, std::error::Error);
+}

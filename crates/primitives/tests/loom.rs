@@ -1,4 +1,4 @@
-//! Models of the wait queue. `loom-models.toml` lists them; `cargo xtask loom primitives` runs them.
+//! Models of the wait queue and of the model channel. `loom-models.toml` lists them; `cargo xtask loom primitives` runs them.
 #![cfg(selvedge_loom)]
 
 use std::pin::{Pin, pin};
@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use selvedge_primitives::atomic::{AtomicUsize, Ordering, fence};
+use selvedge_primitives::channel::{self, RecvError, SendError};
 use selvedge_primitives::time::{Expire, Expiry, Next, Watch};
 use selvedge_primitives::{
     Anchor, Entry, Left, UnsafeCell, WaitQueue, Waiter, block_on, model, thread,
@@ -233,6 +234,113 @@ fn wait_queue_grant_in_batches() {
             // Relaxed: the granter is joined.
             assert_eq!(count.0.load(Ordering::Relaxed), 1, "a waiter was not woken");
         }
+    });
+}
+
+/// Race: a sender that finds no room against a receiver that finds no item, in turn. Items arrive in
+/// order; one that is not told of the other shows as a deadlock.
+#[test]
+fn channel_send_vs_recv() {
+    model::check(|| {
+        let (sender, receiver) = channel::bounded(1);
+        let sending = spawn(move || {
+            for item in 0..2 {
+                block_on(sender.send(item)).unwrap();
+            }
+        });
+        for item in 0..2 {
+            assert_eq!(block_on(receiver.recv()), Ok(item));
+        }
+        sending.join().unwrap();
+        assert_eq!((receiver.len(), receiver.sender_count()), (0, 0));
+    });
+}
+
+/// Race: a close against a receiver that waits for the item before it and for the end after it. The
+/// item that is left is received first.
+#[test]
+fn channel_close_vs_recv() {
+    model::check(|| {
+        let (sender, receiver) = channel::bounded(1);
+        let closing = spawn(move || {
+            sender.try_send(1).unwrap();
+            assert!(sender.close());
+            sender
+        });
+        assert_eq!(block_on(receiver.recv()), Ok(1), "the item that was left");
+        assert_eq!(block_on(receiver.recv()), Err(RecvError));
+        let sender = closing.join().unwrap();
+        assert!(sender.is_closed() && sender.is_empty());
+    });
+}
+
+/// Race: the last receiver is dropped while a sender waits for room. The item comes back.
+#[test]
+fn channel_close_vs_send() {
+    model::check(|| {
+        let (sender, receiver) = channel::bounded(1);
+        sender.try_send(1).unwrap();
+        let closing = spawn(move || drop(receiver));
+        assert_eq!(block_on(sender.send(2)), Err(SendError(2)));
+        closing.join().unwrap();
+        assert_eq!((sender.receiver_count(), sender.len()), (0, 1));
+    });
+}
+
+/// A future's first poll, which leaves a counting waker.
+fn queue<F: Future>(future: Pin<&mut F>) -> Arc<Count> {
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&count));
+    assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
+    count
+}
+
+/// Race: a send that waits is dropped while an item is taken. Woken or not, it leaves the room to the
+/// next sender, who is told.
+#[test]
+fn channel_send_dropped_vs_recv() {
+    model::check(|| {
+        let (sender, receiver) = channel::bounded(1);
+        sender.try_send(1).unwrap();
+        let mut dropped = Box::pin(sender.send(2));
+        queue(dropped.as_mut());
+        let mut next = pin!(sender.send(3));
+        let woken = queue(next.as_mut());
+        let receiving = spawn(move || {
+            let item = receiver.try_recv();
+            (receiver, item)
+        });
+        drop(dropped);
+        let (receiver, item) = receiving.join().unwrap();
+        assert_eq!(item, Ok(1));
+        // Relaxed: the receiver's thread is joined.
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the next sender sleeps beside room");
+        assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert_eq!(receiver.try_recv(), Ok(3), "what was dropped was sent");
+    });
+}
+
+/// Race: a receive that waits is dropped while an item is sent. Woken or not, it leaves the item to the
+/// second receiver, who is told.
+#[test]
+fn channel_recv_dropped_vs_second() {
+    model::check(|| {
+        let (sender, receiver) = channel::bounded(1);
+        let mut dropped = Box::pin(receiver.recv());
+        queue(dropped.as_mut());
+        let mut second = pin!(receiver.recv());
+        let woken = queue(second.as_mut());
+        let sending = spawn(move || {
+            sender.try_send(1).unwrap();
+            sender
+        });
+        drop(dropped);
+        let sender = sending.join().unwrap();
+        // Relaxed: the sender's thread is joined.
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the second receiver sleeps beside an item");
+        let received = second.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(received, Poll::Ready(Ok(1)));
+        assert!(sender.is_empty());
     });
 }
 

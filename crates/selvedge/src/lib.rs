@@ -18,7 +18,8 @@
 //!
 //! One a crate (`cancel`, `sync`, `pool`, `fanio`, `pipeline`, `shutdown`), and `tokio`, which turns
 //! on the feature of that name in each crate that is on, and `channel`, for pipelines from and into
-//! channels of `async-channel`. All are on by default.
+//! channels of `async-channel`. All are on by default. `observe`, which is not, has them tell the
+//! process's observer what is made and who waits.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cancel")]

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use selvedge_primitives::atomic::{AtomicU8, Ordering};
+use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
 use selvedge_primitives::{FirstPanic, Mutex, Origin, WaitQueue};
 
@@ -77,6 +78,8 @@ pub(crate) struct Cell {
     cancelled: WaitQueue<(), (), ()>,
     /// Name and place.
     pub(crate) origin: Origin,
+    /// Tells the observer that the node was made, and when it is gone.
+    _subject: Subject,
 }
 
 /// What is read only when a flag says that it is there.
@@ -99,13 +102,16 @@ impl Cell {
     /// A cell that carries the earlier of an inherited and an own deadline.
     pub(super) fn new(origin: Origin, deadline: Option<Arc<Limit>>) -> Self {
         let word = if deadline.is_some() { DEADLINE } else { 0 };
+        let subject = Subject::new("context", &origin);
+        subject.created();
         Self {
             word: AtomicU8::new(word),
             details: Mutex::new(Details { cause: None, grace: None }),
             deadline,
-            stopping: WaitQueue::new(()),
-            cancelled: WaitQueue::new(()),
+            stopping: WaitQueue::observed((), subject.part("context stopping")),
+            cancelled: WaitQueue::observed((), subject.part("context cancelled")),
             origin,
+            _subject: subject,
         }
     }
 

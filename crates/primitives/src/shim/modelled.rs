@@ -138,6 +138,7 @@ pub mod atomic {
     atomic_bits!(AtomicBool, bool);
     atomic_int!(AtomicU8, u8);
     atomic_int!(AtomicU32, u32);
+    atomic_int!(AtomicU64, u64);
     atomic_int!(AtomicUsize, usize);
 }
 

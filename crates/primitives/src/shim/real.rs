@@ -8,7 +8,9 @@ use std::time::Duration;
 
 /// Atomics: std's own.
 pub mod atomic {
-    pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering, fence};
+    pub use std::sync::atomic::{
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+    };
 }
 
 /// The guard of a [`Mutex`].

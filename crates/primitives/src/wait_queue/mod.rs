@@ -51,6 +51,7 @@ pub use waiter::{Entry, Left, Waiter};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use crate::observe::Subject;
 use crate::{FirstPanic, Mutex, MutexGuard, WakeBatch, const_fn, release_then};
 use list::List;
 
@@ -58,7 +59,13 @@ use list::List;
 pub struct WaitQueue<S, R, O> {
     /// The state and the list.
     inner: Mutex<Inner<S, R, O>>,
+    /// Of what the waiters tell that they wait for it.
+    subject: Subject,
 }
+
+/// Without the observe seam, a queue is a lock and what it guards.
+#[cfg(not(feature = "observe"))]
+const _: () = assert!(size_of::<WaitQueue<u8, u8, u8>>() == size_of::<Mutex<Inner<u8, u8, u8>>>());
 
 /// What the lock guards.
 struct Inner<S, R, O> {
@@ -71,8 +78,16 @@ struct Inner<S, R, O> {
 impl<S, R, O> WaitQueue<S, R, O> {
     const_fn! {
         /// A queue in which nobody waits.
+        #[track_caller]
         pub const fn new(state: S) -> Self {
-            Self { inner: Mutex::new(Inner { state, list: List::new() }) }
+            Self::observed(state, Subject::here("wait queue"))
+        }
+    }
+
+    const_fn! {
+        /// A queue in which nobody waits; who does is told of as waiting for `subject`.
+        pub const fn observed(state: S, subject: Subject) -> Self {
+            Self { inner: Mutex::new(Inner { state, list: List::new() }), subject }
         }
     }
 
@@ -150,6 +165,7 @@ impl<S, R, O> WaitQueue<S, R, O> {
 }
 
 impl<S: Default, R, O> Default for WaitQueue<S, R, O> {
+    #[track_caller]
     fn default() -> Self {
         Self::new(S::default())
     }

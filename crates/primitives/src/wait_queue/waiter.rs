@@ -11,6 +11,7 @@ use pin_project::{pin_project, pinned_drop};
 use super::node::{GRANTED, IDLE, Node, QUEUED, Slot};
 use super::{Anchor, Locked, WaitQueue};
 use crate::atomic::Ordering;
+use crate::observe::{Place, Waiting};
 
 /// What the caller of [`Waiter::poll_enter`] decides under the lock.
 #[derive(Debug)]
@@ -48,7 +49,16 @@ pub struct Waiter<'q, S, R, O> {
     node: Node<R, O>,
     /// Which task's waker was left in the node; only the waiter reads or writes it.
     task: Cell<Option<TaskKey>>,
+    /// What the observer knows of the wait; only the waiter reads or writes it.
+    waiting: Waiting,
 }
+
+/// Without the observe seam, a waiter is its place in the line and little else.
+#[cfg(not(feature = "observe"))]
+const _: () = assert!(
+    size_of::<Waiter<'static, (), u8, u8>>()
+        == size_of::<(Anchor<'static, ()>, Node<u8, u8>, Cell<Option<TaskKey>>)>()
+);
 
 /// Identity of a waker, compared without touching the waker that lies in the node.
 type TaskKey = (*const (), *const RawWakerVTable);
@@ -67,8 +77,14 @@ unsafe impl<S: Send, R: Send, O: Send> Sync for Waiter<'_, S, R, O> {}
 
 impl<'q, S, R, O> Waiter<'q, S, R, O> {
     /// A waiter that stands in no line yet.
+    #[track_caller]
     pub fn new(queue: Anchor<'q, WaitQueue<S, R, O>>) -> Self {
-        Self { queue, node: Node::new(), task: Cell::new(None) }
+        Self::placed(queue, Place::here())
+    }
+
+    /// As [`new`](Self::new), for a wait that was asked for at `place`.
+    pub fn placed(queue: Anchor<'q, WaitQueue<S, R, O>>, place: Place) -> Self {
+        Self { queue, node: Node::new(), task: Cell::new(None), waiting: Waiting::new(place) }
     }
 
     /// Polls: the first time lets `enter` decide under the lock, later waits for the grant.
@@ -104,6 +120,8 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
                 // until it is dropped, and `PinnedDrop` takes it out of the list first: of the list
                 // of this very queue, as asserted above.
                 unsafe { locked.inner.list.push_back(&this.get_ref().node, fill) };
+                drop(locked);
+                this.waiting.began(&this.queue.subject);
                 Poll::Pending
             }
         }
@@ -121,7 +139,7 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
         // Acquire: pairs with the Release in `List::grant_front`; the outcome is there, and the
         // granter is done with the node.
         if this.node.phase.load(Ordering::Acquire) == GRANTED {
-            return Poll::Ready(this.take_outcome());
+            return Poll::Ready(this.take_granted());
         }
         if this.task.get() == Some(key(cx.waker())) {
             // The waker in the node, or the one that a granter is about to wake, is this task's.
@@ -132,7 +150,7 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
         // Relaxed: grants are stored under the lock that is held here.
         if this.node.phase.load(Ordering::Relaxed) == GRANTED {
             drop(locked);
-            return Poll::Ready(this.take_outcome());
+            return Poll::Ready(this.take_granted());
         }
         this.task.set(Some(key(&waker)));
         let old = this.node.slot.with_mut(|slot| {
@@ -142,6 +160,13 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
         });
         crate::release_then(locked, || drop(old));
         Poll::Pending
+    }
+
+    /// Takes what was granted, and tells the observer.
+    fn take_granted(&self) -> O {
+        let outcome = self.take_outcome();
+        self.waiting.granted(&self.queue.subject);
+        outcome
     }
 
     /// Takes the outcome of a granted node.
@@ -169,17 +194,19 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
     /// before anybody else looks.
     pub fn cancel_then(self: Pin<&mut Self>, then: impl FnOnce(Locked<'_, S, R, O>)) -> Left<R, O> {
         let this = self.into_ref().get_ref();
+        // Dropped, and so told, when the lock is released and the waker is gone.
+        let _leaving = this.waiting.leaving(&this.queue.subject);
         // Acquire: pairs with the Release in `List::grant_front`, as in `poll_granted`.
         match this.node.phase.load(Ordering::Acquire) {
             IDLE => return Left::Nothing,
-            GRANTED => return Left::Granted(this.take_outcome()),
+            GRANTED => return Left::Granted(this.take_granted()),
             _ => {}
         }
         let mut locked = this.queue.lock();
         // Relaxed: grants are stored under the lock that is held here.
         if this.node.phase.load(Ordering::Relaxed) != QUEUED {
             drop(locked);
-            return Left::Granted(this.take_outcome());
+            return Left::Granted(this.take_granted());
         }
         // SAFETY: the phase is QUEUED under the lock, and a waiter queues in one queue only.
         let slot = unsafe { locked.inner.list.remove(&this.node) };
