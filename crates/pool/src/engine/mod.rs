@@ -37,7 +37,7 @@
 //!    out; the last one opens the gate `ended`. Counting out is the last thing a worker does, after
 //!    all code of the user's but the wakers of those who wait for the end.
 //! 6. *Loss*: a worker that is dropped by its executor cancels the pool's context, reacts, drops its
-//!    own job, takes its waker from its desk, and counts itself out.
+//!    own job, and counts itself out.
 //!
 //! # The races
 //!
@@ -57,9 +57,9 @@
 //! - *Cancel against a pending job*. The worker looks at the flag, polls the job, and then leaves its
 //!   waker with the context, which looks at the flag again under its own lock. So a cancel that
 //!   comes in between is seen, and one that comes later wakes the worker.
-//! - *Loss against submit*. The pool is aborted before a lost worker's waker is taken from its desk:
-//!   a submitter whose wake goes to a worker that is gone has its job taken out of the queue by that
-//!   abort, or is refused.
+//! - *Loss against submit*. A worker that is lost is at its desk until it has aborted the pool: the
+//!   job of a submitter whose wake goes to a worker that is gone is taken out of the queue by that
+//!   abort, and who comes later is refused.
 //! - *Abort against the end*. An abort that took jobs counts as live before it lets go of the lock,
 //!   so the end is not announced while destructors of queued jobs still run on its thread.
 //! - *Flag against reaction*. Between the two, `submit` and the workers would act on old news; both
@@ -329,10 +329,8 @@ impl Engine {
         if let Some(mut job) = job {
             job.as_mut().cancel(self.cause(), &mut |fate| self.end(worker, fate));
         }
-        let mut core = self.core.lock();
-        core.idle(worker);
-        let waker = core.unpark(worker);
-        release_then(core, || contain(|| drop(waker)));
+        // If it was parked, the abort has taken its waker.
+        self.core.lock().idle(worker);
         self.leave();
     }
 
