@@ -4,15 +4,16 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
 
 use pin_project::pin_project;
-use selvedge_cancel::Straggler;
+use selvedge_cancel::{Canceller, Cause, CauseKind, Straggler};
 use selvedge_primitives::coop;
 
+use crate::Ledger;
 use crate::engine::{Activity, Engine, Gate};
-use crate::{Ledger, Pool};
 
-/// Completes with the ledger when a pool has ended; from [`Pool::wait`] or [`Watcher::wait`].
+/// Completes with the ledger when a pool has ended; from [`Pool::wait`](crate::Pool::wait) or [`Watcher::wait`].
 ///
 /// A pool has ended when its last worker has left: each counts itself out as its last act, after the
 /// last job and the last destructor of a user's. The operating system's thread may need some
@@ -60,21 +61,24 @@ impl fmt::Debug for Ended {
     }
 }
 
-/// Stops a pool, then waits for its end; from [`Pool::drain`], which documents it.
+/// Stops a pool, then waits for its end; from [`Pool::drain`](crate::Pool::drain),
+/// which documents it.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
 pub struct Drain<'a> {
-    /// The pool; none once it was asked to stop.
-    pool: Option<&'a Pool>,
+    /// Stops the pool, and why; none once it has.
+    stop: Option<(&'a Canceller, Cause)>,
     /// The wait.
     #[pin]
     ended: Ended,
 }
 
 impl<'a> Drain<'a> {
-    /// Drains `pool`.
-    pub(crate) fn new(pool: &'a Pool, engine: &Arc<Engine>) -> Self {
-        Self { pool: Some(pool), ended: Ended::new(engine) }
+    /// Stops by `canceller` the pool of `engine`.
+    #[track_caller]
+    pub(crate) fn new(canceller: &'a Canceller, engine: &Arc<Engine>) -> Self {
+        let cause = Cause::new(CauseKind::Stopped);
+        Self { stop: Some((canceller, cause)), ended: Ended::new(engine) }
     }
 }
 
@@ -83,8 +87,8 @@ impl Future for Drain<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Ledger> {
         let this = self.project();
-        if let Some(pool) = this.pool.take() {
-            pool.stop();
+        if let Some((canceller, cause)) = this.stop.take() {
+            canceller.stop_with(cause, Duration::MAX);
         }
         this.ended.poll(cx)
     }
@@ -96,7 +100,7 @@ impl fmt::Debug for Drain<'_> {
     }
 }
 
-/// Sees a pool without keeping it running; from [`Pool::watch`]. Stays readable after the pool was
+/// Sees a pool without keeping it running; from [`Pool::watch`](crate::Pool::watch). Stays readable after the pool was
 /// dropped, also while its last jobs run out.
 #[derive(Clone)]
 pub struct Watcher {

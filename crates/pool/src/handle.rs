@@ -14,9 +14,9 @@ use crate::engine::{Cell, Place};
 /// Completes with the result of a job; from [`Submit`](crate::Submit) or
 /// [`Slot::submit`](crate::Slot::submit).
 ///
-/// It completes once, when the job has returned, panicked, or was cancelled before it started.
-/// Every accepted job does one of these: the handle of a job that has started waits for as long as
-/// the job runs, also past an abort.
+/// It completes once, when the job has returned, panicked, or was cancelled. Every accepted job does
+/// one of these. A closure is cancelled only before it starts: its handle waits for as long as it
+/// runs, also past an abort. A future is cancelled at any await.
 ///
 /// # Cancel safety
 ///
@@ -31,7 +31,7 @@ use crate::engine::{Cell, Place};
 /// # Errors
 ///
 /// [`JobError::Panicked`] with the payload; [`JobError::Cancelled`] with the cause of the abort, if
-/// the job was not started.
+/// the job was not started or its future was dropped.
 ///
 /// # Panics
 ///
@@ -97,8 +97,9 @@ pub enum JobError {
         /// With what.
         Panic,
     ),
-    /// It was not started: the pool was aborted first. The closure has been dropped.
-    #[error("job not started: the pool was aborted")]
+    /// The pool was aborted first. The closure was not started, or the future was dropped at an
+    /// await; nothing of it is left.
+    #[error("job not finished: the pool was aborted")]
     Cancelled(
         /// Who ended the pool's context.
         #[source]

@@ -22,13 +22,15 @@ pub struct Ledger {
     pub finished: u64,
     /// Jobs that panicked.
     pub panicked: u64,
-    /// Jobs that were accepted and never started, because the pool was aborted.
+    /// Jobs that were accepted and did not run to their end, because the pool was aborted: never
+    /// started, or, on a task, dropped at an await.
     pub cancelled: u64,
     /// Jobs that wait for a worker.
     pub queued: u64,
     /// Jobs that have started and not ended.
     pub running: u64,
-    /// Those who asked for a place in the queue and were turned away; not part of `accepted`.
+    /// Those who asked for a place in the queue and were turned away, a
+    /// [`try_submit`](crate::Pool::try_submit) to a full queue included; not part of `accepted`.
     pub refused: u64,
 }
 

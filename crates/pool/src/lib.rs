@@ -105,19 +105,28 @@
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
+mod builder;
 mod end;
 mod engine;
 mod handle;
 mod ledger;
 mod pool;
+mod refusal;
+mod results;
 mod submit;
+mod workers;
 
+pub use builder::{PoolBuilder, PoolError};
 pub use end::{Drain, Ended, Watcher};
+pub use engine::{Worker, WorkersLost};
 pub use handle::{JobError, JobHandle};
 pub use ledger::Ledger;
-pub use pool::{Pool, PoolBuilder, PoolError};
+pub use pool::Pool;
+pub use refusal::{ReserveError, SubmitError, TrySubmitError};
+pub use results::{Completed, ReserveResult, ResultSlot, Results, ResultsError, Submitter};
 pub use selvedge_primitives::Panic;
-pub use submit::{Reserve, ReserveError, Slot, Submit, SubmitError};
+pub use submit::{Reserve, Slot, Submit};
+pub use workers::{Tasks, Threads};
 
 /// The example of the README, compiled and run with the others.
 #[cfg(doctest)]

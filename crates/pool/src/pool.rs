@@ -1,39 +1,39 @@
-//! The pool and its builder: the face.
+//! The pool: the face of both kinds.
 
-use std::borrow::Cow;
 use std::fmt;
-use std::io;
+use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_cancel::{Canceller, Cause, CauseKind, Component, Context, Straggler, Wait};
-use selvedge_primitives::{Origin, thread};
 
-use crate::engine::{Engine, Spawn};
-use crate::{Drain, Ended, Ledger, Reserve, Submit, Watcher};
+use crate::engine::{Call, Cell, Drive, Engine};
+use crate::{
+    Drain, Ended, JobHandle, Ledger, PoolBuilder, Reserve, Results, ResultsError, Submit,
+    Submitter, Tasks, Threads, TrySubmitError, Watcher,
+};
 
-/// The most workers that a pool may have: a thread costs memory and a kernel object, and who asks
-/// for more has most likely not counted threads.
-const MOST_WORKERS: usize = 4096;
-
-/// Blocking workers over a bounded queue.
+/// Workers over a bounded queue: threads that run closures, or tasks that run futures.
 ///
-/// See the [crate's page](crate) for how it is used and how it ends. Dropping a pool aborts it and
-/// does not block: queued jobs are cancelled, running ones see it on their context and run out; a
-/// [`Watcher`] tells when.
-pub struct Pool {
+/// See the [crate's page](crate) for how it is used and how it ends. `W` says what the workers are,
+/// [`Threads`] or [`Tasks`], and with that what a job is; all else is the same. Dropping a pool
+/// aborts it and does not block: queued jobs are cancelled, and so are running futures at their next
+/// await; running closures see it on their context and run out. A [`Watcher`] tells when.
+pub struct Pool<W = Threads> {
     /// The engine; the workers share it.
     engine: Arc<Engine>,
     /// Ends the pool's context; dropped with the pool, it cancels.
     canceller: Canceller,
+    /// What a job is.
+    workers: PhantomData<fn() -> W>,
 }
 
 impl Pool {
     /// A pool with as many workers as the machine runs at once, and a queue of twice that.
     #[track_caller]
     pub fn builder() -> PoolBuilder {
-        PoolBuilder { origin: Origin::here(), workers: None, capacity: None }
+        PoolBuilder::new()
     }
 
     /// Puts `job` into the queue, waiting for room.
@@ -116,7 +116,180 @@ impl Pool {
         F: FnOnce(&Context) -> R + Send + 'static,
         R: Send + 'static,
     {
-        Submit::new(&self.engine, job, Location::caller())
+        let (cell, place) = (Cell::new(), Location::caller());
+        Submit::new(&self.engine, Call::new(job, Arc::clone(&cell), place), cell, place)
+    }
+
+    /// Puts `job` into the queue if there is room, and never waits.
+    ///
+    /// # Fairness
+    ///
+    /// It overtakes nobody: while others wait for room, the queue is full, whatever room there is.
+    ///
+    /// # Memory ordering
+    ///
+    /// What was done before this call is visible to the job.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySubmitError`] with the job: the queue is full, or the pool is stopping or was aborted.
+    /// Each is counted as [`refused`](Ledger::refused).
+    ///
+    /// # Examples
+    ///
+    /// Shedding load:
+    ///
+    /// ```
+    /// # use selvedge_cancel::Context;
+    /// # use selvedge_pool::{Pool, TrySubmitError};
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let pool = Pool::builder().workers(1).queue(1).build(&Context::background()).unwrap();
+    /// let slot = pool.reserve().await.unwrap(); // the only place
+    /// let error = pool.try_submit(|_| 7).unwrap_err();
+    /// assert!(matches!(error, TrySubmitError::Full(_)));
+    /// let job = error.into_job();
+    /// drop(slot);
+    /// assert_eq!(pool.try_submit(job).unwrap().await.unwrap(), 7);
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn try_submit<F, R>(&self, job: F) -> Result<JobHandle<R>, TrySubmitError<F>>
+    where
+        F: FnOnce(&Context) -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let (cell, place) = (Cell::new(), Location::caller());
+        let job = Call::new(job, Arc::clone(&cell), place);
+        TrySubmitError::submit(&self.engine, job)?;
+        Ok(JobHandle::new(cell, place))
+    }
+}
+
+impl Pool<Tasks> {
+    /// Puts `job` into the queue, waiting for room: a closure that makes a future, called by a
+    /// worker with the pool's context.
+    ///
+    /// Completes with the job's handle as soon as the job is in the queue: at once when there is
+    /// room and nobody waits. Ends with an error, and the job, when the pool's context is stopping
+    /// or cancelled, also while waiting. The worker drives the future to its end before it takes the
+    /// next job; an abort drops the future at its next await, and its handle completes with
+    /// [`JobError::Cancelled`](crate::JobError::Cancelled). A future that blocks its thread blocks
+    /// the runtime: that is work for [`Threads`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it completes drops the job, and gives up the place in the line; a
+    /// slot that was granted in that moment goes to the next. To keep the job,
+    /// [`reserve`](Self::reserve) first.
+    ///
+    /// # Fairness
+    ///
+    /// Those who wait are given room in the order in which they were first polled; nobody overtakes
+    /// them. Jobs start in the order in which they entered the queue.
+    ///
+    /// # Memory ordering
+    ///
+    /// What was done before the future was polled is visible to the job.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError`](crate::SubmitError) with the job and the cause, when the pool is stopping,
+    /// was aborted, or has ended, also because its runtime was shut down.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled again after it completed.
+    ///
+    /// # Examples
+    ///
+    /// Four jobs at a time, however many there are:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use selvedge_cancel::Context;
+    /// # use selvedge_pool::Pool;
+    /// # let mut runtime = tokio::runtime::Builder::new_current_thread();
+    /// # runtime.enable_time().start_paused(true).build().unwrap().block_on(async {
+    /// let began = tokio::time::Instant::now();
+    /// let pool = Pool::builder().workers(4).build_async(&Context::background()).unwrap();
+    /// for _ in 0..8 {
+    ///     let job = pool.submit(|_| tokio::time::sleep(Duration::from_secs(1)));
+    ///     drop(job.await.unwrap()); // detached
+    /// }
+    /// assert_eq!(pool.drain().await.finished, 8);
+    /// assert_eq!(began.elapsed().as_secs(), 2);
+    /// # });
+    /// ```
+    ///
+    /// What a blocking closure would do to the runtime cannot be written:
+    ///
+    /// ```compile_fail,E0277
+    /// # use selvedge_cancel::Context;
+    /// # use selvedge_pool::Pool;
+    /// # async fn wrong() {
+    /// let pool = Pool::builder().build_async(&Context::background()).unwrap();
+    /// let sum = pool.submit(|_| (1..=10).sum::<u32>()).await; // `u32` is not a future
+    /// # }
+    /// ```
+    ///
+    /// The wrong program: a job that waits for room in the queue of its own pool, or for the handle
+    /// of a job behind it. With every worker in such a job nobody is left for what it waits for; it
+    /// waits until the pool is aborted.
+    ///
+    /// ```no_run
+    /// # use std::sync::Arc;
+    /// # use selvedge_cancel::Context;
+    /// # use selvedge_pool::Pool;
+    /// # async fn wrong() {
+    /// let pool = Pool::builder().workers(1).build_async(&Context::background()).unwrap();
+    /// let pool = Arc::new(pool);
+    /// let inner = Arc::clone(&pool);
+    /// let outer = pool.submit(|_| async move {
+    ///     let behind = inner.submit(|_| async { 5 }).await.unwrap();
+    ///     behind.await // for ever: we are the only worker
+    /// });
+    /// # let _ = outer.await;
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// Two allocations a job: the future is made in the closure's place. With room, one critical
+    /// section and at most one wake-up; with none, a second critical section once room was granted.
+    /// Waiting allocates nothing.
+    #[track_caller]
+    pub fn submit<F, T>(&self, job: F) -> Submit<'_, F, T::Output>
+    where
+        F: FnOnce(Context) -> T + Send + 'static,
+        T: Future<Output: Send> + Send + 'static,
+    {
+        let (cell, place) = (Cell::new(), Location::caller());
+        Submit::new(&self.engine, Drive::new(job, Arc::clone(&cell), place), cell, place)
+    }
+
+    /// Puts `job` into the queue if there is room, and never waits. As
+    /// [the one for threads](Pool::<Threads>::try_submit), which documents it.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySubmitError`] with the job.
+    #[track_caller]
+    pub fn try_submit<F, T>(&self, job: F) -> Result<JobHandle<T::Output>, TrySubmitError<F>>
+    where
+        F: FnOnce(Context) -> T + Send + 'static,
+        T: Future<Output: Send> + Send + 'static,
+    {
+        let (cell, place) = (Cell::new(), Location::caller());
+        let job = Drive::new(job, Arc::clone(&cell), place);
+        TrySubmitError::submit(&self.engine, job)?;
+        Ok(JobHandle::new(cell, place))
+    }
+}
+
+impl<W> Pool<W> {
+    /// The pool of `engine`, ended by `canceller`.
+    pub(crate) fn new(engine: Arc<Engine>, canceller: Canceller) -> Self {
+        Self { engine, canceller, workers: PhantomData }
     }
 
     /// Reserves a slot in the queue, waiting for room: then [`Slot::submit`](crate::Slot::submit)
@@ -155,8 +328,54 @@ impl Pool {
     /// assert_eq!(slot.submit(move |_| item * 10).await.unwrap(), 30);
     /// # });
     /// ```
-    pub fn reserve(&self) -> Reserve<'_> {
+    #[track_caller]
+    pub fn reserve(&self) -> Reserve<'_, W> {
         Reserve::new(&self.engine)
+    }
+
+    /// A stream of results, and what submits the jobs whose results it brings.
+    ///
+    /// Results come in the order in which the jobs end. `capacity` bounds what is on its way: slots
+    /// that are reserved, jobs that are queued or running, and results that the stream has not been
+    /// asked for, all together. A place among them is taken before a job is accepted, so a job that
+    /// ends never waits for the stream, and a stream that nobody polls stops the submitter and no
+    /// worker. `usize::MAX` spells "unbounded".
+    ///
+    /// # Errors
+    ///
+    /// [`ResultsError`] when `capacity` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::future::poll_fn;
+    /// # use std::pin::pin;
+    /// # use futures_core::Stream;
+    /// # use selvedge_cancel::Context;
+    /// # use selvedge_pool::Pool;
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let pool = Pool::builder().workers(2).build(&Context::background()).unwrap();
+    /// let (submitter, results) = pool.results(4).unwrap();
+    /// let produce = tokio::spawn(async move {
+    ///     for n in 0..100_u64 {
+    ///         submitter.reserve().await.unwrap().submit(move |_| n * n);
+    ///     }
+    /// }); // the submitter is dropped: the stream ends after the last result
+    /// let mut results = pin!(results);
+    /// let mut sum = 0;
+    /// while let Some(completed) = poll_fn(|cx| results.as_mut().poll_next(cx)).await {
+    ///     assert_eq!(completed.result.unwrap(), completed.index * completed.index);
+    ///     sum += completed.index;
+    /// }
+    /// assert_eq!(sum, 4950);
+    /// # produce.await.unwrap();
+    /// # });
+    /// ```
+    pub fn results<R>(
+        &self,
+        capacity: usize,
+    ) -> Result<(Submitter<R, W>, Results<R>), ResultsError> {
+        Submitter::new(&self.engine, capacity)
     }
 
     /// Stops the pool and waits for its end: admits nothing new, runs all that was accepted, sees
@@ -187,26 +406,26 @@ impl Pool {
     /// assert!(pool.submit(|_| ()).await.is_err());
     /// # });
     /// ```
+    #[track_caller]
     pub fn drain(&self) -> Drain<'_> {
-        Drain::new(self, &self.engine)
+        Drain::new(&self.canceller, &self.engine)
     }
 
     /// Asks for a drain and returns: nothing new is admitted, what was accepted is run.
     #[track_caller]
     pub fn stop(&self) {
         self.canceller.stop_with(Cause::new(CauseKind::Stopped), Duration::MAX);
-        self.engine.react();
     }
 
     /// Asks for an end as soon as possible and returns: nothing new is admitted, queued jobs are
-    /// cancelled, running ones see it on their context.
+    /// cancelled, running closures see it on their context, running futures are dropped.
     ///
     /// The closures of queued jobs are dropped by the thread that is first to see the end: as a rule
-    /// this one, before the call returns. Their panics are caught.
+    /// this one, before the call returns. A running future is dropped by its worker. Panics of these
+    /// drops are caught.
     #[track_caller]
     pub fn abort(&self) {
         self.canceller.cancel();
-        self.engine.react();
     }
 
     /// Waits for the end, whoever asks for it.
@@ -236,7 +455,7 @@ impl Pool {
     }
 }
 
-impl Component for Pool {
+impl<W> Component for Pool<W> {
     fn name(&self) -> String {
         self.name().to_owned()
     }
@@ -261,149 +480,11 @@ impl Component for Pool {
     }
 }
 
-impl fmt::Debug for Pool {
+impl<W> fmt::Debug for Pool<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("origin", self.engine.origin())
             .field("ledger", &format_args!("{}", self.ledger()))
             .finish()
-    }
-}
-
-/// Makes a pool; from [`Pool::builder`].
-#[derive(Debug, Clone)]
-#[must_use = "call `build`"]
-pub struct PoolBuilder {
-    /// Name and place.
-    origin: Origin,
-    /// How many threads, if it was said.
-    workers: Option<usize>,
-    /// How many jobs may wait, if it was said.
-    capacity: Option<usize>,
-}
-
-impl PoolBuilder {
-    /// Names the pool: for reports, and for its threads (`name-0`, `name-1`, ...).
-    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.origin = self.origin.named(name);
-        self
-    }
-
-    /// How many threads run jobs: 1 to 4096. By default, as many as the machine runs at once.
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = Some(workers);
-        self
-    }
-
-    /// How many jobs may wait for a worker, slots that are reserved included: at least 1. A running
-    /// job does not count. By default, twice the number of workers. The queue's memory grows with
-    /// what is in it, so `usize::MAX` spells "unbounded".
-    pub fn queue(mut self, capacity: usize) -> Self {
-        self.capacity = Some(capacity);
-        self
-    }
-
-    /// Starts the pool in a child of `context`.
-    ///
-    /// The pool ends with that context: it stops admitting when `context` is stopping, and aborts
-    /// when it is cancelled or its deadline passes, also while all workers sleep or all are busy. A
-    /// pool in a context that has ended already refuses every job.
-    ///
-    /// # Errors
-    ///
-    /// [`PoolError`]: no pool was made, and no thread is left running.
-    #[track_caller]
-    pub fn build(self, context: &Context) -> Result<Pool, PoolError> {
-        let context = context.child_with().name(self.origin.name().unwrap_or("pool").to_owned());
-        let context = context.build().expect("a child without a deadline needs no timer");
-        self.build_with(context, &mut |name, work| thread::spawn(name, work))
-    }
-
-    /// As [`build`](Self::build), with the pool's own context and a way to start threads.
-    fn build_with(
-        self,
-        (context, canceller): (Context, Canceller),
-        spawn: &mut Spawn<'_>,
-    ) -> Result<Pool, PoolError> {
-        let workers = match self.workers {
-            Some(0) => return Err(PoolError::NoWorkers),
-            Some(asked) if asked > MOST_WORKERS => {
-                return Err(PoolError::TooManyWorkers { asked, most: MOST_WORKERS });
-            }
-            Some(workers) => workers,
-            None => std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_WORKERS)),
-        };
-        let capacity = match self.capacity {
-            Some(0) => return Err(PoolError::NoQueue),
-            Some(capacity) => capacity,
-            None => workers * 2,
-        };
-        match Engine::start(self.origin, context, workers, capacity, spawn) {
-            Ok(engine) => Ok(Pool { engine, canceller }),
-            Err((worker, source)) => Err(PoolError::Thread { worker, workers, source }),
-        }
-    }
-}
-
-/// A pool could not be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PoolError {
-    /// Zero workers would run nothing.
-    #[error("pool not started: it would have no workers, ask for at least 1")]
-    NoWorkers,
-    /// More workers than any pool may have.
-    #[error("pool not started: {asked} workers are too many, ask for at most {most}")]
-    TooManyWorkers {
-        /// How many were asked for.
-        asked: usize,
-        /// How many there may be.
-        most: usize,
-    },
-    /// A queue without a place admits nothing.
-    #[error("pool not started: its queue would have no place, ask for at least 1")]
-    NoQueue,
-    /// The operating system gave no thread. The workers that were started have ended.
-    #[error("pool not started: no thread for worker {worker} of {workers}")]
-    Thread {
-        /// Which worker, counted from 0.
-        worker: usize,
-        /// How many there were to be.
-        workers: usize,
-        /// What it said.
-        #[source]
-        source: io::Error,
-    },
-}
-
-#[cfg(all(test, not(selvedge_loom)))]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-
-    #[test]
-    fn a_thread_that_cannot_be_started_leaves_none_running() {
-        let running = Arc::new(AtomicUsize::new(0));
-        let mut left = 2;
-        let error = Pool::builder()
-            .workers(4)
-            .build_with(Context::background().child(), &mut |name, work| {
-                if left == 0 {
-                    return Err(io::Error::from(io::ErrorKind::WouldBlock));
-                }
-                left -= 1;
-                // SeqCst: a test.
-                running.fetch_add(1, Ordering::SeqCst);
-                let running = Arc::clone(&running);
-                thread::spawn(name, move || {
-                    work();
-                    running.fetch_sub(1, Ordering::SeqCst);
-                })
-            })
-            .unwrap_err();
-        assert_eq!(running.load(Ordering::SeqCst), 0);
-        assert_eq!(error.to_string(), "pool not started: no thread for worker 2 of 4");
-        assert!(matches!(error, PoolError::Thread { worker: 2, workers: 4, .. }));
     }
 }

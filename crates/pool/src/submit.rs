@@ -1,18 +1,18 @@
 //! Submitting: with a job in hand, or a slot first and the job later.
 
-use std::error::Error;
 use std::fmt;
+use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project::{pin_project, pinned_drop};
-use selvedge_cancel::{Cause, Context};
-use selvedge_primitives::{Left, coop, wake};
+use selvedge_cancel::Context;
+use selvedge_primitives::{Left, contain, coop, wake};
 
-use crate::JobHandle;
-use crate::engine::{Admission, Cell, Core, Engine, Grant, Job, Place, Task};
+use crate::engine::{Admission, Call, Cell, Core, Drive, Engine, Grant, Place, Task, Unstarted};
+use crate::{JobHandle, ReserveError, SubmitError, Tasks, Threads};
 
 /// Puts a job into the queue; from [`Pool::submit`](crate::Pool::submit), which documents it.
 #[pin_project(PinnedDrop)]
@@ -24,7 +24,7 @@ pub struct Submit<'a, F, R> {
     #[pin]
     line: Admission<'a>,
     /// The job; none once it was accepted or returned.
-    job: Option<Box<Job<F, R>>>,
+    job: Option<Box<dyn Unstarted<F>>>,
     /// Where its result will be.
     cell: Arc<Cell<R>>,
     /// Where it was submitted.
@@ -33,17 +33,17 @@ pub struct Submit<'a, F, R> {
 
 impl<'a, F, R> Submit<'a, F, R> {
     /// A job on its way.
-    pub(crate) fn new(engine: &'a Engine, closure: F, place: Place) -> Self {
-        let (job, cell) = Job::new(closure, place);
+    pub(crate) fn new(
+        engine: &'a Engine,
+        job: Box<dyn Unstarted<F>>,
+        cell: Arc<Cell<R>>,
+        place: Place,
+    ) -> Self {
         Self { engine, line: engine.line(), job: Some(job), cell, place }
     }
 }
 
-impl<F, R> Future for Submit<'_, F, R>
-where
-    F: FnOnce(&Context) -> R + Send + 'static,
-    R: Send + 'static,
-{
+impl<F, R> Future for Submit<'_, F, R> {
     type Output = Result<JobHandle<R>, SubmitError<F>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
@@ -54,22 +54,21 @@ where
         let enqueue = || job.take().map(|job| job as Box<dyn Task>);
         let grant = ready!(engine.poll_admission(this.line, cx, enqueue));
         proceed.made_progress();
-        let returned = match grant {
+        match grant {
             Grant::Queued(worker) => {
                 if let Some(worker) = worker {
-                    wake(worker);
+                    contain(|| wake(worker));
                 }
-                None
             }
             Grant::Slot => {
-                let job = job.take().expect("kept while it waits");
-                engine.enqueue_reserved(job, Core::refuse).err()
+                let take = || job.take().expect("kept while it waits") as Box<dyn Task>;
+                let _accepted = engine.enqueue_reserved(take, Core::refuse);
             }
-            Grant::Refused => job.take(),
-        };
-        Poll::Ready(match returned {
+            Grant::Refused => {}
+        }
+        Poll::Ready(match job.take() {
             None => Ok(JobHandle::new(Arc::clone(this.cell), this.place)),
-            Some(job) => Err(SubmitError { job: job.into_closure(), cause: engine.cause() }),
+            Some(job) => Err(SubmitError::new(job.into_closure(), engine)),
         })
     }
 }
@@ -91,7 +90,7 @@ impl<F, R> fmt::Debug for Submit<'_, F, R> {
 /// Reserves a slot in the queue; from [`Pool::reserve`](crate::Pool::reserve), which documents it.
 #[pin_project(PinnedDrop)]
 #[must_use = "futures do nothing unless polled"]
-pub struct Reserve<'a> {
+pub struct Reserve<'a, W = Threads> {
     /// The pool.
     engine: &'a Arc<Engine>,
     /// The place in the line.
@@ -99,17 +98,19 @@ pub struct Reserve<'a> {
     line: Admission<'a>,
     /// Whether it has completed.
     done: bool,
+    /// What a job is.
+    workers: PhantomData<fn() -> W>,
 }
 
-impl<'a> Reserve<'a> {
+impl<'a, W> Reserve<'a, W> {
     /// Asks for a slot.
     pub(crate) fn new(engine: &'a Arc<Engine>) -> Self {
-        Self { engine, line: engine.line(), done: false }
+        Self { engine, line: engine.line(), done: false, workers: PhantomData }
     }
 }
 
-impl Future for Reserve<'_> {
-    type Output = Result<Slot, ReserveError>;
+impl<W> Future for Reserve<'_, W> {
+    type Output = Result<Slot<W>, ReserveError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -119,29 +120,29 @@ impl Future for Reserve<'_> {
         proceed.made_progress();
         *this.done = true;
         Poll::Ready(match grant {
-            Grant::Slot => Ok(Slot { engine: Some(Arc::clone(this.engine)) }),
-            Grant::Refused => Err(ReserveError { cause: this.engine.cause() }),
+            Grant::Slot => Ok(Slot::new(Arc::clone(this.engine))),
+            Grant::Refused => Err(ReserveError::new(this.engine)),
             Grant::Queued(_) => unreachable!("no job was given to queue"),
         })
     }
 }
 
 #[pinned_drop]
-impl PinnedDrop for Reserve<'_> {
+impl<W> PinnedDrop for Reserve<'_, W> {
     fn drop(self: Pin<&mut Self>) {
         let this = self.project();
         pass_on(this.engine, this.line);
     }
 }
 
-impl fmt::Debug for Reserve<'_> {
+impl<W> fmt::Debug for Reserve<'_, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reserve").finish_non_exhaustive()
     }
 }
 
 /// Leaves the line; a slot that was granted in the meantime goes to the next.
-fn pass_on(engine: &Engine, line: Pin<&mut Admission<'_>>) {
+pub(crate) fn pass_on(engine: &Engine, line: Pin<&mut Admission<'_>>) {
     if let Left::Granted(Grant::Slot) = line.cancel() {
         engine.release_slot();
     }
@@ -153,12 +154,26 @@ fn pass_on(engine: &Engine, line: Pin<&mut Admission<'_>>) {
 /// places, and a pool that is stopping waits for it: use it or drop it. Dropping it gives the place
 /// to the next who waits.
 #[must_use = "a slot that is not used keeps its place in the queue until it is dropped"]
-pub struct Slot {
+pub struct Slot<W = Threads> {
     /// The pool; none once the slot was used.
     engine: Option<Arc<Engine>>,
+    /// What a job is.
+    workers: PhantomData<fn() -> W>,
 }
 
-impl Slot {
+impl<W> Slot<W> {
+    /// A slot that was reserved.
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine: Some(engine), workers: PhantomData }
+    }
+
+    /// Puts a job into the queue.
+    pub(crate) fn enqueue(mut self, job: Box<dyn Task>) {
+        self.engine.take().expect("a slot is used once").submit_reserved(job);
+    }
+}
+
+impl Slot<Threads> {
     /// Puts a job into the queue. Does not wait, and loses nothing: the job is accepted.
     ///
     /// While the pool is only stopping, the job is run like any other. After an abort it is dropped
@@ -168,22 +183,33 @@ impl Slot {
     ///
     /// What was done before this call is visible to the job.
     #[track_caller]
-    pub fn submit<F, R>(mut self, job: F) -> JobHandle<R>
+    pub fn submit<F, R>(self, job: F) -> JobHandle<R>
     where
         F: FnOnce(&Context) -> R + Send + 'static,
         R: Send + 'static,
     {
-        let place = Location::caller();
-        let (job, cell) = Job::new(job, place);
-        let engine = self.engine.take().expect("a slot is used once");
-        if let Err(job) = engine.enqueue_reserved(job, Core::accept_cancelled) {
-            job.cancel(engine.cause());
-        }
+        let (cell, place) = (Cell::new(), Location::caller());
+        self.enqueue(Call::new(job, Arc::clone(&cell), place));
         JobHandle::new(cell, place)
     }
 }
 
-impl Drop for Slot {
+impl Slot<Tasks> {
+    /// Puts a job into the queue. Does not wait, and loses nothing: the job is accepted. As
+    /// [the one for threads](Slot::<Threads>::submit), which documents it.
+    #[track_caller]
+    pub fn submit<F, T>(self, job: F) -> JobHandle<T::Output>
+    where
+        F: FnOnce(Context) -> T + Send + 'static,
+        T: Future<Output: Send> + Send + 'static,
+    {
+        let (cell, place) = (Cell::new(), Location::caller());
+        self.enqueue(Drive::new(job, Arc::clone(&cell), place));
+        JobHandle::new(cell, place)
+    }
+}
+
+impl<W> Drop for Slot<W> {
     fn drop(&mut self) {
         if let Some(engine) = &self.engine {
             engine.release_slot();
@@ -191,81 +217,8 @@ impl Drop for Slot {
     }
 }
 
-impl fmt::Debug for Slot {
+impl<W> fmt::Debug for Slot<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot").finish_non_exhaustive()
-    }
-}
-
-/// A job was not accepted: the pool is stopping, or has ended. Gives the job back.
-pub struct SubmitError<F> {
-    /// The job.
-    job: F,
-    /// Who ended the pool's context.
-    cause: Cause,
-}
-
-impl<F> SubmitError<F> {
-    /// Who ended the pool's context, and how.
-    pub fn cause(&self) -> &Cause {
-        &self.cause
-    }
-
-    /// The job, untouched.
-    pub fn into_job(self) -> F {
-        self.job
-    }
-}
-
-impl<F> fmt::Debug for SubmitError<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SubmitError").field("cause", &self.cause).finish_non_exhaustive()
-    }
-}
-
-impl<F> fmt::Display for SubmitError<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("job not accepted: the pool admits no more jobs")
-    }
-}
-
-impl<F> Error for SubmitError<F> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.cause)
-    }
-}
-
-/// A slot was not reserved: the pool is stopping, or has ended.
-///
-/// A [`SubmitError`] turns into one, without its job, where an error must be `Sync` or `'static`
-/// and the job is neither.
-#[derive(Debug, Clone)]
-pub struct ReserveError {
-    /// Who ended the pool's context.
-    cause: Cause,
-}
-
-impl ReserveError {
-    /// Who ended the pool's context, and how.
-    pub fn cause(&self) -> &Cause {
-        &self.cause
-    }
-}
-
-impl fmt::Display for ReserveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("slot not reserved: the pool admits no more jobs")
-    }
-}
-
-impl Error for ReserveError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.cause)
-    }
-}
-
-impl<F> From<SubmitError<F>> for ReserveError {
-    fn from(error: SubmitError<F>) -> Self {
-        Self { cause: error.cause }
     }
 }

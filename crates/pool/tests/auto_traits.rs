@@ -24,7 +24,6 @@ assert_impl_all!(Slot: Send, Sync, Unpin);
 
 assert_impl_all!(Submit<'static, Job, Job>: Send);
 assert_not_impl_any!(Submit<'static, Job, Job>: Unpin);
-assert_not_impl_any!(Submit<'static, Rc<u8>, Job>: Send);
 assert_impl_all!(Reserve<'static>: Send, Sync);
 assert_not_impl_any!(Reserve<'static>: Unpin);
 assert_impl_all!(Drain<'static>: Send, Sync);

@@ -9,7 +9,7 @@
 //! - **C2** queued + reserved <= capacity.
 //! - **C3** a queue that is not empty has a worker on its way to it: one that is neither parked nor
 //!   running a job and will look at the queue before it parks, or one that runs a job and will look
-//!   when it is done.
+//!   when it is done. A worker that is dropped on its way aborts the pool before it leaves.
 //! - **C4** once the phase is `Aborted`, the queue stays empty.
 
 use std::collections::VecDeque;
@@ -48,6 +48,8 @@ pub(crate) enum Fate {
     Finished,
     /// It panicked.
     Panicked,
+    /// Its future was dropped: the pool was aborted.
+    Cancelled,
 }
 
 /// What a worker does, as the others see it.
@@ -88,7 +90,7 @@ pub(crate) struct Core {
     finished: u64,
     /// Panicked.
     panicked: u64,
-    /// Accepted and never started.
+    /// Accepted and never started, or dropped half way.
     cancelled: u64,
     /// Turned away.
     refused: u64,
@@ -204,6 +206,7 @@ impl Core {
         match fate {
             Fate::Finished => self.finished += 1,
             Fate::Panicked => self.panicked += 1,
+            Fate::Cancelled => self.cancelled += 1,
         }
         let activity = &mut self.desks[worker].activity;
         if let Activity::Running(place) = *activity {

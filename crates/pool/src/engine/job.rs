@@ -1,26 +1,21 @@
-//! A job and the cell that its result passes through.
+//! A job: a closure for a thread, or one that makes a future for a task.
 //!
-//! A [`Job`] is what the queue holds; its [`Cell`] is shared with the handle. The cell is a lock
-//! around four states:
+//! To a worker both are a [`Task`]: something that is polled until it is ready. A closure is ready
+//! at its first poll. A future that is pending is polled again when it was woken, or when the pool's
+//! context is cancelled: then it is dropped instead. The flag is looked at before each poll; what a
+//! poll brings that began before the flag was set is the job's result.
 //!
-//! | state | meaning | left by |
-//! |---|---|---|
-//! | `Waiting` | no result yet; perhaps somebody waits | the job's end to `Done`, the handle's drop to `Detached` |
-//! | `Done` | the result waits for the handle | the handle, to `Taken` |
-//! | `Taken` | the handle has it | nobody |
-//! | `Detached` | nobody wants it | nobody |
-//!
-//! *Finish against drop of the handle* is decided by that lock: either the handle's drop finds the
-//! result and drops it, or the end of the job finds the handle gone and does. Neither does so under
-//! the lock.
+//! Where the result goes is the [`Sink`]'s business: to a handle's cell, or onto a board that a
+//! stream takes it from. A job ends in this order: what is left of it is dropped, its end is
+//! counted, the sink is told. Nothing here panics, whatever a job does.
 
-use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
 
+use pin_project::pin_project;
 use selvedge_cancel::{Cause, Context};
-use selvedge_primitives::{Mutex, Panic, contain, release_then, wake};
+use selvedge_primitives::{Panic, contain};
 
 use super::core::Fate;
 use crate::handle::JobError;
@@ -30,136 +25,215 @@ pub(crate) trait Task: Send {
     /// Where it was submitted.
     fn place(&self) -> &'static Location<'static>;
 
-    /// Runs it; tells `ended` how it ended, then hands over the result. Never panics.
-    fn run(self: Box<Self>, context: &Context, ended: &mut dyn FnMut(Fate));
+    /// Starts it or goes on. When it is ready it has ended: it told `ended` how, then handed over
+    /// the result. It is not polled again.
+    fn poll(
+        self: Pin<&mut Self>,
+        context: &Context,
+        cx: &mut TaskContext<'_>,
+        ended: &mut dyn FnMut(Fate),
+    ) -> Poll<()>;
 
-    /// Drops it, then tells the handle why. Never panics.
-    fn cancel(self: Box<Self>, cause: Cause);
+    /// Drops what it was to run, tells `ended`, then hands over the cause instead of a result.
+    fn cancel(self: Pin<&mut Self>, cause: Cause, ended: &mut dyn FnMut(Fate));
 }
 
-/// A closure on its way to a worker.
-pub(crate) struct Job<F, R> {
-    /// What to run.
-    closure: F,
+/// A job that can be taken apart again, because nobody has accepted it.
+pub(crate) trait Unstarted<F>: Task {
+    /// The closure.
+    fn into_closure(self: Box<Self>) -> F;
+}
+
+/// Where a result goes.
+pub(crate) trait Sink: Send {
+    /// What a job returns.
+    type Item;
+
+    /// Takes the result of a job, once. Does not wait, and never panics.
+    fn complete(&self, result: Result<Self::Item, JobError>);
+}
+
+/// Why it is there to be taken.
+const NOT_STARTED: &str = "a job that nobody has started has its closure";
+
+/// A closure that runs on a thread.
+#[pin_project]
+pub(crate) struct Call<F, K> {
+    /// What to run; none once it has.
+    closure: Option<F>,
     /// Where the result goes.
-    cell: Arc<Cell<R>>,
+    sink: K,
     /// Where it was submitted.
     place: &'static Location<'static>,
 }
 
-impl<F, R> Job<F, R> {
-    /// A job and the cell of its handle.
-    pub(crate) fn new(closure: F, place: &'static Location<'static>) -> (Box<Self>, Arc<Cell<R>>) {
-        let cell = Arc::new(Cell { state: Mutex::new(State::Waiting(None)) });
-        (Box::new(Self { closure, cell: Arc::clone(&cell), place }), cell)
-    }
-
-    /// The closure, of a job that was not accepted.
-    pub(crate) fn into_closure(self) -> F {
-        self.closure
+impl<F, K> Call<F, K> {
+    /// A job.
+    pub(crate) fn new(closure: F, sink: K, place: &'static Location<'static>) -> Box<Self> {
+        Box::new(Self { closure: Some(closure), sink, place })
     }
 }
 
-impl<F, R> Task for Job<F, R>
+impl<F, K> Task for Call<F, K>
 where
-    F: FnOnce(&Context) -> R + Send,
-    R: Send,
+    F: FnOnce(&Context) -> K::Item + Send,
+    K: Sink,
 {
     fn place(&self) -> &'static Location<'static> {
         self.place
     }
 
-    fn run(self: Box<Self>, context: &Context, ended: &mut dyn FnMut(Fate)) {
-        let Self { closure, cell, .. } = *self;
+    fn poll(
+        self: Pin<&mut Self>,
+        context: &Context,
+        _cx: &mut TaskContext<'_>,
+        ended: &mut dyn FnMut(Fate),
+    ) -> Poll<()> {
+        let this = self.project();
+        let closure = this.closure.take().expect(NOT_STARTED);
         // Unwind safe: whatever the closure left half done, it owned or shared by its own choice.
-        match catch_unwind(AssertUnwindSafe(|| closure(context))) {
-            Ok(result) => {
-                ended(Fate::Finished);
-                cell.complete(Ok(result));
-            }
-            Err(payload) => {
-                ended(Fate::Panicked);
-                cell.complete(Err(JobError::Panicked(Panic::new(payload))));
-            }
+        let result = catch_unwind(AssertUnwindSafe(|| closure(context)));
+        settle(result, this.sink, ended);
+        Poll::Ready(())
+    }
+
+    fn cancel(self: Pin<&mut Self>, cause: Cause, ended: &mut dyn FnMut(Fate)) {
+        let this = self.project();
+        contain(|| *this.closure = None);
+        ended(Fate::Cancelled);
+        this.sink.complete(Err(JobError::Cancelled(cause)));
+    }
+}
+
+impl<F, K> Unstarted<F> for Call<F, K>
+where
+    F: FnOnce(&Context) -> K::Item + Send,
+    K: Sink,
+{
+    fn into_closure(self: Box<Self>) -> F {
+        self.closure.expect(NOT_STARTED)
+    }
+}
+
+/// A future that runs on a task, and the closure that makes it there.
+#[pin_project]
+pub(crate) struct Drive<F, T, K> {
+    /// How far it is.
+    #[pin]
+    stage: Stage<F, T>,
+    /// Where the result goes.
+    sink: K,
+    /// Where it was submitted.
+    place: &'static Location<'static>,
+}
+
+/// How far a future is.
+#[pin_project(project = StageProjection)]
+enum Stage<F, T> {
+    /// Not made yet. None for the moment in which the closure makes it.
+    Unmade(Option<F>),
+    /// Under way.
+    Made(#[pin] T),
+    /// Dropped.
+    Over,
+}
+
+impl<F, T, K> Drive<F, T, K> {
+    /// A job.
+    pub(crate) fn new(closure: F, sink: K, place: &'static Location<'static>) -> Box<Self> {
+        Box::new(Self { stage: Stage::Unmade(Some(closure)), sink, place })
+    }
+}
+
+impl<F, T> Stage<F, T>
+where
+    F: FnOnce(Context) -> T,
+    T: Future,
+{
+    /// Makes the future unless it is made, and polls it.
+    fn poll(
+        mut self: Pin<&mut Self>,
+        context: &Context,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<T::Output> {
+        if let StageProjection::Unmade(closure) = self.as_mut().project() {
+            let closure = closure.take().expect(NOT_STARTED);
+            let future = closure(context.clone());
+            self.set(Stage::Made(future));
+        }
+        match self.project() {
+            StageProjection::Made(future) => future.poll(cx),
+            _ => unreachable!("it is made above, and not polled once it is over"),
         }
     }
+}
 
-    fn cancel(self: Box<Self>, cause: Cause) {
-        let Self { closure, cell, .. } = *self;
-        drop_quietly(closure);
-        cell.complete(Err(JobError::Cancelled(cause)));
+impl<F, T, K> Task for Drive<F, T, K>
+where
+    F: FnOnce(Context) -> T + Send,
+    T: Future<Output = K::Item> + Send,
+    K: Sink,
+{
+    fn place(&self) -> &'static Location<'static> {
+        self.place
     }
-}
 
-/// What a job and its handle share.
-pub(crate) struct Cell<R> {
-    /// See the table above.
-    state: Mutex<State<R>>,
-}
-
-/// How far the result is.
-enum State<R> {
-    /// Not there; wake whoever waits for it.
-    Waiting(Option<Waker>),
-    /// There.
-    Done(Result<R, JobError>),
-    /// Gone to the handle.
-    Taken,
-    /// Not wanted.
-    Detached,
-}
-
-impl<R> Cell<R> {
-    /// Stores the result and wakes, or drops it when nobody wants it. Never panics.
-    fn complete(&self, result: Result<R, JobError>) {
-        let mut state = self.state.lock();
-        if matches!(*state, State::Detached) {
-            return release_then(state, || drop_quietly(result));
+    fn poll(
+        self: Pin<&mut Self>,
+        context: &Context,
+        cx: &mut TaskContext<'_>,
+        ended: &mut dyn FnMut(Fate),
+    ) -> Poll<()> {
+        if context.is_cancelled() {
+            let cause = context.cause().expect("a cancelled context has a cause");
+            self.cancel(cause, ended);
+            return Poll::Ready(());
         }
-        let before = mem::replace(&mut *state, State::Done(result));
-        release_then(state, || {
-            if let State::Waiting(Some(waker)) = before {
-                contain(|| wake(waker));
-            }
-        });
+        let mut this = self.project();
+        // Unwind safe: a future that panicked is dropped below, not polled again.
+        let polled = catch_unwind(AssertUnwindSafe(|| this.stage.as_mut().poll(context, cx)));
+        let result = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(result)) => Ok(result),
+            Err(payload) => Err(payload),
+        };
+        contain(|| this.stage.set(Stage::Over));
+        settle(result, this.sink, ended);
+        Poll::Ready(())
     }
 
-    /// Takes the result, or leaves the waker. Ready with none when it was taken before.
-    pub(crate) fn poll(&self, cx: &mut TaskContext<'_>) -> Poll<Option<Result<R, JobError>>> {
-        // Cloned before the lock is taken: a clone is the executor's code.
-        let waker = cx.waker().clone();
-        let mut state = self.state.lock();
-        match &mut *state {
-            State::Waiting(waiting) => {
-                let old = waiting.replace(waker);
-                release_then(state, || drop(old));
-                Poll::Pending
-            }
-            done => {
-                let before = mem::replace(done, State::Taken);
-                release_then(state, || drop(waker));
-                Poll::Ready(match before {
-                    State::Done(result) => Some(result),
-                    _ => None,
-                })
-            }
+    fn cancel(self: Pin<&mut Self>, cause: Cause, ended: &mut dyn FnMut(Fate)) {
+        let mut this = self.project();
+        contain(|| this.stage.set(Stage::Over));
+        ended(Fate::Cancelled);
+        this.sink.complete(Err(JobError::Cancelled(cause)));
+    }
+}
+
+impl<F, T, K> Unstarted<F> for Drive<F, T, K>
+where
+    F: FnOnce(Context) -> T + Send,
+    T: Future<Output = K::Item> + Send,
+    K: Sink,
+{
+    fn into_closure(self: Box<Self>) -> F {
+        match self.stage {
+            Stage::Unmade(Some(closure)) => closure,
+            _ => unreachable!("{NOT_STARTED}"),
         }
     }
-
-    /// Whether the result is there, or was.
-    pub(crate) fn is_complete(&self) -> bool {
-        !matches!(*self.state.lock(), State::Waiting(_))
-    }
-
-    /// The handle is gone.
-    pub(crate) fn detach(&self) {
-        let mut state = self.state.lock();
-        let before = mem::replace(&mut *state, State::Detached);
-        release_then(state, || drop_quietly(before));
-    }
 }
 
-/// Drops a value of a user's.
-fn drop_quietly<T>(value: T) {
-    contain(|| drop(value));
+/// Counts the end of a job, then hands over what it brought.
+fn settle<K: Sink>(result: std::thread::Result<K::Item>, sink: &K, ended: &mut dyn FnMut(Fate)) {
+    match result {
+        Ok(result) => {
+            ended(Fate::Finished);
+            sink.complete(Ok(result));
+        }
+        Err(payload) => {
+            ended(Fate::Panicked);
+            sink.complete(Err(JobError::Panicked(Panic::new(payload))));
+        }
+    }
 }

@@ -1,11 +1,16 @@
-//! The engine: worker threads, a bounded queue, and one lock.
+//! The engine: workers, a bounded queue, and one lock.
+//!
+//! A worker is a future ([`Worker`]), driven by a thread of the pool or by an executor as a task; the
+//! engine makes no difference between the two. A job is polled until it is ready: a closure is at
+//! its first poll.
 //!
 //! # Vocabulary
 //!
 //! A *job* is accepted when it enters the queue, and from then on is queued, running, or ended in
 //! one of three ways. A *slot* is room in the queue that was promised to one submitter. A worker is
-//! *parked* when it left its waker at its desk and went to sleep. The pool is *over* when no job
-//! will be started any more; then the workers leave, and the last to leave announces the *end*.
+//! *parked* when it left its waker at its desk and went to sleep. A worker is *lost* when its task
+//! was dropped before it left. The pool is *over* when no job will be started any more; then the
+//! workers leave, and the last to leave announces the *end*.
 //!
 //! # Protocol
 //!
@@ -19,18 +24,20 @@
 //! 2. *Work*: a worker takes the first job and grants the room it left; or leaves if the pool is
 //!    over; or parks. It counts a job's end before it hands over the result, so whoever has a result
 //!    finds it in the ledger.
-//! 3. *The context*: the first worker leaves a waker with the pool's context before it looks for
-//!    work, once for the pool's life, for both levels. That waker runs [`Engine::react`] on the
-//!    thread that stops or cancels (or on the timer's). So a cancel reaches queued jobs also while
-//!    every worker is busy, and no thread of its own waits for it. Parking does not touch the
-//!    context's tree. [`Pool::stop`](crate::Pool::stop) and [`Pool::abort`](crate::Pool::abort) react
-//!    themselves, for the moment before that worker has run.
+//! 3. *The context*: before the first worker is started, a waker is left with the pool's context,
+//!    once for the pool's life, for both levels (the [`Lookout`]). That waker runs [`Engine::react`]
+//!    on the thread that stops or cancels (or on the timer's). So a cancel reaches queued jobs also
+//!    while every worker is busy, or not driven, and no thread of its own waits for it. Parking does
+//!    not touch the context's tree. A worker whose job is pending waits for the cancel beside it,
+//!    and the job is dropped on the worker's own task.
 //! 4. *React*: at STOPPING close, refuse all who wait; at CANCELLED also take all jobs out of the
 //!    queue, count them, and cancel them outside the lock. It looks at the flags, so it does the
 //!    same whoever calls it and however often.
 //! 5. *End*: a worker that leaves (or an abort that is done with the jobs it took) counts itself
 //!    out; the last one opens the gate `ended`. Counting out is the last thing a worker does, after
 //!    all code of the user's but the wakers of those who wait for the end.
+//! 6. *Loss*: a worker that is dropped by its executor cancels the pool's context, reacts, drops its
+//!    own job, and counts itself out.
 //!
 //! # The races
 //!
@@ -44,9 +51,15 @@
 //!   over and no worker leaves for good; or it finds the pool closed and is returned. A slot that
 //!   was granted before keeps the pool from being over until it is used or given back.
 //! - *Cancel against park*. The flags are set before wakers run. A worker that parks after `react`
-//!   took the lock finds the pool over and leaves; one that parked before is woken by it. The first
-//!   worker has left its waker before any worker can depend on it: what it registers after a cancel
-//!   is ready at once and reacts.
+//!   took the lock finds the pool over and leaves; one that parked before is woken by it. The
+//!   lookout is there before any worker or submitter can depend on it: what it registers after a
+//!   cancel is ready at once and reacts.
+//! - *Cancel against a pending job*. The worker looks at the flag, polls the job, and then leaves its
+//!   waker with the context, which looks at the flag again under its own lock. So a cancel that
+//!   comes in between is seen, and one that comes later wakes the worker.
+//! - *Loss against submit*. A worker that is lost is at its desk until it has aborted the pool: the
+//!   job of a submitter whose wake goes to a worker that is gone is taken out of the queue by that
+//!   abort, and who comes later is refused.
 //! - *Abort against the end*. An abort that took jobs counts as live before it lets go of the lock,
 //!   so the end is not announced while destructors of queued jobs still run on its thread.
 //! - *Flag against reaction*. Between the two, `submit` and the workers would act on old news; both
@@ -61,32 +74,39 @@
 //! workers in the same breath ([`Engine::unlock`]). So no worker stays parked in a pool that is
 //! over, each leaves when its job returns, and the last announces the end.
 //!
-//! # Wakers that panic
+//! # Wakers
 //!
-//! A waker is somebody else's code, and neither the worker nor the submitter that calls it is at
-//! fault. Its panic is caught here, after the panic hook has told of it; all others are woken.
+//! A waker is somebody else's code, a worker's too: dropping a task's last waker may drop the task.
+//! None is cloned, woken or dropped under the lock. Neither the worker nor the submitter that calls
+//! one is at fault when it panics: that is caught here, after the panic hook has told of it; all
+//! others are woken.
 
+mod board;
+mod cell;
 mod core;
 mod job;
 mod worker;
 
 use std::collections::VecDeque;
-use std::io;
+use std::future::poll_fn;
 use std::panic::Location;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
-use selvedge_cancel::{Cause, Context};
+use selvedge_cancel::{Cancelled, Canceller, Cause, CauseKind, Context, Stopping};
 use selvedge_primitives::{
-    Anchor, Entry, Locked, Origin, WaitQueue, Waiter, WakeBatch, contain, release_then, thread,
-    wake,
+    Anchor, Entry, Locked, Origin, WaitQueue, Waiter, WakeBatch, contain, release_then, wake,
 };
 
 use crate::Ledger;
 use core::Fate;
 
+pub(crate) use board::{Board, Next, Ticket, Turn};
+pub(crate) use cell::Cell;
 pub(crate) use core::{Activity, Core, Grant};
-pub(crate) use job::{Cell, Job, Task};
+pub(crate) use job::{Call, Drive, Task, Unstarted};
+pub use worker::{Worker, WorkersLost};
 
 /// Who stands in line for a slot: [`Engine::poll_admission`].
 pub(crate) type Admission<'a> = Waiter<'a, Core, (), Grant>;
@@ -99,58 +119,35 @@ pub(crate) struct Engine {
     ended: WaitQueue<bool, (), ()>,
     /// Ends the pool; what jobs are given to look at.
     context: Context,
+    /// The right to cancel that context when a worker is lost; none where no worker can be.
+    on_loss: Option<Canceller>,
     /// Name and place of the pool.
     origin: Origin,
 }
 
-/// What starts a thread: the shim's spawn, except in a test of its failure.
-pub(crate) type Spawn<'a> =
-    dyn FnMut(String, Box<dyn FnOnce() + Send>) -> io::Result<thread::JoinHandle<()>> + 'a;
-
 impl Engine {
-    /// An engine whose workers are running.
-    ///
-    /// # Errors
-    ///
-    /// When a thread could not be started: its number, and why. The threads that were started have
-    /// ended, and `context` is to be dropped.
-    pub(crate) fn start(
+    /// An engine, and its workers, to be driven.
+    pub(crate) fn new(
         origin: Origin,
         context: Context,
+        on_loss: Option<Canceller>,
         workers: usize,
         capacity: usize,
-        spawn: &mut Spawn<'_>,
-    ) -> Result<Arc<Self>, (usize, io::Error)> {
+    ) -> (Arc<Self>, impl Iterator<Item = Worker>) {
         let engine = Arc::new(Self {
             core: WaitQueue::new(Core::new(workers, capacity)),
             ended: WaitQueue::new(false),
             context,
+            on_loss,
             origin,
         });
-        let mut started = Vec::with_capacity(workers);
-        for number in 0..workers {
-            let work = worker::work(Arc::clone(&engine), number);
-            match spawn(engine.worker_name(number), Box::new(work)) {
-                Ok(handle) => started.push(handle),
-                Err(error) => {
-                    // Nobody has seen the pool: the workers have nothing to do but to leave.
-                    let mut core = engine.core.lock();
-                    let none = core.abort();
-                    engine.unlock(core, None);
-                    drop(none);
-                    for handle in started {
-                        let _ = handle.join();
-                    }
-                    return Err((number, error));
-                }
-            }
-        }
-        // Detached: `ended` tells what a join would tell, without blocking.
-        drop(started);
-        Ok(engine)
+        let mut lookout = Some(Lookout::new(&engine));
+        let crew = Arc::clone(&engine);
+        let crew = (0..workers).map(move |n| Worker::new(Arc::clone(&crew), n, lookout.take()));
+        (engine, crew)
     }
 
-    /// The name of a worker's thread.
+    /// The name of a worker, and of its thread.
     pub(crate) fn worker_name(&self, number: usize) -> String {
         // A thread's name cannot hold a NUL.
         format!("{}-{number}", self.name()).replace('\0', " ")
@@ -185,7 +182,7 @@ impl Engine {
     /// there is room at once, and gives the job if there is one to queue already.
     pub(crate) fn poll_admission(
         &self,
-        line: std::pin::Pin<&mut Admission<'_>>,
+        line: Pin<&mut Admission<'_>>,
         cx: &mut TaskContext<'_>,
         enqueue: impl FnOnce() -> Option<Box<dyn Task>>,
     ) -> Poll<Grant> {
@@ -210,13 +207,34 @@ impl Engine {
         })
     }
 
-    /// Turns a reserved slot into a queued job; gives it back if the pool was aborted. `late` says
-    /// how such a job is counted, under the lock.
-    pub(crate) fn enqueue_reserved<T: Task + 'static>(
+    /// Asks for admission without waiting. `job` is taken out of its place when it is accepted.
+    pub(crate) fn try_admit(&self, take: impl FnOnce() -> Box<dyn Task>) -> Verdict {
+        if self.context.is_stopping() {
+            self.react();
+        }
+        let mut core = self.core.lock();
+        if !core.is_open() {
+            core.refuse();
+            return if core.is_aborted() { Verdict::Aborted } else { Verdict::Stopping };
+        }
+        // Room that is there while somebody waits belongs to the one who waits.
+        if !core.is_empty() || !core.has_room() {
+            core.refuse();
+            return Verdict::Full;
+        }
+        let worker = core.enqueue(take());
+        self.unlock(core, worker);
+        Verdict::Accepted
+    }
+
+    /// Turns a reserved slot into a queued job, which is taken out of its place; false, and the job
+    /// stays, if the pool was aborted. `late` says how such a job is counted, under the lock.
+    #[must_use = "a job that was not accepted is cancelled or returned"]
+    pub(crate) fn enqueue_reserved(
         &self,
-        task: Box<T>,
+        take: impl FnOnce() -> Box<dyn Task>,
         late: impl FnOnce(&mut Core),
-    ) -> Result<(), Box<T>> {
+    ) -> bool {
         if self.context.is_cancelled() {
             self.react();
         }
@@ -224,11 +242,23 @@ impl Engine {
         core.unreserve();
         if core.is_aborted() {
             late(&mut core);
-            return Err(task);
+            return false;
         }
-        let worker = core.enqueue(task);
+        let worker = core.enqueue(take());
         self.unlock(core, worker);
-        Ok(())
+        true
+    }
+
+    /// Turns a reserved slot into a queued job. After an abort the job is accepted and cancelled in
+    /// one step.
+    pub(crate) fn submit_reserved(&self, job: Box<dyn Task>) {
+        let mut job = Some(job);
+        let take = || job.take().expect("taken once");
+        if !self.enqueue_reserved(take, Core::accept_cancelled)
+            && let Some(job) = job
+        {
+            Box::into_pin(job).as_mut().cancel(self.cause(), &mut |_| ());
+        }
     }
 
     /// Gives a reserved slot to the next who waits.
@@ -253,31 +283,55 @@ impl Engine {
         }
         let cause = self.cause();
         for task in queue {
-            task.cancel(cause.clone());
+            // Counted under the lock.
+            Box::into_pin(task).as_mut().cancel(cause.clone(), &mut |_| ());
         }
         self.leave();
     }
 
     /// Looks for work on behalf of a worker: ready with a job that counts as running, or with none
-    /// when the pool is over.
-    fn poll_work(&self, worker: usize, cx: &mut TaskContext<'_>) -> Poll<Option<Box<dyn Task>>> {
+    /// when the pool is over. `own` keeps a clone of the worker's waker between the calls.
+    fn poll_work(
+        &self,
+        worker: usize,
+        cx: &mut TaskContext<'_>,
+        own: &mut Option<Waker>,
+    ) -> Poll<Option<Box<dyn Task>>> {
         if self.context.is_cancelled() {
             self.react();
+        }
+        if !own.as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
+            let other = own.replace(cx.waker().clone());
+            contain(|| drop(other));
         }
         let mut core = self.core.lock();
         core.idle(worker);
         let task = core.start_next(worker);
         if task.is_none() && !core.is_over() {
-            // Cloned under the lock: a worker's waker is ours, not an executor's.
-            let old = core.park(worker, cx.waker().clone());
-            release_then(core, || drop(old));
+            let old = core.park(worker, own.take().expect("cloned above"));
+            release_then(core, || contain(|| drop(old)));
             return Poll::Pending;
         }
         let old = core.unpark(worker);
         // The job left room, or was the last one.
         self.unlock(core, None);
-        drop(old);
+        contain(|| drop(old));
         Poll::Ready(task)
+    }
+
+    /// A worker was dropped before it had left, with the job that it was at.
+    fn lose(&self, worker: usize, job: Option<Pin<Box<dyn Task>>>) {
+        if let Some(right) = &self.on_loss {
+            let cause = Cause::new(CauseKind::Cancelled).with_error(WorkersLost);
+            contain(|| right.cancel_with(cause));
+        }
+        self.react();
+        if let Some(mut job) = job {
+            job.as_mut().cancel(self.cause(), &mut |fate| self.end(worker, fate));
+        }
+        // If it was parked, the abort has taken its waker.
+        self.core.lock().idle(worker);
+        self.leave();
     }
 
     /// Counts the end of a job.
@@ -304,7 +358,7 @@ impl Engine {
         if core.is_empty() {
             return release_then(core, || {
                 for worker in workers {
-                    wake(worker);
+                    contain(|| wake(worker));
                 }
             });
         }
@@ -319,9 +373,9 @@ impl Engine {
             }
             let more = batch.is_full();
             release_then(core, || {
-                // Ours do not panic. There is none left in the second round.
+                // There is none left in the second round.
                 for worker in workers.by_ref() {
-                    wake(worker);
+                    contain(|| wake(worker));
                 }
                 contain(|| batch.wake_all());
             });
@@ -333,11 +387,7 @@ impl Engine {
     }
 
     /// Waits for the end.
-    pub(crate) fn poll_ended(
-        &self,
-        gate: std::pin::Pin<&mut Gate>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<()> {
+    pub(crate) fn poll_ended(&self, gate: Pin<&mut Gate>, cx: &mut TaskContext<'_>) -> Poll<()> {
         gate.poll_enter(cx, |ended| match **ended {
             true => Entry::Ready(()),
             false => Entry::Wait(()),
@@ -364,7 +414,53 @@ impl Engine {
 /// Who waits for the end.
 pub(crate) type Gate = Waiter<'static, bool, (), ()>;
 
-/// The waker that the first worker leaves with the context. Weak: the context's queue, which holds
+/// What became of somebody who did not want to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The job is in the queue.
+    Accepted,
+    /// There was no room, or others waited for it.
+    Full,
+    /// The pool admits nothing any more, and runs what it has.
+    Stopping,
+    /// The pool admits and runs nothing any more.
+    Aborted,
+}
+
+/// Keeps the engine's waker with the context while there is work.
+///
+/// The two waits are polled once: what counts is the waker that they leave, which calls
+/// [`Engine::react`] wherever the context is ended. The first worker has them, and drops them when
+/// the pool is over: there is nothing left to react to.
+struct Lookout {
+    /// Waits for the first level.
+    _stopping: Pin<Box<Stopping>>,
+    /// Waits for the second.
+    _cancelled: Pin<Box<Cancelled>>,
+}
+
+impl Lookout {
+    /// Leaves the waker; reacts if the context has ended already.
+    fn new(engine: &Arc<Engine>) -> Self {
+        let mut stopping = Box::pin(engine.context.stopping());
+        let mut cancelled = Box::pin(engine.context.cancelled());
+        let poll = poll_fn(|cx| {
+            let stopped = stopping.as_mut().poll(cx).is_ready();
+            Poll::Ready(cancelled.as_mut().poll(cx).is_ready() || stopped)
+        });
+        // A pool may be built by a task that has spent its budget, which would put the poll off.
+        #[cfg(feature = "tokio")]
+        let poll = tokio::task::coop::unconstrained(poll);
+        let reactor = Waker::from(Arc::new(Reactor { engine: Arc::downgrade(engine) }));
+        let polled = pin!(poll).poll(&mut TaskContext::from_waker(&reactor));
+        if polled == Poll::Ready(true) {
+            engine.react();
+        }
+        Self { _stopping: stopping, _cancelled: cancelled }
+    }
+}
+
+/// The waker that the [`Lookout`] leaves with the context. Weak: the context's queue, which holds
 /// it, belongs to a node that the engine keeps alive.
 struct Reactor {
     /// Whose.

@@ -1,51 +1,130 @@
-//! A worker: the life of a thread of the pool.
+//! A worker: one future for its whole life, on a thread or in a task.
+//!
+//! It looks for a job, polls it until it has ended, and looks for the next; it leaves when the pool
+//! is over. A thread of the pool drives it with `block_on`, an executor as a task: the worker does
+//! not know which, and its jobs are what makes the difference.
+//!
+//! # Dropped by its executor
+//!
+//! A worker that is dropped before it has left is lost: its runtime was shut down. It aborts the
+//! pool, because nobody may be left to run what is queued: with a cause that carries
+//! [`WorkersLost`], so every wait ends and every job that has not ended is cancelled. Then it drops
+//! its own job, and leaves like any other. The first of several that are lost gives the cause. A
+//! worker that is dropped before its first poll does the same: what matters lies in the struct.
 
-use std::future::poll_fn;
-use std::pin::pin;
+use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Waker};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 
-use selvedge_primitives::block_on;
+use pin_project::{pin_project, pinned_drop};
+use selvedge_cancel::Cancelled;
+use selvedge_primitives::{contain, coop};
 
-use super::{Engine, Reactor};
+use super::{Engine, Lookout, Task};
 
-/// What the thread of worker `number` runs.
+/// One worker of a [`Pool<Tasks>`](crate::Pool), to be run as a task; from
+/// [`PoolBuilder::build_on`](crate::PoolBuilder::build_on).
 ///
-/// One `block_on` serves its whole life: parking is one store of a waker, and the thread sleeps in
-/// `block_on` when there is no work.
-pub(super) fn work(engine: Arc<Engine>, number: usize) -> impl FnOnce() + Send {
-    move || {
-        block_on(async {
-            match number {
-                0 => work_and_watch(&engine).await,
-                _ => work_off(&engine, number).await,
+/// It completes when the pool has nothing more to run. After each job it asks tokio's cooperative
+/// budget, so many short jobs in a row do not keep the other tasks of its thread waiting.
+///
+/// # Cancel safety
+///
+/// Dropping it before it completed, as a runtime does that is shut down, aborts the pool: its job,
+/// and all that are queued or run elsewhere, end with
+/// [`JobError::Cancelled`](crate::JobError::Cancelled), whose cause carries [`WorkersLost`]. Nothing
+/// waits for ever, and the ledger adds up.
+///
+/// # Panics
+///
+/// When it is polled again after it completed.
+#[pin_project(PinnedDrop)]
+#[must_use = "futures do nothing unless polled, and a worker that is dropped aborts its pool"]
+pub struct Worker {
+    /// The pool; none once it has left.
+    engine: Option<Arc<Engine>>,
+    /// Its number.
+    number: usize,
+    /// The job that it is at.
+    job: Option<Pin<Box<dyn Task>>>,
+    /// The task's waker, cloned ahead of the next park: a clone is the executor's code, and parking
+    /// holds the lock.
+    waker: Option<Waker>,
+    /// Wakes it when the pool is aborted; there once a job was pending.
+    #[pin]
+    cancelled: Option<Cancelled>,
+    /// Watches the pool's context on behalf of all; the first worker has it.
+    lookout: Option<Lookout>,
+}
+
+impl Worker {
+    /// Worker `number` of a pool.
+    pub(super) fn new(engine: Arc<Engine>, number: usize, lookout: Option<Lookout>) -> Self {
+        Self { engine: Some(engine), number, job: None, waker: None, cancelled: None, lookout }
+    }
+}
+
+impl Future for Worker {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let number = *this.number;
+        let engine = this.engine.as_ref().expect("`Worker` polled after it completed");
+        loop {
+            let Some(job) = this.job else {
+                let proceed = ready!(coop::poll_proceed(cx));
+                let Some(job) = ready!(engine.poll_work(number, cx, this.waker)) else { break };
+                proceed.made_progress();
+                *this.job = Some(Box::into_pin(job));
+                continue;
+            };
+            let ended = &mut |fate| engine.end(number, fate);
+            if job.as_mut().poll(engine.context(), cx, ended).is_ready() {
+                *this.job = None;
+                continue;
             }
-        });
+            if this.cancelled.is_none() {
+                this.cancelled.set(Some(engine.context().cancelled()));
+            }
+            // Once it is ready, the job looks at its context and ends.
+            let cancelled = this.cancelled.as_mut().as_pin_mut().expect("set above");
+            let _ = ready!(cancelled.poll(cx));
+        }
+        this.cancelled.set(None);
+        *this.lookout = None;
+        contain(|| *this.waker = None);
+        let engine = this.engine.take().expect("it is there until now");
         engine.leave();
+        Poll::Ready(())
     }
 }
 
-/// Runs jobs until the pool is over.
-async fn work_off(engine: &Engine, number: usize) {
-    while let Some(task) = poll_fn(|cx| engine.poll_work(number, cx)).await {
-        task.run(engine.context(), &mut |fate| engine.end(number, fate));
+#[pinned_drop]
+impl PinnedDrop for Worker {
+    fn drop(self: Pin<&mut Self>) {
+        let this = self.project();
+        if let Some(engine) = this.engine.take() {
+            engine.lose(*this.number, this.job.take());
+        }
     }
 }
 
-/// As [`work_off`], and keeps the engine's waker with the context while there is work.
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("number", &self.number)
+            .field("left", &self.engine.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The tasks that were a pool's workers are gone: their runtime was shut down, or was never driven
+/// and dropped.
 ///
-/// The two waits are polled once: what counts is the waker that they leave, which calls
-/// [`Engine::react`] wherever the context is ended. They live on a thread of the pool because a
-/// plain thread has no cooperative budget that could put the first poll off. When the pool is over
-/// there is nothing left to react to, and they are dropped.
-async fn work_and_watch(engine: &Arc<Engine>) {
-    let mut stopping = pin!(engine.context().stopping());
-    let mut cancelled = pin!(engine.context().cancelled());
-    let reactor = Waker::from(Arc::new(Reactor { engine: Arc::downgrade(engine) }));
-    let mut cx = TaskContext::from_waker(&reactor);
-    let stopped = stopping.as_mut().poll(&mut cx).is_ready();
-    if cancelled.as_mut().poll(&mut cx).is_ready() || stopped {
-        engine.react();
-    }
-    work_off(engine, 0).await;
-}
+/// It is the [`error`](selvedge_cancel::Cause::error) of the cause with which such a pool ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("pool not kept running: its workers were dropped with their runtime")]
+#[non_exhaustive]
+pub struct WorkersLost;

@@ -1,11 +1,14 @@
 //! A job that the test holds: it tells when it has started, and ends when it is told to.
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
+use std::pin::{Pin, pin};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use selvedge_cancel::Context;
-use selvedge_pool::{JobHandle, Pool, Slot};
+use selvedge_pool::{JobHandle, Pool, Slot, Tasks, Worker};
 use selvedge_testkit::{block_on, watchdog};
 
 /// Ends a hang; no test comes near it.
@@ -70,5 +73,85 @@ impl Held {
     /// Lets it end.
     pub(crate) fn release(&mut self) {
         self.release = None;
+    }
+}
+
+/// A worker that the test drives itself.
+pub(crate) type ByHand = Pin<Box<Worker>>;
+
+/// A pool of tasks in a context, with its workers.
+pub(crate) fn tasks_in(
+    context: &Context,
+    workers: usize,
+    queue: usize,
+) -> (Pool<Tasks>, Vec<ByHand>) {
+    let mut crew = Vec::new();
+    let builder = Pool::builder().name("test").workers(workers).queue(queue);
+    let pool = builder.build_on(context, |worker| crew.push(Box::pin(worker))).unwrap();
+    (pool, crew)
+}
+
+/// A pool of tasks of its own, with its workers.
+pub(crate) fn tasks(workers: usize, queue: usize) -> (Pool<Tasks>, Vec<ByHand>) {
+    tasks_in(&Context::background(), workers, queue)
+}
+
+/// Polls once, with a waker that wakes nobody.
+pub(crate) fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut TaskContext::from_waker(Waker::noop()))
+}
+
+/// What a future brings that has nothing to wait for: nobody else is at work, so it could only hang.
+#[track_caller]
+pub(crate) fn now<F: Future>(future: F) -> F::Output {
+    match poll_once(pin!(future)) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it has to wait"),
+    }
+}
+
+/// Lets futures through once it is open, or ends them with a panic.
+#[derive(Clone, Default)]
+pub(crate) struct Gate {
+    /// What the futures see, and whom to wake.
+    state: Arc<Mutex<(Option<Pass>, Option<Waker>)>>,
+}
+
+/// What a gate does with who waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// Lets through.
+    Open,
+    /// Panics.
+    Panic,
+}
+
+impl Gate {
+    /// Opens it, and wakes who waits.
+    pub(crate) fn open(&self, pass: Pass) {
+        let mut state = self.state.lock().unwrap();
+        state.0 = Some(pass);
+        let waker = state.1.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Waits until it is open.
+    pub(crate) async fn pass(self) {
+        let pass = std::future::poll_fn(|cx| {
+            let mut state = self.state.lock().unwrap();
+            match state.0 {
+                Some(pass) => Poll::Ready(pass),
+                None => {
+                    state.1 = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        });
+        if pass.await == Pass::Panic {
+            std::panic::resume_unwind(Box::new("told to"));
+        }
     }
 }
