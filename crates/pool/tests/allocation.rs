@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::task::{Context as TaskContext, Waker};
 
 use selvedge_testkit::{CountingAllocator, block_on};
-use support::{Held, guarded, pool};
+use support::{Held, guarded, now, poll_once, pool, tasks};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -47,4 +47,31 @@ fn a_job_costs_two_allocations_and_waiting_costs_none() {
         running.release();
         block_on(pool.drain());
     });
+}
+
+#[test]
+fn a_job_of_a_task_costs_two_allocations_from_submit_to_result() {
+    let (pool, mut crew) = tasks(1, 2);
+    // The queue's memory stays once it has grown.
+    drop(now(pool.submit(|_| async {})).unwrap());
+    assert!(poll_once(crew[0].as_mut()).is_pending());
+    let counted = CountingAllocator::count(|| {
+        let handle = now(pool.submit(|_| async { 7 })).unwrap();
+        assert!(poll_once(crew[0].as_mut()).is_pending());
+        assert_eq!(now(handle).unwrap(), 7);
+    });
+    assert_eq!((counted.allocations, counted.frees), (2, 2));
+}
+
+#[test]
+fn a_job_whose_result_goes_to_a_stream_costs_one() {
+    let (pool, mut crew) = tasks(1, 2);
+    let (submitter, _results) = pool.results(8).unwrap();
+    let mut submit = || {
+        now(submitter.reserve()).unwrap().submit(|_| async { 7 });
+        assert!(poll_once(crew[0].as_mut()).is_pending());
+    };
+    // The board's memory grows to its first size.
+    submit();
+    assert_eq!(CountingAllocator::count(submit).allocations, 1);
 }

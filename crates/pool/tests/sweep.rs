@@ -9,11 +9,11 @@ mod support;
 use std::cell::RefCell;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Context as TaskContext;
+use std::task::{Context as TaskContext, Poll};
 
 use selvedge_pool::Pool;
-use selvedge_testkit::{CountingWaker, Ended, Mode, block_on, sweep};
-use support::{Held, guarded, pool};
+use selvedge_testkit::{CountingWaker, Ended, Mode, block_on, for_each, next, sweep};
+use support::{Gate, Held, Pass, guarded, now, poll_once, pool, tasks};
 
 /// A pool with one worker and one place, both taken by held jobs.
 struct Full {
@@ -217,5 +217,167 @@ fn ended_changes_nothing_when_it_is_dropped_anywhere() {
             }
         });
         assert_eq!(summary.pending_points, 1);
+    });
+}
+
+#[test]
+fn a_worker_that_is_dropped_anywhere_loses_no_job_and_ends_the_pool() {
+    guarded("the sweep of Worker", || {
+        let summary = sweep("Worker", |run| {
+            let (pool, mut crew) = tasks(1, 2);
+            let gates = [Gate::default(), Gate::default()];
+            let handles = RefCell::new(Vec::new());
+            let step = |k: usize| match k {
+                // Parked: it is given two jobs.
+                0 => {
+                    for gate in gates.clone() {
+                        handles.borrow_mut().push(now(pool.submit(|_| gate.pass())).unwrap());
+                    }
+                }
+                // At the first, at the second.
+                1 | 2 => gates[k - 1].open(Pass::Open),
+                // Parked again.
+                _ => pool.stop(),
+            };
+
+            let ended = run.drive(crew.remove(0), step);
+
+            // The gates keep the wakers of those who came to them.
+            drop(gates);
+            assert_eq!(run.live_wakers(), 0);
+            let handles = handles.take();
+            let ledger = now(pool.wait());
+            assert!(ledger.adds_up(), "{ledger}");
+            assert_eq!((ledger.running, ledger.queued), (0, 0), "{ledger}");
+            assert_eq!(ledger.accepted, handles.len() as u64);
+            let finished = handles.into_iter().map(now).filter(Result::is_ok);
+            assert_eq!(finished.count() as u64, ledger.finished);
+            if let Ended::Ready(()) = ended {
+                assert_eq!(ledger.finished, 2, "{ledger}");
+            }
+            assert!(now(pool.submit(|_| async {})).is_err());
+        });
+        assert_eq!(summary.pending_points, 4);
+    });
+}
+
+#[test]
+fn a_reservation_for_a_result_loses_neither_place_nor_room_when_it_is_dropped_anywhere() {
+    guarded("the sweep of ReserveResult", || {
+        let summary = sweep("ReserveResult", |run| {
+            let (pool, mut crew) = tasks(1, 1);
+            let (submitter, mut results) = pool.results(1).unwrap();
+            now(submitter.reserve()).unwrap().submit(|_| async { 1 });
+            assert!(poll_once(crew[0].as_mut()).is_pending());
+            let room = RefCell::new(Some(now(pool.reserve()).unwrap()));
+            let step = |k: usize| match k {
+                // It has a place, and no room.
+                0 => {
+                    let taken = poll_once(pin!(next(&mut results)));
+                    assert!(matches!(taken, Poll::Ready(Some(_))));
+                }
+                _ => drop(room.borrow_mut().take()),
+            };
+
+            let ended = run.drive_cancel(submitter.reserve(), step, || pool.abort());
+
+            assert_eq!(run.live_wakers(), 0);
+            drop(room.take());
+            let aborted = matches!(run.mode(), Mode::Cancel | Mode::WakeThenCancel);
+            let submitted = match ended {
+                Ended::Ready(Ok(slot)) => {
+                    slot.submit(|_| async { 2 });
+                    1
+                }
+                Ended::Ready(Err(_)) => {
+                    assert!(aborted);
+                    0
+                }
+                Ended::Dropped => 0,
+            };
+            // Place and room are there for the next, once what is there was taken.
+            let mut taken = 0;
+            while let Poll::Ready(Some(_)) = poll_once(pin!(next(&mut results))) {
+                taken += 1;
+            }
+            let _ = poll_once(crew[0].as_mut());
+            while let Poll::Ready(Some(_)) = poll_once(pin!(next(&mut results))) {
+                taken += 1;
+            }
+            assert!(taken <= 1 + submitted);
+            assert_eq!(now(submitter.reserve()).is_err(), aborted);
+            assert!(pool.ledger().adds_up());
+            drop(submitter);
+            assert!(matches!(poll_once(pin!(next(&mut results))), Poll::Ready(None)));
+        });
+        assert_eq!(summary.pending_points, 2);
+    });
+}
+
+#[test]
+fn a_call_for_a_result_loses_none_when_it_is_dropped_anywhere() {
+    guarded("the sweep of Results, by call", || {
+        let summary = sweep("Results", |run| {
+            let (pool, mut crew) = tasks(1, 1);
+            let (submitter, mut results) = pool.results(1).unwrap();
+            let step = |k: usize| match k {
+                0 => drop(now(submitter.reserve()).unwrap()), // woken for nothing
+                _ => {
+                    now(submitter.reserve()).unwrap().submit(|_| async { 7 });
+                    assert!(poll_once(crew[0].as_mut()).is_pending());
+                }
+            };
+
+            let ended = run.drive(next(&mut results), step);
+
+            // The stream keeps the waker of its last call, and gives it up with the result.
+            let mut taken = u64::from(matches!(ended, Ended::Ready(Some(_))));
+            if let Poll::Ready(Some(_)) = poll_once(pin!(next(&mut results))) {
+                taken += 1;
+            }
+            assert_eq!(taken, pool.ledger().finished, "received or still there");
+            drop(results);
+            assert_eq!(run.live_wakers(), 0);
+        });
+        assert_eq!(summary.pending_points, 2);
+    });
+}
+
+#[test]
+fn a_stream_of_results_that_is_dropped_anywhere_detaches_its_jobs() {
+    guarded("the sweep of Results, as a whole", || {
+        let summary = sweep("Results", |run| {
+            let (pool, mut crew) = tasks(1, 2);
+            let (submitter, results) = pool.results(2).unwrap();
+            let gates = [Gate::default(), Gate::default()];
+            for gate in gates.clone() {
+                now(submitter.reserve()).unwrap().submit(|_| gate.pass());
+            }
+            let submitter = RefCell::new(Some(submitter));
+            let mut step = |k: usize| match k {
+                0 | 1 => {
+                    gates[k].open(Pass::Open);
+                    let _ = poll_once(crew[0].as_mut());
+                }
+                _ => drop(submitter.borrow_mut().take()),
+            };
+            let mut seen = 0;
+
+            let ended = run.drive(for_each(results, |_| seen += 1), &mut step);
+
+            assert_eq!(run.live_wakers(), 0);
+            step(0);
+            step(1);
+            let ledger = pool.ledger();
+            assert_eq!((ledger.accepted, ledger.finished), (2, 2), "they run all the same");
+            if let Ended::Ready(()) = ended {
+                assert_eq!(seen, 2);
+            }
+            if let Some(submitter) = submitter.take() {
+                assert!(submitter.is_detached());
+                drop(now(submitter.reserve()).unwrap());
+            }
+        });
+        assert_eq!(summary.pending_points, 3);
     });
 }

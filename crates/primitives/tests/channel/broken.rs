@@ -183,6 +183,9 @@ impl<F: Flaw> Contract for Broken<F> {
     }
 }
 
+/// Where the forgotten futures are, so that a leak check finds them.
+static FORGOTTEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
 /// A future that, with the flaw, is not told that it is dropped.
 struct Forgetful<T> {
     inner: Option<Pin<Box<T>>>,
@@ -208,8 +211,12 @@ impl<T: Future> Future for Forgetful<T> {
 
 impl<T> Drop for Forgetful<T> {
     fn drop(&mut self) {
-        if self.forgets && self.waits {
-            std::mem::forget(self.inner.take());
+        if self.forgets
+            && self.waits
+            && let Some(inner) = self.inner.take()
+        {
+            FORGOTTEN.lock().unwrap().push(std::ptr::from_ref(&*inner).addr());
+            std::mem::forget(inner);
         }
     }
 }
