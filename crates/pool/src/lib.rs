@@ -1,17 +1,21 @@
-//! Worker pools: blocking workers over a bounded queue.
+//! Worker pools: blocking and async workers over a bounded queue.
 //!
 //! Work that blocks (files, compression, hashing, a C library) does not belong on the threads of an
 //! async runtime. A [`Pool`] runs it on threads of its own: a fixed number of workers, a queue with
-//! an end, a handle with the result for each job, and an end that adds up.
+//! an end, a handle with the result for each job, and an end that adds up. `Pool<`[`Tasks`]`>` is the
+//! same for futures: so many at a time, on tasks of a runtime.
 //!
 //! # Which one do I want?
 //!
 //! | you want to | take |
 //! |---|---|
-//! | start workers | [`Pool::builder`] |
-//! | run a closure and have its result | [`Pool::submit`], then await the [`JobHandle`] |
+//! | start workers on threads, for jobs that block | [`Pool::builder`], [`PoolBuilder::build`] |
+//! | start workers on tasks, for jobs that are futures | [`Pool::builder`], `build_async` (tokio), [`PoolBuilder::build_on`] |
+//! | run a job and have its result | `submit`, then await the [`JobHandle`] |
+//! | run it only if there is room now | `try_submit`: never waits, gives the job back |
+//! | have the results as a stream, as they complete | [`Pool::results`], then [`Submitter::reserve`] |
 //! | take an item only when there is room for it | [`Pool::reserve`], then [`Slot::submit`] |
-//! | run a closure and forget it | drop the [`JobHandle`] |
+//! | run a job and forget it | drop the [`JobHandle`] |
 //! | finish what was accepted, then end | [`Pool::drain`] |
 //! | end now | [`Pool::abort`], then [`Pool::wait`] |
 //! | end with something larger | give [`PoolBuilder::build`] its context |
@@ -50,7 +54,8 @@
 //! | the pool's context is | by | new jobs | queued jobs | running jobs |
 //! |---|---|---|---|---|
 //! | stopping | [`Pool::drain`], [`Pool::stop`], a parent | returned | run | run on, and see STOPPING |
-//! | cancelled | [`Pool::abort`], dropping the pool, a parent, a deadline | returned | cancelled | run on, and see CANCELLED |
+//! | cancelled | [`Pool::abort`], dropping the pool, a parent, a deadline | returned | cancelled | threads: run on, and see CANCELLED; tasks: dropped at their next await |
+//! | cancelled | the runtime of the tasks is shut down | returned | cancelled | dropped |
 //!
 //! A closure cannot be ended from outside: one that takes long asks its context now and then.
 //!

@@ -18,3 +18,21 @@ struct GeneratorPage;
 
 #[doc = include_str!("../../../docs/patterns/graceful-shutdown.md")]
 struct GracefulShutdownPage;
+
+#[doc = include_str!("../../../docs/patterns/task-group.md")]
+struct TaskGroupPage;
+
+#[doc = include_str!("../../../docs/patterns/wait-group.md")]
+struct WaitGroupPage;
+
+#[doc = include_str!("../../../docs/pitfalls/leaks.md")]
+struct LeaksPage;
+
+#[doc = include_str!("../../../docs/pitfalls/lost-errors.md")]
+struct LostErrorsPage;
+
+#[doc = include_str!("../../../docs/pitfalls/deadlocks.md")]
+struct DeadlocksPage;
+
+#[doc = include_str!("../../../docs/pitfalls/unbounded.md")]
+struct UnboundedPage;

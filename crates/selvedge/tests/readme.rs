@@ -10,7 +10,7 @@ use selvedge::fanio::{Order, window};
 use selvedge::pipeline::{Pipeline, from_iter, generate};
 use selvedge::pool::Pool;
 use selvedge::shutdown::{Shutdown, Signals};
-use selvedge::sync::Semaphore;
+use selvedge::sync::{Semaphore, TaskGroup};
 
 type Any = Box<dyn std::error::Error>;
 
@@ -52,6 +52,20 @@ async fn semaphores() -> Result<(), Any> {
     CONNECTIONS.try_acquire(11).unwrap_err();           // more than there are: an error, no hang
     drop(permit);                                       // the next in line has it
     assert_eq!(both.count(), 2);
+    Ok(())
+}
+
+#[rustfmt::skip]
+#[tokio::test]
+async fn task_groups() -> Result<(), Any> {
+    let (ctx, _canceller) = Context::background().child();
+    let urls = 1..=20_u64;
+    let group = TaskGroup::builder(&ctx).limit(8).build()?;
+    for url in urls {
+        group.spawn(fetch(url)).await?;                 // waits while eight are running
+    }
+    let pages = group.join().await.into_result()?;      // in order; the first error cancels the rest
+    assert_eq!(pages.len(), 20);
     Ok(())
 }
 
@@ -112,7 +126,7 @@ fn every_snippet_stands_here() {
     let here = squeeze(include_str!("readme.rs"));
     let readme = include_str!("../../../README.md");
     let snippets: Vec<&str> = readme.split("```rust,ignore\n").skip(1).collect();
-    assert_eq!(snippets.len(), 6);
+    assert_eq!(snippets.len(), 7);
     for snippet in snippets {
         let snippet = snippet.split("```").next().unwrap();
         assert!(here.contains(&squeeze(snippet)), "not compiled:\n{snippet}");
