@@ -493,16 +493,21 @@ fn give_behind_give_vs_take() {
             spawn(move || block_on(y.give(item)))
         });
         let ended = block_on(run);
-        givers.map(|giver| giver.join().unwrap());
+        for giver in givers {
+            giver.join().unwrap();
+        }
         assert!(ended.report.adds_up(), "{}", ended.report);
         // Relaxed: the threads were joined.
         assert_eq!(drops.load(Relaxed), 2);
     });
 }
 
+/// A place in the line, if there is one.
+type Standing = Option<Pin<Box<Reserve<Item>>>>;
+
 /// Who waits for the place, until it is dropped: then it leaves the line, under the place's lock.
 #[derive(Clone, Default)]
-struct InLine(Arc<std::sync::Mutex<Option<Pin<Box<Reserve<Item>>>>>>);
+struct InLine(Arc<std::sync::Mutex<Standing>>);
 
 impl InLine {
     fn stand(&self, y: &Yielder<Item>) {

@@ -72,9 +72,12 @@ fn parse(text: &str) -> Option<Mutant> {
     Some(Mutant { file: parts.next()?.to_owned(), line, column, kind })
 }
 
+/// Places: file, line, column.
+type Places = BTreeSet<(&'static str, u32, u32)>;
+
 /// The places that were reached, if somebody wants to know.
-fn reached() -> Option<&'static Mutex<BTreeSet<(&'static str, u32, u32)>>> {
-    static REACHED: OnceLock<Option<Mutex<BTreeSet<(&'static str, u32, u32)>>>> = OnceLock::new();
+fn reached() -> Option<&'static Mutex<Places>> {
+    static REACHED: OnceLock<Option<Mutex<Places>>> = OnceLock::new();
     let wanted = || std::env::var_os("SELVEDGE_REACHED").map(|_| Mutex::default());
     REACHED.get_or_init(wanted).as_ref()
 }

@@ -87,7 +87,6 @@ fn driver_wakers_ring_again() {
             }
         }
         thread.join().unwrap();
-        drop(wait);
     });
 }
 
