@@ -5,7 +5,7 @@
 //! that passes items through one explores nothing of what happens there. In a model, take this one
 //! in its place; its names are the same:
 //!
-//! ```ignore
+//! ```text
 //! #[cfg(not(selvedge_loom))]
 //! use async_channel as channel;
 //! #[cfg(selvedge_loom)]
