@@ -36,3 +36,6 @@ struct DeadlocksPage;
 
 #[doc = include_str!("../../../docs/pitfalls/unbounded.md")]
 struct UnboundedPage;
+
+#[doc = include_str!("../../../docs/pitfalls/closing.md")]
+struct ClosingPage;

@@ -1,39 +1,19 @@
 //! The demo as a process: what it prints, how it ends, and what real signals do to it.
 #![cfg(unix)]
 
+mod support;
+
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
-
-/// Nothing here takes that long unless it hangs.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// The example, built once.
-fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        // This test lies in <target>/<profile>/deps.
-        let here = std::env::current_exe().unwrap();
-        let profile = here.parent().unwrap().parent().unwrap();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "selvedge", "--example", "digest"]);
-        build.arg("--target-dir").arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "the example does not build");
-        profile.join("examples/digest")
-    })
-}
+use support::{Running, program, text};
 
 /// A folder of its own, removed in the end.
 struct Folder(PathBuf);
@@ -68,7 +48,7 @@ impl Drop for Folder {
 }
 
 fn demo(dir: &Path) -> Command {
-    let mut command = Command::new(program());
+    let mut command = Command::new(program("digest"));
     command.arg(dir).stdin(Stdio::null());
     command
 }
@@ -78,51 +58,6 @@ fn line(path: &Path, content: &[u8]) -> String {
     let digest = Sha256::digest(content);
     let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{digits}  {}\n", path.display())
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A child that is killed if the test gives up on it.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap())
-    }
-
-    fn signal(&self, signal: libc::c_int) {
-        let pid = libc::pid_t::try_from(self.0.id()).unwrap();
-        // SAFETY: kill has no memory effects; the child is not reaped yet, so the id is its own.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-    }
-
-    /// Waits for the end.
-    fn wait(&mut self) -> ExitStatus {
-        let start = Instant::now();
-        while start.elapsed() < LIMIT {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        panic!("the demo hangs");
-    }
-
-    /// What it said on standard error; after its end.
-    fn said(&mut self) -> String {
-        let mut said = Vec::new();
-        self.0.stderr.take().unwrap().read_to_end(&mut said).unwrap();
-        text(&said)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn run(command: &mut Command) -> Output {
@@ -245,7 +180,7 @@ fn without_a_folder_the_workspace_is_digested_without_what_is_hidden_or_built() 
     folder.file("target/a", b"x");
     let mut expected = line(&folder.file(".gitignore", b"x"), b"x");
     expected += &line(&folder.file("worktree/target", b"a file"), b"a file");
-    let mut command = Command::new(program());
+    let mut command = Command::new(program("digest"));
     let output = run(command.env("SELVEDGE_DEMO_ROOT", &folder.0).stdin(Stdio::null()));
     assert_eq!(text(&output.stdout), expected);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
