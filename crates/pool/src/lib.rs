@@ -82,11 +82,15 @@
 //!
 //! # Guarantees
 //!
-//! - Every accepted job finishes, panics, or is cancelled before it started; its handle says which,
-//!   and the [`Ledger`] adds up at every moment at which it is read.
+//! - Every accepted job finishes, panics, or is cancelled: a closure before it started, a future at
+//!   any await. Its handle or the stream says which, and the [`Ledger`] adds up at every moment at
+//!   which it is read.
 //! - Jobs start in the order in which they entered the queue; those who wait for room get it in the
 //!   order in which they came.
-//! - The queue holds at most what the builder was told.
+//! - The queue holds at most what the builder was told, a stream of results what
+//!   [`Pool::results`] was told; a job that ends never waits for the stream.
+//! - A pool of tasks takes closures that return futures, and nothing else compiles. A worker of it
+//!   yields to the other tasks of its thread between short jobs.
 //! - A panic of a job reaches its handle and nobody else; the worker goes on. So it does after a
 //!   panic in a destructor of a job or of a result that nobody wants.
 //! - When [`Pool::drain`] or [`Pool::wait`] has completed, no code of a job and no destructor of
@@ -105,8 +109,9 @@
 //!
 //! # Features
 //!
-//! - `tokio` (default): tokio's cooperative budget, and tokio's clock for a context's deadlines. The
-//!   pool itself needs no runtime.
+//! - `tokio` (default): `build_async`, tokio's cooperative budget, and tokio's clock for a context's
+//!   deadlines. Threads need no runtime, and tasks run on any executor
+//!   ([`build_on`](PoolBuilder::build_on)).
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 

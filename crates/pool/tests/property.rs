@@ -2,7 +2,7 @@
 //! the line, what runs, what has come out, and how everything ended are what the model says.
 //!
 //! The workers are on an executor that is stepped by hand until nothing moves, so the model needs no
-//! notion of time. 2000 cases of 80 operations.
+//! notion of time. 1300 cases of 80 operations.
 #![cfg(not(selvedge_loom))]
 
 mod support;
@@ -200,6 +200,9 @@ fn fate(handle: JobHandle<usize>, job: usize) -> Fate {
 type Job = Box<dyn FnOnce(selvedge_cancel::Context) -> Waiting + Send>;
 type Waiting = Pin<Box<dyn Future<Output = usize> + Send>>;
 
+/// Somebody in line.
+type Waits<'p> = Pin<Box<Submit<'p, Job, usize>>>;
+
 /// The real pool beside the model.
 struct Both<'p> {
     pool: &'p Pool<Tasks>,
@@ -208,7 +211,7 @@ struct Both<'p> {
     results: Option<Results<usize>>,
     model: Model,
     gates: Vec<Gate>,
-    line: Vec<(usize, Pin<Box<Submit<'p, Job, usize>>>)>,
+    line: Vec<(usize, Waits<'p>)>,
     slots: Vec<Slot<Tasks>>,
     handles: BTreeMap<usize, JobHandle<usize>>,
 }
@@ -381,7 +384,7 @@ impl Both<'_> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig { cases: 1300, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn a_pool_of_tasks_does_what_its_model_does(

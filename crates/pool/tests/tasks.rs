@@ -7,10 +7,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
 
 use selvedge_cancel::{CauseKind, Component, Context};
-use selvedge_pool::{JobError, Pool, PoolError, Tasks, WorkersLost};
+use selvedge_pool::{JobError, Pool, PoolError, WorkersLost};
 use selvedge_testkit::{CountingWaker, ManualExecutor, PanickingWaker};
 use support::{ByHand, Gate, Pass, guarded, now, poll_once, tasks, tasks_in};
 
@@ -469,6 +468,9 @@ fn a_component_names_its_stragglers() {
 
 #[cfg(feature = "tokio")]
 mod runtimes {
+    use std::time::Duration;
+
+    use selvedge_pool::Tasks;
     use selvedge_testkit::block_on;
     use tokio::runtime::{Builder, Runtime};
     use tokio::time::Instant;
