@@ -2,12 +2,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::Location;
 use std::sync::Arc;
 use std::thread::panicking;
 use std::time::Duration;
 
 use selvedge_primitives::atomic::{AtomicBool, Ordering};
+use selvedge_primitives::contain;
 use selvedge_primitives::time::Timer;
 
 use crate::tree::Handle;
@@ -128,7 +129,7 @@ impl Drop for Arm {
         let cancel = || self.handle.cancel(Cause::at(CauseKind::Dropped, self.place));
         if panicking() {
             // A waker's panic would be the second one, and abort; it was reported by the hook.
-            let _ = catch_unwind(AssertUnwindSafe(cancel));
+            contain(cancel);
         } else {
             cancel();
         }

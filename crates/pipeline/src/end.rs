@@ -40,9 +40,10 @@ impl End {
 
 /// Drops a body or a stream. A panic of its destructor becomes the end, unless it has failed before.
 pub(crate) fn let_go<S>(mut source: Pin<&mut Option<S>>, end: &mut Option<End>) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| source.set(None)))
+    let dropped = catch_unwind(AssertUnwindSafe(|| source.set(None))).map_err(Panic::new);
+    if let Err(panic) = dropped
         && matches!(end, Some(End::Exhausted | End::Stopped(_)))
     {
-        *end = Some(End::Panic(Panic::new(payload)));
+        *end = Some(End::Panic(panic));
     }
 }

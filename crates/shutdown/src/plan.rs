@@ -266,9 +266,9 @@ impl Plan {
     /// Ends the grace now, having begun the shutdown if nobody has.
     pub(crate) fn abort(&self, reason: &Reason) {
         // Panics of other people's wakers were reported by the hook; everybody was woken.
-        let _ = self.trigger(reason);
+        contain(|| drop(self.trigger(reason)));
         let cause = Cause::new(CauseKind::Cancelled).with_error(reason.clone());
-        let _ = catch_unwind(AssertUnwindSafe(|| self.canceller.cancel_with(cause)));
+        contain(|| self.canceller.cancel_with(cause));
     }
 
     /// Stops whatever nobody has stopped yet (P1).

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use selvedge_cancel::Straggler;
-use selvedge_primitives::Mutex;
 
 use crate::Reason;
 
@@ -202,19 +201,14 @@ impl fmt::Display for End {
 pub struct Panic {
     /// The method that panicked.
     call: &'static str,
-    /// What it panicked with, in words.
-    message: String,
-    /// What it panicked with. In a lock because a payload need not be `Sync`, and a report is.
-    payload: Mutex<Box<dyn Any + Send>>,
+    /// What it panicked with.
+    panic: selvedge_primitives::Panic,
 }
 
 impl Panic {
     /// A panic caught around `call`.
     pub(crate) fn new(call: &'static str, payload: Box<dyn Any + Send>) -> Self {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
-        let message = text.unwrap_or("(no message)").to_owned();
-        Self { call, message, payload: Mutex::new(payload) }
+        Self { call, panic: selvedge_primitives::Panic::new(payload) }
     }
 
     /// The method of [`Component`](selvedge_cancel::Component) that panicked.
@@ -222,20 +216,20 @@ impl Panic {
         self.call
     }
 
-    /// The panic's message, if it was a text.
+    /// The panic's message; a stand-in in parentheses, if it was no text.
     pub fn message(&self) -> &str {
-        &self.message
+        self.panic.message()
     }
 
     /// What it panicked with.
     pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.payload.into_inner()
+        self.panic.into_payload()
     }
 }
 
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "panicked in {}: {}", self.call, self.message)
+        write!(f, "panicked in {}: {}", self.call, self.panic)
     }
 }
 

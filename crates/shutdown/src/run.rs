@@ -1,15 +1,14 @@
 //! Running to the end: `run` and `wait`, two faces of one course.
 
-use std::any::Any;
 use std::fmt;
 use std::future::{Pending, pending};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project::pin_project;
 use selvedge_cancel::{Cancelled, Canceller, Stopping};
-use selvedge_primitives::coop;
+use selvedge_primitives::{Panic, contain, coop};
 
 use crate::plan::{Drive, Phase};
 use crate::report::End;
@@ -55,7 +54,7 @@ impl<F: Future> Future for Run<F> {
         let mut report = ready!(course.as_mut().poll_report(cx));
         let (output, end) = match std::mem::replace(course.project().outcome, Main::Absent) {
             Main::Returned(output, end) => (Some(output), Some(end)),
-            Main::Panicked(payload) => resume_unwind(payload),
+            Main::Panicked(panic) => panic.resume(),
             Main::Going => (None, Some(End::Late { stragglers: Vec::new() })),
             Main::Absent => (None, None),
         };
@@ -106,7 +105,7 @@ enum Main<T> {
     /// It returned.
     Returned(T, End),
     /// It panicked. The panic goes on when the plan is done.
-    Panicked(Box<dyn Any + Send>),
+    Panicked(Panic),
 }
 
 impl<F: Future> Course<F> {
@@ -184,11 +183,17 @@ impl<F: Future> Course<F> {
         let ended = match polled {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(output)) => Ok(output),
-            Err(payload) => Err(payload),
+            Err(payload) => Err(Panic::new(payload)),
         };
         // Its destructor belongs to it: a panic in there is its panic, too.
-        let dropped = catch_unwind(AssertUnwindSafe(|| this.main.set(None)));
-        let ended = ended.and_then(|output| dropped.map(|()| output));
+        let dropped = catch_unwind(AssertUnwindSafe(|| this.main.set(None))).map_err(Panic::new);
+        let ended = match (ended, dropped) {
+            (Ok(output), Err(panic)) => {
+                contain(|| drop(output));
+                Err(panic)
+            }
+            (ended, _) => ended,
+        };
         let plan = &this.drive.plan;
         let reason = match (&ended, plan.ctx.cause()) {
             (Err(_), _) => Reason::Panicked,
@@ -199,16 +204,16 @@ impl<F: Future> Course<F> {
         this.drive.trigger(&reason);
         *this.outcome = match ended {
             Ok(output) => Main::Returned(output, this.drive.plan.ended_now()),
-            Err(payload) => Main::Panicked(payload),
+            Err(panic) => Main::Panicked(panic),
         };
     }
 
     /// Drops a main future that is late.
     fn give_up_main(self: Pin<&mut Self>) {
         let mut this = self.project();
-        let dropped = catch_unwind(AssertUnwindSafe(|| this.main.set(None)));
-        if let (Main::Going, Err(payload)) = (&*this.outcome, dropped) {
-            *this.outcome = Main::Panicked(payload);
+        let dropped = catch_unwind(AssertUnwindSafe(|| this.main.set(None))).map_err(Panic::new);
+        if let (Main::Going, Err(panic)) = (&*this.outcome, dropped) {
+            *this.outcome = Main::Panicked(panic);
         }
     }
 }

@@ -532,6 +532,56 @@ async fn a_panic_of_main_goes_on_when_the_plan_is_done() {
     assert_eq!(start.elapsed(), 500 * MS, "the pool had its grace");
 }
 
+/// Panics when it is dropped, with that text, unless the thread panics already.
+struct DropPanics(&'static str);
+
+impl Drop for DropPanics {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            std::panic::panic_any(self.0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_mains_destructor_goes_on_when_the_plan_is_done_whatever_its_output_does() {
+    let shutdown = plan().build().unwrap();
+    shutdown.register(Fake::new("pool").shared()).unwrap();
+    let start = Instant::now();
+    let held = DropPanics("of main");
+    let run = shutdown.run(poll_fn(move |_| {
+        let _held = &held;
+        Poll::Ready(DropPanics("of the output"))
+    }));
+    let payload = tokio::spawn(run).await.err().unwrap().into_panic();
+    assert_eq!(payload.downcast_ref::<&str>(), Some(&"of main"));
+    assert_eq!(start.elapsed(), 500 * MS, "the pool had its grace");
+}
+
+#[test]
+fn what_a_waker_panics_with_does_no_harm_to_who_raises_a_signal() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            std::panic::panic_any(DropPanics("of the payload"));
+        }
+    }
+    let (signals, hand) = Signals::manual();
+    let shutdown = plan().signals(signals).build().unwrap();
+    let fake = Fake::new("pool").shared();
+    shutdown.register(fake.clone()).unwrap();
+    let mut stopping = std::pin::pin!(shutdown.ctx().stopping());
+    let mut cancelled = std::pin::pin!(shutdown.ctx().cancelled());
+    let waker = Waker::from(Arc::new(Panics));
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(stopping.as_mut().poll(&mut cx).is_pending());
+    assert!(cancelled.as_mut().poll(&mut cx).is_pending());
+    hand.raise(Signal::Interrupt);
+    hand.raise(Signal::Interrupt);
+    assert_eq!(fake.stops(), 1);
+    assert!(shutdown.ctx().is_cancelled());
+}
+
 #[test]
 fn a_waker_that_panics_stops_no_component_and_the_panic_goes_on() {
     struct Panics;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use selvedge_primitives::{Mutex, release_then};
+use selvedge_primitives::{Mutex, contain, release_then};
 
 use super::tally::Tally;
 use crate::plan::Plan;
@@ -96,6 +96,6 @@ fn tell(plan: &Plan, first: Signal, count: u32) {
         plan.abort(&reason);
     } else {
         // A waker that panics was reported by the hook; everything was stopped all the same.
-        let _ = plan.trigger(&reason);
+        contain(|| drop(plan.trigger(&reason)));
     }
 }

@@ -24,13 +24,13 @@
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, pipe};
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use libc::c_int;
+use selvedge_primitives::contain;
 
 use super::hub::Hub;
 use super::{InstallError, Options};
@@ -122,7 +122,9 @@ fn wait_to_tell(mut pipe: PipeReader, hub: &Hub) {
     while next_byte(&mut pipe) {
         // A panic comes from a clock or an allocator; the hook has reported it, and the second
         // signal still exits.
-        if let Ok(false) = catch_unwind(AssertUnwindSafe(|| hub.tell())) {
+        let mut attached = true;
+        contain(|| attached = hub.tell());
+        if !attached {
             exit(hub);
         }
     }
