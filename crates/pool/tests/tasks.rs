@@ -4,9 +4,9 @@
 mod support;
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context as TaskContext, Poll};
+use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use selvedge_cancel::{CauseKind, Component, Context};
 use selvedge_pool::{JobError, Pool, PoolError, WorkersLost};
@@ -343,6 +343,28 @@ fn one_lost_worker_aborts_the_others() {
     assert!(poll_once(crew[0].as_mut()).is_ready());
     assert!(now(other).is_err());
     assert_eq!(now(pool.wait()).cancelled, 2);
+}
+
+#[test]
+fn a_worker_whose_wakers_are_all_that_is_left_of_its_executor_goes_with_them() {
+    /// A task of an executor that is no more than a count of references.
+    struct Counted(Mutex<ByHand>);
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            // The queue is gone, and so is this reference to the task.
+        }
+    }
+    let (pool, mut crew) = tasks(1, 1);
+    let handle = now(pool.submit(|_| std::future::pending::<()>())).unwrap();
+    let task = Arc::new(Counted(Mutex::new(crew.remove(0))));
+    let waker = Waker::from(Arc::clone(&task));
+    let polled = task.0.lock().unwrap().as_mut().poll(&mut TaskContext::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop((task, waker));
+    assert_eq!(pool.ledger().running, 1, "it waits for the abort");
+    pool.abort();
+    assert_eq!(now(pool.wait()).cancelled, 1);
+    assert!(now(handle).is_err());
 }
 
 #[test]

@@ -48,9 +48,6 @@ pub struct Worker {
     number: usize,
     /// The job that it is at.
     job: Option<Pin<Box<dyn Task>>>,
-    /// The task's waker, cloned ahead of the next park: a clone is the executor's code, and parking
-    /// holds the lock.
-    waker: Option<Waker>,
     /// Wakes it when the pool is aborted; there once a job was pending.
     #[pin]
     cancelled: Option<Cancelled>,
@@ -61,7 +58,7 @@ pub struct Worker {
 impl Worker {
     /// Worker `number` of a pool.
     pub(super) fn new(engine: Arc<Engine>, number: usize, lookout: Option<Lookout>) -> Self {
-        Self { engine: Some(engine), number, job: None, waker: None, cancelled: None, lookout }
+        Self { engine: Some(engine), number, job: None, cancelled: None, lookout }
     }
 }
 
@@ -69,13 +66,26 @@ impl Future for Worker {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let mut own = None;
+        let polled = self.work(cx, &mut own);
+        contain(|| drop(own));
+        polled
+    }
+}
+
+impl Worker {
+    /// Polls. `own` is for a clone of the task's waker, made ahead of the next park: a clone is the
+    /// executor's code, and parking holds the lock. It is not kept from poll to poll: a task that
+    /// held its own waker while its job is pending would not be dropped with its executor, where
+    /// tasks are only counted, and the pool would wait for it for ever.
+    fn work(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, own: &mut Option<Waker>) -> Poll<()> {
         let mut this = self.project();
         let number = *this.number;
         let engine = this.engine.as_ref().expect("`Worker` polled after it completed");
         loop {
             let Some(job) = this.job else {
                 let proceed = ready!(coop::poll_proceed(cx));
-                let Some(job) = ready!(engine.poll_work(number, cx, this.waker)) else { break };
+                let Some(job) = ready!(engine.poll_work(number, cx, own)) else { break };
                 proceed.made_progress();
                 *this.job = Some(Box::into_pin(job));
                 continue;
@@ -94,7 +104,7 @@ impl Future for Worker {
         }
         this.cancelled.set(None);
         *this.lookout = None;
-        contain(|| *this.waker = None);
+        contain(|| *own = None);
         let engine = this.engine.take().expect("it is there until now");
         engine.leave();
         Poll::Ready(())
