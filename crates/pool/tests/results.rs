@@ -10,7 +10,7 @@ use std::task::{Context as TaskContext, Poll};
 use selvedge_cancel::CauseKind;
 use selvedge_pool::{Completed, JobError, Pool, ReserveResult, Results, Submitter, Tasks};
 use selvedge_testkit::{CountingWaker, block_on, next};
-use support::{ByHand, Gate, Pass, guarded, now, poll_once, pool, tasks};
+use support::{ByHand, Gate, Pass, guarded, now, panics_when_dropped, poll_once, pool, tasks};
 
 /// Polls a worker that has nothing to do now.
 fn rest(worker: &mut ByHand) {
@@ -309,6 +309,32 @@ fn unwanted_results_that_panic_when_dropped_are_contained() {
     now(submitter.reserve()).unwrap().submit(|_| async { Nasty });
     rest(&mut crew[0]);
     assert_eq!(pool.ledger().finished, 3);
+}
+
+/// The last reference to another task may go with a waker, and its destructor may panic.
+#[test]
+fn a_waker_that_panics_when_it_is_dropped_loses_no_place_and_no_result() {
+    let (pool, mut crew) = tasks(1, 1);
+    let (submitter, mut results) = pool.results(2).unwrap();
+    let panics = panics_when_dropped();
+    let mut cx = TaskContext::from_waker(&panics);
+
+    let slot = now(pool.reserve()).unwrap();
+    let mut waits: Pin<Box<ReserveResult<'_, u64, Tasks>>> = Box::pin(submitter.reserve());
+    assert!(waits.as_mut().poll(&mut cx).is_pending());
+    drop(waits);
+    drop(slot);
+
+    assert!(Pin::new(&mut next(&mut results)).poll(&mut cx).is_pending());
+    assert!(is_pending(&mut results), "the other waker is dropped here");
+    gated(&submitter, 5).open(Pass::Open);
+    rest(&mut crew[0]);
+    let Poll::Ready(Some(completed)) = Pin::new(&mut next(&mut results)).poll(&mut cx) else {
+        panic!("it has completed");
+    };
+    assert_eq!(completed.result.unwrap(), 5);
+    drop(submitter);
+    assert!(has_ended(&mut results), "the place of the reservation was given back");
 }
 
 // Bad input.

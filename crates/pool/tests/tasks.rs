@@ -11,7 +11,7 @@ use std::task::{Context as TaskContext, Poll, Wake, Waker};
 use selvedge_cancel::{CauseKind, Component, Context};
 use selvedge_pool::{JobError, Pool, PoolError, WorkersLost};
 use selvedge_testkit::{CountingWaker, ManualExecutor, PanickingWaker};
-use support::{ByHand, Gate, Pass, guarded, now, poll_once, tasks, tasks_in};
+use support::{ByHand, Gate, Pass, guarded, now, panics_when_dropped, poll_once, tasks, tasks_in};
 
 /// Counts its drops, and perhaps panics in them.
 struct Dropped {
@@ -424,6 +424,27 @@ fn a_workers_waker_that_panics_harms_no_submitter() {
     assert_eq!(panics.wakes(), 1);
     rest(&mut crew[0]);
     assert_eq!(now(handle).unwrap(), 5);
+}
+
+/// The last reference to another task may go with a waker, and its destructor may panic.
+#[test]
+fn a_waker_that_panics_when_it_is_dropped_loses_no_wake_up_and_no_result() {
+    let (pool, mut crew) = tasks(1, 1);
+    let counting = CountingWaker::new();
+    let worker = counting.waker();
+    assert!(crew[0].as_mut().poll(&mut TaskContext::from_waker(&worker)).is_pending());
+
+    let panics = panics_when_dropped();
+    let mut cx = TaskContext::from_waker(&panics);
+    let mut submit = pin!(pool.submit(|_| async { 5 }));
+    let Poll::Ready(handle) = submit.as_mut().poll(&mut cx) else { panic!("there is room") };
+    assert_eq!(counting.wakes(), 1, "the worker is told of the job");
+
+    let mut handle = handle.unwrap();
+    assert!(Pin::new(&mut handle).poll(&mut cx).is_pending());
+    assert!(poll_once(Pin::new(&mut handle)).is_pending(), "the other waker is dropped here");
+    rest(&mut crew[0]);
+    assert!(matches!(Pin::new(&mut handle).poll(&mut cx), Poll::Ready(Ok(5))));
 }
 
 #[test]
