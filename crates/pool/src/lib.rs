@@ -94,7 +94,7 @@
 //! - A panic of a job reaches its handle and nobody else; the worker goes on. So it does after a
 //!   panic in a destructor of a job or of a result that nobody wants.
 //! - When [`Pool::drain`] or [`Pool::wait`] has completed, no code of a job and no destructor of
-//!   one is running.
+//!   one is running; but for those of thread-locals that a job left on a thread of the pool.
 //! - No closure, destructor or foreign waker runs under a lock.
 //!
 //! The races behind these are explored by the models in `tests/loom.rs`, and every future is dropped

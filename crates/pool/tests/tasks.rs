@@ -326,6 +326,17 @@ fn a_worker_that_is_dropped_before_its_first_poll_ends_the_pool() {
 }
 
 #[test]
+fn workers_that_are_lost_while_the_pool_drains_leave_the_cause_of_the_drain() {
+    let (pool, crew) = tasks(2, 2);
+    let handle = now(pool.submit(|_| async {})).unwrap();
+    pool.stop();
+    drop(crew);
+    assert_eq!(now(pool.wait()).cancelled, 1);
+    let Err(JobError::Cancelled(cause)) = now(handle) else { panic!("it never ran") };
+    assert_eq!((cause.kind(), cause.error().is_none()), (CauseKind::Stopped, true));
+}
+
+#[test]
 fn one_lost_worker_aborts_the_others() {
     let (pool, mut crew) = tasks(2, 2);
     let (count, held) = dropped(true);

@@ -9,7 +9,7 @@
 //! A worker that is dropped before it has left is lost: its runtime was shut down. It aborts the
 //! pool, because nobody may be left to run what is queued: with a cause that carries
 //! [`WorkersLost`], so every wait ends and every job that has not ended is cancelled. Then it drops
-//! its own job, and leaves like any other. The first of several that are lost gives the cause. A
+//! its own job, and leaves like any other. The first of several that are lost gives the cause, unless the pool was stopping already. A
 //! worker that is dropped before its first poll does the same: what matters lies in the struct.
 
 use std::fmt;
@@ -33,8 +33,8 @@ use super::{Engine, Lookout, Task};
 ///
 /// Dropping it before it completed, as a runtime does that is shut down, aborts the pool: its job,
 /// and all that are queued or run elsewhere, end with
-/// [`JobError::Cancelled`](crate::JobError::Cancelled), whose cause carries [`WorkersLost`]. Nothing
-/// waits for ever, and the ledger adds up.
+/// [`JobError::Cancelled`](crate::JobError::Cancelled), whose cause carries [`WorkersLost`], or is
+/// the earlier one if the pool was stopping already. Nothing waits for ever, and the ledger adds up.
 ///
 /// # Panics
 ///
@@ -133,7 +133,8 @@ impl fmt::Debug for Worker {
 /// The tasks that were a pool's workers are gone: their runtime was shut down, or was never driven
 /// and dropped.
 ///
-/// It is the [`error`](selvedge_cancel::Cause::error) of the cause with which such a pool ends.
+/// It is the [`error`](selvedge_cancel::Cause::error) of the cause with which such a pool ends, unless
+/// it was stopping before: the first cause holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("pool not kept running: its workers were dropped with their runtime")]
 #[non_exhaustive]
