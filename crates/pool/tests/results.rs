@@ -211,6 +211,22 @@ fn an_abort_brings_out_what_it_cancelled_then_the_end() {
 }
 
 #[test]
+fn a_reservation_that_was_given_a_place_and_is_not_polled_keeps_the_stream_open() {
+    let (pool, mut crew) = tasks(1, 2);
+    let (submitter, mut results) = pool.results(1).unwrap();
+    gated(&submitter, 1).open(Pass::Open);
+    rest(&mut crew[0]);
+    let mut given: Pin<Box<ReserveResult<'_, u64, Tasks>>> = Box::pin(submitter.reserve());
+    assert!(poll_once(given.as_mut()).is_pending());
+    assert_eq!(take(&mut results).result.unwrap(), 1);
+    pool.abort();
+    assert!(poll_once(crew[0].as_mut()).is_ready());
+    assert!(is_pending(&mut results), "it has the place");
+    assert!(now(given).is_err());
+    assert!(has_ended(&mut results));
+}
+
+#[test]
 fn who_waits_for_a_place_is_told_of_the_stop() {
     let (pool, _crew) = tasks(1, 2);
     let (submitter, _results) = pool.results(1).unwrap();

@@ -158,6 +158,23 @@ fn a_drain_finishes_what_was_accepted() {
 }
 
 #[test]
+fn a_drain_waits_for_a_submitter_that_was_given_room_and_is_not_polled() {
+    let (pool, mut crew) = tasks(1, 1);
+    let slot = now(pool.reserve()).unwrap();
+    let mut given = Box::pin(pool.submit(|_| async { 5 }));
+    assert!(poll_once(given.as_mut()).is_pending());
+    drop(slot);
+    let mut drain = pin!(pool.drain());
+    assert!(poll_once(drain.as_mut()).is_pending());
+    rest(&mut crew[0]);
+    assert!(poll_once(drain.as_mut()).is_pending());
+    assert_eq!(pool.stragglers().len(), 1, "it is named");
+    let handle = now(given).unwrap();
+    assert!(poll_once(crew[0].as_mut()).is_ready());
+    assert_eq!((now(drain).finished, now(handle).unwrap()), (1, 5));
+}
+
+#[test]
 fn a_drain_says_where_it_was_asked_for() {
     let (pool, _crew) = tasks(1, 1);
     let line = line!() + 1;

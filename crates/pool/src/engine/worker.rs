@@ -27,7 +27,8 @@ use super::{Engine, Lookout, Task};
 /// [`PoolBuilder::build_on`](crate::PoolBuilder::build_on).
 ///
 /// It completes when the pool has nothing more to run. After each job it asks tokio's cooperative
-/// budget, so many short jobs in a row do not keep the other tasks of its thread waiting.
+/// budget, so many short jobs in a row do not keep the other tasks of its thread waiting. On another
+/// executor there is no such budget: it runs jobs for as long as there are any that are ready.
 ///
 /// # Cancel safety
 ///
