@@ -117,6 +117,30 @@ fn a_worker_whose_job_another_took_parks_again() {
 }
 
 #[test]
+fn a_worker_that_took_a_job_unwoken_is_not_taken_for_one_that_sleeps() {
+    let (pool, mut crew) = tasks(3, 1);
+    let counting = [(); 3].map(|()| CountingWaker::new());
+    let wakers = counting.each_ref().map(CountingWaker::waker);
+    let mut poll = |worker: usize| {
+        let polled = crew[worker].as_mut().poll(&mut TaskContext::from_waker(&wakers[worker]));
+        assert!(polled.is_pending());
+    };
+    let wakes = || counting.each_ref().map(CountingWaker::wakes);
+    let submit = || drop(now(pool.submit(|_| std::future::pending::<()>())).unwrap());
+    (0..3).for_each(&mut poll);
+    submit();
+    assert_eq!(wakes(), [0, 0, 1]);
+    // Another one comes first, by itself; the one that was woken sleeps again.
+    poll(1);
+    poll(2);
+    submit();
+    assert_eq!(wakes(), [0, 0, 2]);
+    poll(2);
+    submit();
+    assert_eq!(wakes(), [1, 0, 2], "the only one that sleeps");
+}
+
+#[test]
 fn the_pool_runs_on_an_executor_that_knows_nothing_of_it() {
     let (pool, crew) = tasks(3, 2);
     let mut executor = ManualExecutor::seeded(7);
