@@ -108,7 +108,8 @@ impl PoolBuilder {
     /// It ends with that context as a pool of threads does; besides, an abort drops running futures
     /// at their next await. It ends with its runtime, too: when that is shut down, jobs that have not
     /// ended are cancelled, everybody who waits is told, and the cause carries
-    /// [`WorkersLost`](crate::WorkersLost).
+    /// [`WorkersLost`](crate::WorkersLost), unless the pool was stopping already: the first cause
+    /// holds.
     ///
     /// The pool needs nothing of the runtime but its tasks: no time driver, and no second thread. A
     /// current-thread runtime runs them only while it is inside `block_on`. Until then jobs stay

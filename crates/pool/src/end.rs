@@ -16,8 +16,8 @@ use crate::engine::{Activity, Engine, Gate};
 /// Completes with the ledger when a pool has ended; from [`Pool::wait`](crate::Pool::wait) or [`Watcher::wait`].
 ///
 /// A pool has ended when its last worker has left: each counts itself out as its last act, after the
-/// last job and the last destructor of a user's. The operating system's thread may need some
-/// microseconds more to go away; it runs nothing of a user's in them.
+/// last job and the last destructor of a user's. Only the operating system's thread goes away after
+/// that; what it may still run are the destructors of thread-locals that jobs left there.
 ///
 /// # Cancel safety
 ///

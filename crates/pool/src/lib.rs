@@ -89,12 +89,12 @@
 //!   order in which they came.
 //! - The queue holds at most what the builder was told, a stream of results what
 //!   [`Pool::results`] was told; a job that ends never waits for the stream.
-//! - A pool of tasks takes closures that return futures, and nothing else compiles. A worker of it
-//!   yields to the other tasks of its thread between short jobs.
+//! - A pool of tasks takes closures that return futures, and nothing else compiles. On tokio a worker
+//!   of it yields to the other tasks of its thread between short jobs.
 //! - A panic of a job reaches its handle and nobody else; the worker goes on. So it does after a
 //!   panic in a destructor of a job or of a result that nobody wants.
 //! - When [`Pool::drain`] or [`Pool::wait`] has completed, no code of a job and no destructor of
-//!   one is running.
+//!   one is running; but for those of thread-locals that a job left on a thread of the pool.
 //! - No closure, destructor or foreign waker runs under a lock.
 //!
 //! The races behind these are explored by the models in `tests/loom.rs`, and every future is dropped

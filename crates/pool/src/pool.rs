@@ -382,7 +382,9 @@ impl<W> Pool<W> {
     /// every worker off, and returns the final [`Ledger`].
     ///
     /// The first poll stops the pool. Completes when the last worker has left; an abort while it
-    /// waits makes that sooner. A [`Slot`](crate::Slot) that is held elsewhere keeps it waiting.
+    /// waits makes that sooner. A [`Slot`](crate::Slot) that is held elsewhere keeps it waiting, and so
+    /// does a `submit` or a `reserve` that was given room and is neither polled nor dropped. A job
+    /// that waits for the end of its own pool waits for itself.
     ///
     /// # Cancel safety
     ///

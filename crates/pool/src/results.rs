@@ -281,9 +281,10 @@ impl<R, W> fmt::Debug for ResultSlot<R, W> {
 /// [`Pool::results`](crate::Pool::results).
 ///
 /// It ends when the submitter was dropped, or the pool has ended, and every job that was submitted
-/// has brought its result; a [`ResultSlot`] that is held elsewhere keeps it from ending. Dropping it
-/// detaches the jobs: they run all the same, are counted all the same, and their results are
-/// dropped, on the worker unless they were there already. Panics of these drops are caught.
+/// has brought its result; a [`ResultSlot`] that is held elsewhere keeps it from ending, and so does a
+/// [`ReserveResult`] that was given a place and is neither polled nor dropped. Dropping it detaches
+/// the jobs: they run all the same, are counted all the same, and their results are dropped, on the
+/// worker unless they were there already. Panics of these drops are caught.
 ///
 /// # Cancel safety
 ///

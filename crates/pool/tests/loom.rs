@@ -684,6 +684,33 @@ fn results_reserve_vs_stop() {
     });
 }
 
+/// Who waits for a place is told of the stop while the stream makes one: it is given back, or the
+/// stream would never end.
+#[test]
+fn results_reserve_stopped_vs_take() {
+    model::check(|| {
+        let (pool, mut worker) = by_hand();
+        let (submitter, mut results) = pool.results(1).expect("not zero");
+        block_on(submitter.reserve()).expect("open").submit(|_| async { 7 });
+        assert!(poll_once(worker.as_mut()).is_pending());
+        let mut waits = Box::pin(submitter.reserve());
+        assert!(poll_once(waits.as_mut()).is_pending());
+        pool.stop();
+        let taker = thread::spawn("taker".into(), move || {
+            assert!(block_on(next(&mut results)).is_some());
+            results
+        })
+        .unwrap();
+        assert!(block_on(waits).is_err());
+        let mut results = taker.join().unwrap();
+        drop(submitter);
+        assert!(matches!(poll_once(Pin::new(&mut next(&mut results))), Poll::Ready(None)));
+        assert!(poll_once(worker.as_mut()).is_ready());
+        let ledger = end(&pool);
+        assert_eq!((ledger.finished, ledger.refused), (1, 1), "{ledger}");
+    });
+}
+
 // Wakers that call back.
 
 /// Wakers that call the pool and the board again when they are woken, and when they are dropped: no

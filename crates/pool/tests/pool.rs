@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
@@ -557,6 +557,29 @@ fn a_job_that_waits_for_room_in_its_own_queue_waits_until_the_pool_ends() {
 }
 
 // Drop.
+
+#[test]
+fn a_thread_local_that_a_job_left_outlives_the_end_of_the_pool() {
+    /// Says that its drop began, and waits until it may end.
+    struct Left(Sender<()>, Receiver<()>);
+    impl Drop for Left {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+            let _ = self.1.recv();
+        }
+    }
+    thread_local!(static LEFT: RefCell<Option<Left>> = const { RefCell::new(None) });
+    guarded("a thread-local", || {
+        let pool = pool(1, 1);
+        let (began, begins) = channel();
+        let (end, ends) = channel();
+        let job = pool.submit(move |_| LEFT.set(Some(Left(began, ends))));
+        block_on(block_on(job).unwrap()).unwrap();
+        assert_eq!(block_on(pool.drain()).finished, 1, "the drain waits for no thread");
+        begins.recv().unwrap();
+        drop(end);
+    });
+}
 
 #[test]
 fn dropping_the_pool_aborts_without_blocking_and_a_watcher_sees_the_end() {

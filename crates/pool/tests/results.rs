@@ -10,7 +10,7 @@ use std::task::{Context as TaskContext, Poll};
 use selvedge_cancel::CauseKind;
 use selvedge_pool::{Completed, JobError, Pool, ReserveResult, Results, Submitter, Tasks};
 use selvedge_testkit::{CountingWaker, block_on, next};
-use support::{ByHand, Gate, Pass, guarded, now, poll_once, pool, tasks};
+use support::{ByHand, Gate, Pass, guarded, now, panics_when_dropped, poll_once, pool, tasks};
 
 /// Polls a worker that has nothing to do now.
 fn rest(worker: &mut ByHand) {
@@ -211,6 +211,22 @@ fn an_abort_brings_out_what_it_cancelled_then_the_end() {
 }
 
 #[test]
+fn a_reservation_that_was_given_a_place_and_is_not_polled_keeps_the_stream_open() {
+    let (pool, mut crew) = tasks(1, 2);
+    let (submitter, mut results) = pool.results(1).unwrap();
+    gated(&submitter, 1).open(Pass::Open);
+    rest(&mut crew[0]);
+    let mut given: Pin<Box<ReserveResult<'_, u64, Tasks>>> = Box::pin(submitter.reserve());
+    assert!(poll_once(given.as_mut()).is_pending());
+    assert_eq!(take(&mut results).result.unwrap(), 1);
+    pool.abort();
+    assert!(poll_once(crew[0].as_mut()).is_ready());
+    assert!(is_pending(&mut results), "it has the place");
+    assert!(now(given).is_err());
+    assert!(has_ended(&mut results));
+}
+
+#[test]
 fn who_waits_for_a_place_is_told_of_the_stop() {
     let (pool, _crew) = tasks(1, 2);
     let (submitter, _results) = pool.results(1).unwrap();
@@ -309,6 +325,32 @@ fn unwanted_results_that_panic_when_dropped_are_contained() {
     now(submitter.reserve()).unwrap().submit(|_| async { Nasty });
     rest(&mut crew[0]);
     assert_eq!(pool.ledger().finished, 3);
+}
+
+/// The last reference to another task may go with a waker, and its destructor may panic.
+#[test]
+fn a_waker_that_panics_when_it_is_dropped_loses_no_place_and_no_result() {
+    let (pool, mut crew) = tasks(1, 1);
+    let (submitter, mut results) = pool.results(2).unwrap();
+    let panics = panics_when_dropped();
+    let mut cx = TaskContext::from_waker(&panics);
+
+    let slot = now(pool.reserve()).unwrap();
+    let mut waits: Pin<Box<ReserveResult<'_, u64, Tasks>>> = Box::pin(submitter.reserve());
+    assert!(waits.as_mut().poll(&mut cx).is_pending());
+    drop(waits);
+    drop(slot);
+
+    assert!(Pin::new(&mut next(&mut results)).poll(&mut cx).is_pending());
+    assert!(is_pending(&mut results), "the other waker is dropped here");
+    gated(&submitter, 5).open(Pass::Open);
+    rest(&mut crew[0]);
+    let Poll::Ready(Some(completed)) = Pin::new(&mut next(&mut results)).poll(&mut cx) else {
+        panic!("it has completed");
+    };
+    assert_eq!(completed.result.unwrap(), 5);
+    drop(submitter);
+    assert!(has_ended(&mut results), "the place of the reservation was given back");
 }
 
 // Bad input.

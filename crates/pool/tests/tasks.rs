@@ -4,14 +4,14 @@
 mod support;
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context as TaskContext, Poll};
+use std::sync::{Arc, Mutex};
+use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
 use selvedge_cancel::{CauseKind, Component, Context};
-use selvedge_pool::{JobError, Pool, PoolError, WorkersLost};
+use selvedge_pool::{JobError, Pool, PoolError, Submitter, Tasks, WorkersLost};
 use selvedge_testkit::{CountingWaker, ManualExecutor, PanickingWaker};
-use support::{ByHand, Gate, Pass, guarded, now, poll_once, tasks, tasks_in};
+use support::{ByHand, Gate, Pass, guarded, now, panics_when_dropped, poll_once, tasks, tasks_in};
 
 /// Counts its drops, and perhaps panics in them.
 struct Dropped {
@@ -117,6 +117,30 @@ fn a_worker_whose_job_another_took_parks_again() {
 }
 
 #[test]
+fn a_worker_that_took_a_job_unwoken_is_not_taken_for_one_that_sleeps() {
+    let (pool, mut crew) = tasks(3, 1);
+    let counting = [(); 3].map(|()| CountingWaker::new());
+    let wakers = counting.each_ref().map(CountingWaker::waker);
+    let mut poll = |worker: usize| {
+        let polled = crew[worker].as_mut().poll(&mut TaskContext::from_waker(&wakers[worker]));
+        assert!(polled.is_pending());
+    };
+    let wakes = || counting.each_ref().map(CountingWaker::wakes);
+    let submit = || drop(now(pool.submit(|_| std::future::pending::<()>())).unwrap());
+    (0..3).for_each(&mut poll);
+    submit();
+    assert_eq!(wakes(), [0, 0, 1]);
+    // Another one comes first, by itself; the one that was woken sleeps again.
+    poll(1);
+    poll(2);
+    submit();
+    assert_eq!(wakes(), [0, 0, 2]);
+    poll(2);
+    submit();
+    assert_eq!(wakes(), [1, 0, 2], "the only one that sleeps");
+}
+
+#[test]
 fn the_pool_runs_on_an_executor_that_knows_nothing_of_it() {
     let (pool, crew) = tasks(3, 2);
     let mut executor = ManualExecutor::seeded(7);
@@ -155,6 +179,23 @@ fn a_drain_finishes_what_was_accepted() {
     assert_eq!((ledger.finished, ledger.cancelled, ledger.refused), (2, 0, 1));
     now(first).unwrap();
     now(second).unwrap();
+}
+
+#[test]
+fn a_drain_waits_for_a_submitter_that_was_given_room_and_is_not_polled() {
+    let (pool, mut crew) = tasks(1, 1);
+    let slot = now(pool.reserve()).unwrap();
+    let mut given = Box::pin(pool.submit(|_| async { 5 }));
+    assert!(poll_once(given.as_mut()).is_pending());
+    drop(slot);
+    let mut drain = pin!(pool.drain());
+    assert!(poll_once(drain.as_mut()).is_pending());
+    rest(&mut crew[0]);
+    assert!(poll_once(drain.as_mut()).is_pending());
+    assert_eq!(pool.stragglers().len(), 1, "it is named");
+    let handle = now(given).unwrap();
+    assert!(poll_once(crew[0].as_mut()).is_ready());
+    assert_eq!((now(drain).finished, now(handle).unwrap()), (1, 5));
 }
 
 #[test]
@@ -326,6 +367,17 @@ fn a_worker_that_is_dropped_before_its_first_poll_ends_the_pool() {
 }
 
 #[test]
+fn workers_that_are_lost_while_the_pool_drains_leave_the_cause_of_the_drain() {
+    let (pool, crew) = tasks(2, 2);
+    let handle = now(pool.submit(|_| async {})).unwrap();
+    pool.stop();
+    drop(crew);
+    assert_eq!(now(pool.wait()).cancelled, 1);
+    let Err(JobError::Cancelled(cause)) = now(handle) else { panic!("it never ran") };
+    assert_eq!((cause.kind(), cause.error().is_none()), (CauseKind::Stopped, true));
+}
+
+#[test]
 fn one_lost_worker_aborts_the_others() {
     let (pool, mut crew) = tasks(2, 2);
     let (count, held) = dropped(true);
@@ -343,6 +395,28 @@ fn one_lost_worker_aborts_the_others() {
     assert!(poll_once(crew[0].as_mut()).is_ready());
     assert!(now(other).is_err());
     assert_eq!(now(pool.wait()).cancelled, 2);
+}
+
+#[test]
+fn a_worker_whose_wakers_are_all_that_is_left_of_its_executor_goes_with_them() {
+    /// A task of an executor that is no more than a count of references.
+    struct Counted(Mutex<ByHand>);
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            // The queue is gone, and so is this reference to the task.
+        }
+    }
+    let (pool, mut crew) = tasks(1, 1);
+    let handle = now(pool.submit(|_| std::future::pending::<()>())).unwrap();
+    let task = Arc::new(Counted(Mutex::new(crew.remove(0))));
+    let waker = Waker::from(Arc::clone(&task));
+    let polled = task.0.lock().unwrap().as_mut().poll(&mut TaskContext::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop((task, waker));
+    assert_eq!(pool.ledger().running, 1, "it waits for the abort");
+    pool.abort();
+    assert_eq!(now(pool.wait()).cancelled, 1);
+    assert!(now(handle).is_err());
 }
 
 #[test]
@@ -402,6 +476,114 @@ fn a_workers_waker_that_panics_harms_no_submitter() {
     assert_eq!(panics.wakes(), 1);
     rest(&mut crew[0]);
     assert_eq!(now(handle).unwrap(), 5);
+}
+
+#[test]
+fn a_destructor_may_submit_reserve_abort_and_wait_wherever_it_runs() {
+    /// Uses the pool in every way there is when it is dropped.
+    struct Busy(Arc<(Pool<Tasks>, Submitter<u8, Tasks>)>, Arc<AtomicUsize>);
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            let (pool, submitter) = &*self.0;
+            let accepted = [
+                pool.try_submit(|_| async {}).is_ok(),
+                matches!(poll_once(pin!(pool.submit(|_| async {}))), Poll::Ready(Ok(_))),
+                matches!(poll_once(pin!(pool.reserve())), Poll::Ready(Ok(_))),
+                matches!(poll_once(pin!(submitter.reserve())), Poll::Ready(Ok(_))),
+            ];
+            self.1.fetch_add(accepted.iter().filter(|yes| **yes).count(), Ordering::SeqCst);
+            pool.abort();
+            assert!(poll_once(pin!(pool.wait())).is_pending(), "the end waits for this drop");
+            assert!(pool.ledger().adds_up());
+        }
+    }
+    guarded("a busy destructor", || {
+        for (started, lost) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (pool, mut crew) = tasks(1, 4);
+            let (submitter, _results) = pool.results(1).unwrap();
+            let both = Arc::new((pool, submitter));
+            let accepted = Arc::new(AtomicUsize::new(0));
+            let busy = Busy(Arc::clone(&both), Arc::clone(&accepted));
+            let pool = &both.0;
+            let handle = now(pool.submit(move |_| async move {
+                std::future::pending::<()>().await;
+                drop(busy);
+            }))
+            .unwrap();
+            if started {
+                rest(&mut crew[0]);
+            }
+            if lost {
+                drop(crew);
+            } else {
+                pool.abort();
+                assert!(poll_once(crew[0].as_mut()).is_ready());
+            }
+            let ledger = now(pool.wait());
+            assert_eq!((ledger.accepted, ledger.cancelled, ledger.refused), (1, 1, 4), "{ledger}");
+            assert_eq!(accepted.load(Ordering::SeqCst), 0, "aborted before its jobs are dropped");
+            assert!(now(handle).is_err());
+        }
+    });
+}
+
+#[test]
+fn a_payload_that_panics_when_it_is_dropped_is_contained_wherever_it_goes() {
+    /// Panics when it is dropped, with another of its kind.
+    struct Nasty(u32);
+    impl Drop for Nasty {
+        fn drop(&mut self) {
+            if let Some(left) = self.0.checked_sub(1) {
+                std::panic::resume_unwind(Box::new(Nasty(left)));
+            }
+        }
+    }
+    /// Panics when it is polled and when it is dropped.
+    struct Job(#[expect(dead_code, reason = "dropped with it")] Nasty);
+    impl Future for Job {
+        type Output = ();
+        fn poll(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<()> {
+            std::panic::resume_unwind(Box::new(Nasty(3)))
+        }
+    }
+    let (pool, mut crew) = tasks(1, 4);
+    let (submitter, results) = pool.results(4).unwrap();
+    let submit = || now(pool.submit(|_| Job(Nasty(3)))).unwrap();
+    drop(submit());
+    let handle = submit();
+    now(submitter.reserve()).unwrap().submit(|_| Job(Nasty(3)));
+    rest(&mut crew[0]);
+    drop(handle);
+    drop(results);
+    now(submitter.reserve()).unwrap().submit(|_| Job(Nasty(3)));
+    rest(&mut crew[0]);
+    let queued = submit();
+    pool.abort();
+    assert!(now(queued).is_err());
+    assert!(poll_once(crew[0].as_mut()).is_ready());
+    let ledger = now(pool.wait());
+    assert_eq!((ledger.panicked, ledger.cancelled), (4, 1), "{ledger}");
+}
+
+/// The last reference to another task may go with a waker, and its destructor may panic.
+#[test]
+fn a_waker_that_panics_when_it_is_dropped_loses_no_wake_up_and_no_result() {
+    let (pool, mut crew) = tasks(1, 1);
+    let counting = CountingWaker::new();
+    let worker = counting.waker();
+    assert!(crew[0].as_mut().poll(&mut TaskContext::from_waker(&worker)).is_pending());
+
+    let panics = panics_when_dropped();
+    let mut cx = TaskContext::from_waker(&panics);
+    let mut submit = pin!(pool.submit(|_| async { 5 }));
+    let Poll::Ready(handle) = submit.as_mut().poll(&mut cx) else { panic!("there is room") };
+    assert_eq!(counting.wakes(), 1, "the worker is told of the job");
+
+    let mut handle = handle.unwrap();
+    assert!(Pin::new(&mut handle).poll(&mut cx).is_pending());
+    assert!(poll_once(Pin::new(&mut handle)).is_pending(), "the other waker is dropped here");
+    rest(&mut crew[0]);
+    assert!(matches!(Pin::new(&mut handle).poll(&mut cx), Poll::Ready(Ok(5))));
 }
 
 #[test]
@@ -470,8 +652,7 @@ fn a_component_names_its_stragglers() {
 mod runtimes {
     use std::time::Duration;
 
-    use selvedge_pool::Tasks;
-    use selvedge_testkit::block_on;
+    use selvedge_testkit::{block_on, next};
     use tokio::runtime::{Builder, Runtime};
     use tokio::time::Instant;
 
@@ -572,6 +753,52 @@ mod runtimes {
                 let refused = block_on(room).unwrap_err();
                 assert!(refused.cause().error().unwrap().is::<WorkersLost>());
                 assert_eq!(block_on(pool.drain()).refused, 1);
+            }
+        });
+    }
+
+    /// One submits and waits for room, one feeds a stream, one reads it, while the runtime goes.
+    #[test]
+    fn a_runtime_shut_down_under_load_loses_no_count_and_no_result() {
+        guarded("a runtime shut down under load", || {
+            for round in 0..60 {
+                let runtime = Builder::new_multi_thread().worker_threads(2).build().unwrap();
+                let inside = runtime.enter();
+                let pool = Arc::new(build(3, 2).unwrap());
+                drop(inside);
+                let (submitter, mut results) = pool.results(3).unwrap();
+                let load = Arc::clone(&pool);
+                let submits = std::thread::spawn(move || {
+                    let mut handles = Vec::new();
+                    while let Ok(handle) = block_on(load.submit(|_| tokio::task::yield_now())) {
+                        handles.push(handle);
+                    }
+                    handles.into_iter().map(|handle| drop(block_on(handle))).count()
+                });
+                let feeds = std::thread::spawn(move || {
+                    let mut fed = 0;
+                    while let Ok(slot) = block_on(submitter.reserve()) {
+                        slot.submit(|_| tokio::task::yield_now());
+                        fed += 1;
+                    }
+                    fed
+                });
+                let reads = std::thread::spawn(move || {
+                    std::iter::from_fn(|| block_on(next(&mut results))).count()
+                });
+                while pool.ledger().finished < round * 10 {
+                    std::thread::yield_now();
+                }
+                match round % 3 {
+                    0 => runtime.shutdown_background(),
+                    1 => drop(runtime),
+                    _ => pool.abort(),
+                }
+                let ledger = block_on(pool.wait());
+                assert!(ledger.adds_up() && ledger.queued + ledger.running == 0, "{ledger}");
+                let (submitted, fed) = (submits.join().unwrap(), feeds.join().unwrap());
+                assert_eq!(reads.join().unwrap(), fed);
+                assert_eq!(pool.ledger().accepted, (submitted + fed) as u64);
             }
         });
     }

@@ -403,6 +403,24 @@ fn a_forgotten_waiter_is_granted_like_any_other() {
 // Panic.
 
 #[test]
+fn a_waker_that_panics_when_it_is_dropped_loses_no_outcome_and_keeps_nobody_in_line() {
+    let queue = Queue::new(0);
+    let panics = ReentrantWaker::on_drop(|| std::panic::resume_unwind(Box::new("dropped")));
+    let panics = std::mem::ManuallyDrop::new(panics.waker());
+    let mut cx = Context::from_waker(&panics);
+    let mut at_once = Box::pin(Waiter::new(Anchor::borrowed(&queue)));
+    assert_eq!(at_once.as_mut().poll_enter(&mut cx, |_| Entry::Ready(7)), Poll::Ready(7));
+    // Replaced by another.
+    let mut moves = enqueue(&queue, 1, &panics);
+    assert!(poll(&mut moves, 1, Waker::noop()).is_pending());
+    // Left behind.
+    let mut leaves = enqueue(&queue, 2, &panics);
+    assert_eq!(leaves.as_mut().cancel(), Left::Queued(2));
+    drop(enqueue(&queue, 3, &panics));
+    assert_eq!(served(&queue), [1]);
+}
+
+#[test]
 fn a_panic_in_enter_leaves_the_queue_usable() {
     let queue = Queue::new(0);
     let counting = CountingWaker::new();

@@ -170,17 +170,18 @@ impl<R> Board<R> {
         if let Some(result) = state.ready.pop_front() {
             state.taken -= 1;
             self.unlock(state);
+            contain(|| drop(waker));
             return Next::Result(result);
         }
         if state.closed && state.taken == 0 {
             return release_then(state, || {
-                drop(waker);
+                contain(|| drop(waker));
                 Next::Ended
             });
         }
         let quiet = state.taken == 0;
         let old = state.waker.replace(waker);
-        release_then(state, || drop(old));
+        release_then(state, || contain(|| drop(old)));
         if quiet { Next::Quiet } else { Next::Pending }
     }
 

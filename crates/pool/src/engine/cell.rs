@@ -54,12 +54,12 @@ impl<R> Cell<R> {
         match &mut *state {
             State::Waiting(waiting) => {
                 let old = waiting.replace(waker);
-                release_then(state, || drop(old));
+                release_then(state, || contain(|| drop(old)));
                 Poll::Pending
             }
             done => {
                 let before = mem::replace(done, State::Taken);
-                release_then(state, || drop(waker));
+                release_then(state, || contain(|| drop(waker)));
                 Poll::Ready(match before {
                     State::Done(result) => Some(result),
                     _ => None,

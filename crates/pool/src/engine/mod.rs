@@ -290,7 +290,7 @@ impl Engine {
     }
 
     /// Looks for work on behalf of a worker: ready with a job that counts as running, or with none
-    /// when the pool is over. `own` keeps a clone of the worker's waker between the calls.
+    /// when the pool is over. `own` keeps a clone of the worker's waker between the calls of one poll.
     fn poll_work(
         &self,
         worker: usize,
@@ -300,9 +300,8 @@ impl Engine {
         if self.context.is_cancelled() {
             self.react();
         }
-        if !own.as_ref().is_some_and(|own| own.will_wake(cx.waker())) {
-            let other = own.replace(cx.waker().clone());
-            contain(|| drop(other));
+        if own.is_none() {
+            *own = Some(cx.waker().clone());
         }
         let mut core = self.core.lock();
         core.idle(worker);

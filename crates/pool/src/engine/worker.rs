@@ -9,7 +9,7 @@
 //! A worker that is dropped before it has left is lost: its runtime was shut down. It aborts the
 //! pool, because nobody may be left to run what is queued: with a cause that carries
 //! [`WorkersLost`], so every wait ends and every job that has not ended is cancelled. Then it drops
-//! its own job, and leaves like any other. The first of several that are lost gives the cause. A
+//! its own job, and leaves like any other. The first of several that are lost gives the cause, unless the pool was stopping already. A
 //! worker that is dropped before its first poll does the same: what matters lies in the struct.
 
 use std::fmt;
@@ -27,14 +27,15 @@ use super::{Engine, Lookout, Task};
 /// [`PoolBuilder::build_on`](crate::PoolBuilder::build_on).
 ///
 /// It completes when the pool has nothing more to run. After each job it asks tokio's cooperative
-/// budget, so many short jobs in a row do not keep the other tasks of its thread waiting.
+/// budget, so many short jobs in a row do not keep the other tasks of its thread waiting. On another
+/// executor there is no such budget: it runs jobs for as long as there are any that are ready.
 ///
 /// # Cancel safety
 ///
 /// Dropping it before it completed, as a runtime does that is shut down, aborts the pool: its job,
 /// and all that are queued or run elsewhere, end with
-/// [`JobError::Cancelled`](crate::JobError::Cancelled), whose cause carries [`WorkersLost`]. Nothing
-/// waits for ever, and the ledger adds up.
+/// [`JobError::Cancelled`](crate::JobError::Cancelled), whose cause carries [`WorkersLost`], or is
+/// the earlier one if the pool was stopping already. Nothing waits for ever, and the ledger adds up.
 ///
 /// # Panics
 ///
@@ -48,9 +49,6 @@ pub struct Worker {
     number: usize,
     /// The job that it is at.
     job: Option<Pin<Box<dyn Task>>>,
-    /// The task's waker, cloned ahead of the next park: a clone is the executor's code, and parking
-    /// holds the lock.
-    waker: Option<Waker>,
     /// Wakes it when the pool is aborted; there once a job was pending.
     #[pin]
     cancelled: Option<Cancelled>,
@@ -61,7 +59,7 @@ pub struct Worker {
 impl Worker {
     /// Worker `number` of a pool.
     pub(super) fn new(engine: Arc<Engine>, number: usize, lookout: Option<Lookout>) -> Self {
-        Self { engine: Some(engine), number, job: None, waker: None, cancelled: None, lookout }
+        Self { engine: Some(engine), number, job: None, cancelled: None, lookout }
     }
 }
 
@@ -69,13 +67,26 @@ impl Future for Worker {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let mut own = None;
+        let polled = self.work(cx, &mut own);
+        contain(|| drop(own));
+        polled
+    }
+}
+
+impl Worker {
+    /// Polls. `own` is for a clone of the task's waker, made ahead of the next park: a clone is the
+    /// executor's code, and parking holds the lock. It is not kept from poll to poll: a task that
+    /// held its own waker while its job is pending would not be dropped with its executor, where
+    /// tasks are only counted, and the pool would wait for it for ever.
+    fn work(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, own: &mut Option<Waker>) -> Poll<()> {
         let mut this = self.project();
         let number = *this.number;
         let engine = this.engine.as_ref().expect("`Worker` polled after it completed");
         loop {
             let Some(job) = this.job else {
                 let proceed = ready!(coop::poll_proceed(cx));
-                let Some(job) = ready!(engine.poll_work(number, cx, this.waker)) else { break };
+                let Some(job) = ready!(engine.poll_work(number, cx, own)) else { break };
                 proceed.made_progress();
                 *this.job = Some(Box::into_pin(job));
                 continue;
@@ -94,7 +105,7 @@ impl Future for Worker {
         }
         this.cancelled.set(None);
         *this.lookout = None;
-        contain(|| *this.waker = None);
+        contain(|| *own = None);
         let engine = this.engine.take().expect("it is there until now");
         engine.leave();
         Poll::Ready(())
@@ -123,7 +134,8 @@ impl fmt::Debug for Worker {
 /// The tasks that were a pool's workers are gone: their runtime was shut down, or was never driven
 /// and dropped.
 ///
-/// It is the [`error`](selvedge_cancel::Cause::error) of the cause with which such a pool ends.
+/// It is the [`error`](selvedge_cancel::Cause::error) of the cause with which such a pool ends, unless
+/// it was stopping before: the first cause holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("pool not kept running: its workers were dropped with their runtime")]
 #[non_exhaustive]

@@ -1,6 +1,7 @@
 //! A job that the test holds: it tells when it has started, and ends when it is told to.
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
+use std::mem::ManuallyDrop;
 use std::pin::{Pin, pin};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use selvedge_cancel::Context;
 use selvedge_pool::{JobHandle, Pool, Slot, Tasks, Worker};
-use selvedge_testkit::{block_on, watchdog};
+use selvedge_testkit::{ReentrantWaker, block_on, watchdog};
 
 /// Ends a hang; no test comes near it.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
@@ -99,6 +100,12 @@ pub(crate) fn tasks(workers: usize, queue: usize) -> (Pool<Tasks>, Vec<ByHand>) 
 /// Polls once, with a waker that wakes nobody.
 pub(crate) fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut TaskContext::from_waker(Waker::noop()))
+}
+
+/// A waker whose clones panic when they are dropped. It is not dropped itself.
+pub(crate) fn panics_when_dropped() -> ManuallyDrop<Waker> {
+    let panics = || std::panic::resume_unwind(Box::new("this waker panics when it is dropped"));
+    ManuallyDrop::new(ReentrantWaker::on_drop(panics).waker())
 }
 
 /// What a future brings that has nothing to wait for: nobody else is at work, so it could only hang.

@@ -11,6 +11,7 @@ use pin_project::{pin_project, pinned_drop};
 use super::node::{GRANTED, IDLE, Node, QUEUED, Slot};
 use super::{Anchor, Locked, WaitQueue};
 use crate::atomic::Ordering;
+use crate::contain;
 use crate::observe::{Place, Waiting};
 
 /// What the caller of [`Waiter::poll_enter`] decides under the lock.
@@ -38,7 +39,8 @@ pub enum Left<R, O> {
 ///
 /// Dropped while queued it leaves the queue. An outcome that was granted and not yet seen is
 /// dropped with it, so a future whose outcomes must not be lost calls [`cancel`](Self::cancel) in
-/// its own drop.
+/// its own drop. A panic in the drop of a waker ends here: it loses no outcome and keeps nobody from
+/// leaving.
 #[pin_project(PinnedDrop, !Unpin)]
 pub struct Waiter<'q, S, R, O> {
     /// The queue, kept alive.
@@ -110,6 +112,8 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
         match enter(&mut locked) {
             Entry::Ready(outcome) => {
                 drop(locked);
+                // The outcome survives whatever the clone's drop does.
+                contain(|| drop(waker));
                 Poll::Ready(outcome)
             }
             Entry::Wait(request) => {
@@ -150,6 +154,7 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
         // Relaxed: grants are stored under the lock that is held here.
         if this.node.phase.load(Ordering::Relaxed) == GRANTED {
             drop(locked);
+            contain(|| drop(waker));
             return Poll::Ready(this.take_granted());
         }
         this.task.set(Some(key(&waker)));
@@ -158,7 +163,7 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
             let slot = unsafe { &mut *slot };
             slot.waker.replace(waker)
         });
-        crate::release_then(locked, || drop(old));
+        crate::release_then(locked, || contain(|| drop(old)));
         Poll::Pending
     }
 
@@ -214,7 +219,7 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
         let Slot { request, waker, .. } = slot;
         // `then` owns the lock and releases it; the waker is somebody else's code and comes after.
         then(locked);
-        drop(waker);
+        contain(|| drop(waker));
         Left::Queued(request.expect("a queued node has a request"))
     }
 }
