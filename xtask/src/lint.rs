@@ -38,10 +38,15 @@ pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
         let name = format!("clippy of the models: {}", package.short());
         steps.command(&name, models(workspace, package))?;
     }
-    let mut doc = cargo(&["doc", "--workspace", "--all-features", "--no-deps"]);
-    let flags = std::env::var("RUSTDOCFLAGS").ok();
-    doc.env("RUSTDOCFLAGS", shell::appended(flags, "-D warnings"));
-    steps.command("doc", doc)?;
+    // With all features, as it is published, and with the default ones, as its users build it.
+    for features in [&["--all-features"][..], &[]] {
+        let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
+        doc.args(features);
+        let flags = std::env::var("RUSTDOCFLAGS").ok();
+        doc.env("RUSTDOCFLAGS", shell::appended(flags, "-D warnings"));
+        let name = ["doc"].iter().chain(features).copied().collect::<Vec<_>>().join(" ");
+        steps.command(&name, doc)?;
+    }
     for package in workspace.crates() {
         for features in powerset(package) {
             let chosen = features.as_deref().unwrap_or("no feature");

@@ -12,7 +12,7 @@
 //! The run fails below 85 % killed in a crate, on a survivor that `tests/loom-survivors.toml` does
 //! not [list](survivors) with a reason, and on a listed one that is killed now. With `--quick` the
 //! models are explored as `cargo xtask test` does; without it a mutant that survives this is tried
-//! on the full tier.
+//! on the full tier: on the models that reach its place, or on all of its crate if none does.
 
 mod sites;
 mod survivors;
@@ -121,17 +121,26 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     }
     let scratch = workspace.target.join("xtask").join("mutants");
     std::fs::create_dir_all(&scratch).with_context(|| format!("no {}", scratch.display()))?;
-    let mut tiers = vec![explore_clean(workspace, args, &scratch, false)?];
-    if !args.quick {
-        tiers.push(explore_clean(workspace, args, &scratch, true)?);
-    }
-
+    let quick = explore_clean(args, &scratch, quick_jobs(workspace)?)?;
     let mut record = Record::create(workspace, "mutants")?;
     let mut wrong = Vec::new();
     let mut lines = Vec::new();
     for subject in &subjects {
         let began = Instant::now();
-        let results = try_all(subject, &tiers, args, &scratch, &mut record)?;
+        let mut results = try_all(subject, subject.mutants.clone(), &quick, args, &scratch)?;
+        if !args.quick {
+            let (killed, survived): (Vec<_>, Vec<_>) =
+                results.into_iter().partition(|(_, kill)| kill.is_some());
+            let survived = survived.into_iter().map(|(mutant, _)| mutant).collect::<Vec<_>>();
+            let jobs = deeper_jobs(workspace, subject.package.short(), &quick, &survived)?;
+            let full = explore_clean(args, &scratch, jobs)?;
+            results = try_all(subject, survived, &full, args, &scratch)?;
+            results.extend(killed);
+        }
+        results.sort_by(|(a, _), (b, _)| {
+            (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column))
+        });
+        write_down(subject, &results, &mut record)?;
         let verdicts = results.iter().map(|(mutant, kill)| (mutant, kill.is_some()));
         if args.only.is_none() {
             wrong.extend(survivors::compare(&subject.listed, &subject.folder, verdicts));
@@ -222,27 +231,53 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Runs every model as it is; in the full tier, those that it explores further.
-fn explore_clean(
-    workspace: &Workspace,
-    args: &Args,
-    scratch: &Path,
-    full: bool,
-) -> Result<Vec<Clean>> {
+/// Every model, on the quick tier.
+fn quick_jobs(workspace: &Workspace) -> Result<Vec<Job>> {
     let mut jobs = Vec::new();
     for package in workspace.packages.iter().filter(|package| has_models(package)) {
-        let quick = prepare(workspace, package, &loom::Args::tier(false))?;
-        if full {
-            let full = prepare(workspace, package, &loom::Args::tier(true))?;
-            let deeper =
-                full.into_iter().zip(quick).filter(|(full, quick)| full.bound != quick.bound);
-            jobs.extend(deeper.map(|(full, _)| full));
-        } else {
-            jobs.extend(quick);
-        }
+        jobs.extend(prepare(workspace, package, &loom::Args::tier(false))?);
     }
-    let tier = if full { "full" } else { "quick" };
-    eprintln!("{} models as they are ({tier} tier)", jobs.len());
+    Ok(jobs)
+}
+
+/// The models that the full tier explores further and that may notice a mutant of `package` which has
+/// `survived`.
+fn deeper_jobs(
+    workspace: &Workspace,
+    package: &str,
+    quick: &[Clean],
+    survived: &[Mutant],
+) -> Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    for owner in workspace.packages.iter().filter(|owner| has_models(owner)) {
+        let wanted: Vec<_> = quick
+            .iter()
+            .filter(|clean| clean.job.package == owner.short())
+            .filter(|clean| survived.iter().any(|mutant| may_notice(clean, mutant, package, quick)))
+            .map(|clean| &clean.job)
+            .collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        let full = prepare(workspace, owner, &loom::Args::tier(true))?;
+        jobs.extend(full.into_iter().filter(|full| {
+            wanted.iter().any(|quick| quick.model == full.model && quick.bound != full.bound)
+        }));
+    }
+    Ok(jobs)
+}
+
+/// Whether to try a survivor on a model's full tier: the model reaches its place, or no model does and
+/// this one is of its crate.
+fn may_notice(clean: &Clean, mutant: &Mutant, package: &str, quick: &[Clean]) -> bool {
+    let place = mutant.place();
+    clean.reached.contains(&place)
+        || clean.job.package == package && !quick.iter().any(|any| any.reached.contains(&place))
+}
+
+/// Runs models as they are.
+fn explore_clean(args: &Args, scratch: &Path, jobs: Vec<Job>) -> Result<Vec<Clean>> {
+    eprintln!("{} models as they are", jobs.len());
     let next = AtomicUsize::new(0);
     let mut clean = Vec::new();
     in_parallel(
@@ -275,33 +310,26 @@ fn explore_clean(
     Ok(clean)
 }
 
-/// Tries the mutants of a crate, two at a time, and returns them in the order of the source.
+/// Tries mutants of a crate on the models of a tier, two at a time.
 fn try_all(
     subject: &Subject<'_>,
-    tiers: &[Vec<Clean>],
+    mutants: Vec<Mutant>,
+    tier: &[Clean],
     args: &Args,
     scratch: &Path,
-    record: &mut Record,
 ) -> Result<Vec<(Mutant, Option<Kill>)>> {
     let name = subject.package.short();
-    let count = subject.mutants.len();
+    let count = mutants.len();
     eprintln!("{name}: {count} mutants");
     let (next, alone) = (AtomicUsize::new(0), RwLock::new(()));
     let mut results = Vec::new();
     in_parallel(
-        subject.mutants.clone(),
+        mutants,
         loom::threads(args.jobs),
         |mutant| {
             // Relaxed: a number to tell runs apart.
             let run = next.fetch_add(1, Ordering::Relaxed);
-            for tier in tiers {
-                if let Some(kill) =
-                    try_one(mutant, &candidates(tier, mutant, name), &alone, scratch, run)?
-                {
-                    return Ok(Some(kill));
-                }
-            }
-            Ok(None)
+            try_one(mutant, &candidates(tier, mutant, name), &alone, scratch, run)
         },
         |mutant, result: Result<Option<Kill>>| {
             let kill = result?;
@@ -310,11 +338,19 @@ fn try_all(
             Ok(())
         },
     )?;
-    results.sort_by(|(a, _), (b, _)| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-    for (mutant, kill) in &results {
+    Ok(results)
+}
+
+/// Records what became of a crate's mutants.
+fn write_down(
+    subject: &Subject<'_>,
+    results: &[(Mutant, Option<Kill>)],
+    record: &mut Record,
+) -> Result<()> {
+    for (mutant, kill) in results {
         let listed = subject.listed.iter().find(|entry| entry.is(mutant, &subject.folder));
         record.row(&Row {
-            package: name,
+            package: subject.package.short(),
             file: &mutant.file,
             line: mutant.line,
             column: mutant.column,
@@ -325,7 +361,7 @@ fn try_all(
             reason: listed.filter(|_| kill.is_none()).map(|entry| entry.reason.trim()),
         })?;
     }
-    Ok(results)
+    Ok(())
 }
 
 /// The models that reach a mutant's place: those of its own crate first, the quick ones first.

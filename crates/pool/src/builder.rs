@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::io;
 
-use selvedge_cancel::{Canceller, Context};
+use selvedge_cancel::{Canceller, Cause, CauseKind, Context};
 use selvedge_primitives::{Origin, block_on, thread};
 
 use crate::engine::{Engine, Worker};
-use crate::{Pool, Tasks};
+use crate::{Pool, Tasks, WorkersLost};
 
 /// The most threads that a pool may have: one costs memory and a kernel object, and who asks for
 /// more has most likely not counted threads.
@@ -163,7 +163,9 @@ impl PoolBuilder {
         let (outer, canceller) = self.child(context);
         // A node of the workers' own, so that their right to cancel it does not outlive the pool's.
         let (inner, on_loss) = self.child(&outer);
-        let (engine, crew) = Engine::new(self.origin, inner, Some(on_loss), workers, capacity);
+        let lost = Cause::new(CauseKind::Cancelled).with_error(WorkersLost);
+        let on_loss = Some((on_loss, lost));
+        let (engine, crew) = Engine::new(self.origin, inner, on_loss, workers, capacity);
         crew.for_each(spawn);
         Ok(Pool::new(engine, canceller))
     }

@@ -358,6 +358,7 @@ fn a_worker_that_is_dropped_before_its_first_poll_ends_the_pool() {
         let Err(JobError::Cancelled(cause)) = now(handle) else { panic!("it never ran") };
         assert_eq!(cause.kind(), CauseKind::Cancelled);
         let error = cause.error().and_then(|error| error.downcast_ref::<WorkersLost>()).unwrap();
+        assert!(cause.place().file().ends_with("mod.rs"), "where the pool was made");
         assert_eq!(
             error.to_string(),
             "pool not kept running: its workers were dropped with their runtime"

@@ -94,7 +94,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::{Context as TaskContext, Poll, Wake, Waker};
 
-use selvedge_cancel::{Cancelled, Canceller, Cause, CauseKind, Context, Stopping};
+use selvedge_cancel::{Cancelled, Canceller, Cause, Context, Stopping};
 use selvedge_primitives::{
     Anchor, Entry, Locked, Origin, WaitQueue, Waiter, WakeBatch, contain, release_then, wake,
 };
@@ -119,8 +119,9 @@ pub(crate) struct Engine {
     ended: WaitQueue<bool, (), ()>,
     /// Ends the pool; what jobs are given to look at.
     context: Context,
-    /// The right to cancel that context when a worker is lost; none where no worker can be.
-    on_loss: Option<Canceller>,
+    /// The right to cancel that context when a worker is lost, and the cause then; none where no worker
+    /// can be.
+    on_loss: Option<(Canceller, Cause)>,
     /// Name and place of the pool.
     origin: Origin,
 }
@@ -130,7 +131,7 @@ impl Engine {
     pub(crate) fn new(
         origin: Origin,
         context: Context,
-        on_loss: Option<Canceller>,
+        on_loss: Option<(Canceller, Cause)>,
         workers: usize,
         capacity: usize,
     ) -> (Arc<Self>, impl Iterator<Item = Worker>) {
@@ -320,9 +321,8 @@ impl Engine {
 
     /// A worker was dropped before it had left, with the job that it was at.
     fn lose(&self, worker: usize, job: Option<Pin<Box<dyn Task>>>) {
-        if let Some(right) = &self.on_loss {
-            let cause = Cause::new(CauseKind::Cancelled).with_error(WorkersLost);
-            contain(|| right.cancel_with(cause));
+        if let Some((right, cause)) = &self.on_loss {
+            contain(|| right.cancel_with(cause.clone()));
         }
         self.react();
         if let Some(mut job) = job {

@@ -1,8 +1,8 @@
 //! The observe seam: what is made, who waits for it, who was served, what is gone.
 //!
-//! A consumer [installs](install) one observer for the process and is told [`Event`]s:
+//! A consumer installs one observer for the process (`install`) and is told `Event`s:
 //!
-//! | [`Happened`] | when |
+//! | `Happened` | when |
 //! |---|---|
 //! | `Created` | before the first event of a subject |
 //! | `Waiting` | a waiter has queued |
