@@ -1,0 +1,85 @@
+//! Rate limits: so many in a period, so many at once, exactly, and first in, first out.
+//!
+//! A partner's API takes fifty requests a second and now and then ten at once: each request acquires a
+//! token of a [`Limiter`] first. A crawler is to visit a site once in two seconds, from whichever task:
+//! the same, with a burst of one. A server refuses what is too much: it tries, and never waits.
+//!
+//! # Which one do I want?
+//!
+//! | you | take | which gives |
+//! |---|---|---|
+//! | wait in a task | [`Limiter::acquire`] | nothing: a token is used up |
+//! | wait in a task of its own, or in a struct | [`Limiter::acquire_owned`] | the same, without a borrow |
+//! | will not wait | [`Limiter::try_acquire`] | yes or no |
+//! | wait on a plain thread | [`Limiter::acquire_blocking`] | the same |
+//! | have requests of different weight | any of them with `n > 1` | all `n` at once |
+//! | have a stream | [`Limiter::throttle`] | a stream at that pace |
+//! | tell when to come again (`Retry-After`) | [`Limiter::ready_in`] | how long it is |
+//!
+//! | the pace | the quota |
+//! |---|---|
+//! | steady: a tick | [`Quota::every`]`(period)`, [`Quota::per_second`]`(n)` |
+//! | with bursts | `.burst(n)` |
+//!
+//! # Example
+//!
+//! ```
+//! use selvedge_ratelimit::{Limiter, Quota};
+//!
+//! # async fn fetch(page: u32) -> u32 { page }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! const API: Quota = Quota::per_second(500).burst(10);
+//! let limiter = Limiter::new(API);
+//! for page in 0..20 {
+//!     limiter.acquire(1).await?; // ten at once, then one every 2 ms
+//!     fetch(page).await;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Guarantees
+//!
+//! - **Never too much.** In every span of time at most the burst and what comes in that time are granted,
+//!   whatever threads, clocks and dropped futures do; to those who wait, up to what comes in
+//!   [2 ms](Limiter::CATCH_UP) more, when their timer was late.
+//! - **Never too little.** A token is there in the nanosecond in which it is due, at any rate up to
+//!   [`Quota::MAX_PER_SECOND`]; nothing drifts.
+//! - **First in, first out**, by position: who leaves the line lets everybody behind it move up.
+//! - **No token is lost.** What was granted to a future that is dropped goes to the next.
+//! - **Nobody is held up by a waiter that is not polled.**
+//! - **No request blocks the line for ever** by its size: more than the burst is an error at once.
+//! - **Nothing is allocated** by waiting; a limiter costs its timer one registration, however many wait.
+//! - **A quota makes sense** or is not made: zero, NaN and too much are errors, of the compiler where it
+//!   can know.
+//!
+//! Waits end with a context if they are run under it (`Context::run` of `selvedge-cancel`). The races
+//! are explored by loom on the real code (`tests/loom.rs`).
+//!
+//! # When not to use it
+//!
+//! So many *at once*, rather than so many a second, is a semaphore (`selvedge-sync`): its permits come back
+//! when the work is done. A limit that several processes share needs a server. A tick that does something
+//! by itself is a pipeline's `ticks` (`selvedge-pipeline`).
+//!
+//! # Features
+//!
+//! - `tokio` (default): tokio's clock for a limiter that is [given it](Limiter::with_timer), and tokio's
+//!   cooperative budget. Without it everything works on any executor.
+//! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
+#![forbid(unsafe_code)]
+
+mod limiter;
+mod quota;
+mod throttle;
+
+pub use limiter::{Acquire, AcquireError, AcquireOwned, Limiter, TryAcquireError};
+pub use quota::{Quota, QuotaError};
+pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
+pub use throttle::Throttle;
+
+/// The example of the README, compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
