@@ -1,0 +1,284 @@
+//! Models of the races of the limiter, on the real engine and the manual timer. Each ends with what must
+//! hold whoever won: what was granted and not given back is what was used, nobody is left in line, and
+//! no registration is left with the timer.
+#![cfg(selvedge_loom)]
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use selvedge_primitives::atomic::{AtomicUsize, Ordering};
+use selvedge_primitives::{block_on, model, thread};
+use selvedge_ratelimit::{
+    AcquireError, AcquireOwned, Limiter, ManualClock, Quota, Timer, TimerError, TryAcquireError,
+};
+
+const SEC: Duration = Duration::from_secs(1);
+
+fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::JoinHandle<T> {
+    thread::spawn("model".to_owned(), f).unwrap()
+}
+
+/// One token a second, `burst` at once, of which `left` are left.
+fn limiter(burst: u32, left: u32) -> (Limiter, Arc<ManualClock>) {
+    let (timer, clock) = Timer::manual();
+    let limiter = Limiter::with_timer(Quota::every(SEC).burst(burst), timer);
+    limiter.try_acquire(burst - left).unwrap();
+    (limiter, Arc::new(clock))
+}
+
+/// In line for `n` tokens, or with them.
+fn polled(limiter: &Limiter, n: u32) -> (Pin<Box<AcquireOwned>>, bool) {
+    let mut acquire = Box::pin(limiter.acquire_owned(n));
+    let ready = poll(acquire.as_mut()).is_ready();
+    (acquire, ready)
+}
+
+/// Polls once, for nobody in particular.
+fn poll(future: Pin<&mut AcquireOwned>) -> Poll<Result<(), AcquireError>> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Nobody is in line, and exactly `left` tokens are there.
+fn assert_left(limiter: &Limiter, clock: &ManualClock, left: u32) {
+    assert_eq!((limiter.available(), clock.registered()), (left, 0));
+    limiter.try_acquire(left).expect("nobody is in line");
+    assert_eq!(limiter.try_acquire(1), Err(TryAcquireError::NotYet));
+}
+
+// Two fast paths, one token.
+#[test]
+fn take_vs_take() {
+    model::check(|| {
+        let (limiter, clock) = limiter(2, 1);
+        let other = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.try_acquire(1).is_ok())
+        };
+        let mine = limiter.try_acquire(1).is_ok();
+        assert!(mine != other.join().unwrap());
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// Two fast paths while the clock moves: whoever lost the CAS must look at the clock again before it says
+// no, and a clock that was read before must not mint a token.
+#[test]
+fn take_vs_take_vs_clock() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 1);
+        let moves = {
+            let clock = Arc::clone(&clock);
+            spawn(move || clock.advance(SEC))
+        };
+        let other = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.try_acquire(1).is_ok())
+        };
+        let mine = limiter.try_acquire(1).is_ok();
+        let theirs = other.join().unwrap();
+        moves.join().unwrap();
+        let taken = u32::from(mine) + u32::from(theirs);
+        assert!(taken >= 1);
+        // The second token came at one second, if the first was taken before.
+        let left = drain(&limiter);
+        assert!(taken + left <= 2 && left <= 1);
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+fn drain(limiter: &Limiter) -> u32 {
+    std::iter::from_fn(|| limiter.try_acquire(1).ok()).count() as u32
+}
+
+// A take between the waiter's look and its QUEUED: the waiter must see what it took, and the taker
+// must not take what the waiter is in line for.
+#[test]
+fn take_vs_wait() {
+    model::check(|| {
+        let (limiter, clock) = limiter(2, 1);
+        let taker = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.try_acquire(1).is_ok())
+        };
+        let (mut acquire, ready) = polled(&limiter, 1);
+        let taken = taker.join().unwrap();
+        assert!(ready != taken);
+        if !ready {
+            assert_eq!(clock.registered(), 1);
+            clock.advance(SEC);
+            assert_eq!(poll(acquire.as_mut()), Poll::Ready(Ok(())));
+        }
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// The ring against the waiter on its way into the line: whoever is second must see the other.
+#[test]
+fn ring_vs_wait() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let rings = {
+            let clock = Arc::clone(&clock);
+            spawn(move || clock.advance(SEC))
+        };
+        let waits = limiter.clone();
+        block_on(async move { waits.acquire(1).await }).unwrap();
+        rings.join().unwrap();
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// The grant against the drop of the waiter it is for: the token is the waiter's or goes to the next.
+#[test]
+fn grant_vs_cancel() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let (first, _) = polled(&limiter, 1);
+        let (mut next, _) = polled(&limiter, 1);
+        let rings = {
+            let clock = Arc::clone(&clock);
+            spawn(move || clock.advance(SEC))
+        };
+        drop(first);
+        rings.join().unwrap();
+        assert_eq!(poll(next.as_mut()), Poll::Ready(Ok(())));
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// The ring against the drop of the only waiter: the token is there, and no registration is left.
+#[test]
+fn ring_vs_drop() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let (only, _) = polled(&limiter, 1);
+        let rings = {
+            let clock = Arc::clone(&clock);
+            spawn(move || clock.advance(SEC))
+        };
+        drop(only);
+        rings.join().unwrap();
+        assert_left(&limiter, &clock, 1);
+    });
+}
+
+// A waiter that was granted and is never polled: those behind it are served while it sleeps, and
+// its token comes back when it goes, while another is on its way into the line.
+#[test]
+fn granted_and_never_polled_vs_wait() {
+    model::check(|| {
+        let (limiter, clock) = limiter(2, 0);
+        let (asleep, _) = polled(&limiter, 1);
+        clock.advance(SEC);
+        let late = {
+            let limiter = limiter.clone();
+            spawn(move || polled(&limiter, 1))
+        };
+        drop(asleep);
+        let (mut late, ready) = late.join().unwrap();
+        if !ready {
+            assert_eq!(poll(late.as_mut()), Poll::Ready(Ok(())), "what came back was lost");
+        }
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// Two set alarms against each other: the one that leaves the front to a smaller request, and the ring.
+// One registration at most is left, and the one behind is served.
+#[test]
+fn alarm_replaced_vs_ring() {
+    model::check(|| {
+        let (limiter, clock) = limiter(3, 0);
+        let (large, _) = polled(&limiter, 3);
+        let (mut small, _) = polled(&limiter, 1);
+        let leaves = spawn(move || drop(large));
+        clock.advance(SEC);
+        leaves.join().unwrap();
+        assert_eq!(poll(small.as_mut()), Poll::Ready(Ok(())));
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// The timer is lost while a waiter enters the line: it is told, by the ring or by the registration that
+// is refused.
+#[test]
+fn lose_vs_wait() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let loses = {
+            let clock = Arc::clone(&clock);
+            spawn(move || clock.lose())
+        };
+        let waits = limiter.clone();
+        let told = block_on(async move { waits.acquire(1).await });
+        assert_eq!(told, Err(AcquireError::NoTimer(TimerError::Lost)));
+        loses.join().unwrap();
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+/// Uses the limiter when it is woken.
+struct Reenters {
+    limiter: Limiter,
+    wakes: AtomicUsize,
+}
+
+impl Wake for Reenters {
+    fn wake(self: Arc<Self>) {
+        // Relaxed: a count.
+        self.wakes.fetch_add(1, Ordering::Relaxed);
+        let _ = self.limiter.try_acquire(1);
+        drop(polled(&self.limiter, 2));
+    }
+}
+
+// Wakers of a grant and of a loss use the limiter: no lock is held while they run.
+#[test]
+fn wakers_reenter() {
+    model::check(|| {
+        let (limiter, clock) = limiter(2, 0);
+        let waker = Arc::new(Reenters { limiter: limiter.clone(), wakes: AtomicUsize::new(0) });
+        let task = Waker::from(Arc::clone(&waker));
+        let mut cx = Context::from_waker(&task);
+        let mut first = Box::pin(limiter.acquire_owned(1));
+        assert!(first.as_mut().poll(&mut cx).is_pending());
+        let rings = {
+            let clock = Arc::clone(&clock);
+            spawn(move || clock.advance(SEC))
+        };
+        rings.join().unwrap();
+        assert_eq!(poll(first.as_mut()), Poll::Ready(Ok(())));
+        let mut second = Box::pin(limiter.acquire_owned(1));
+        assert!(second.as_mut().poll(&mut cx).is_pending());
+        clock.lose();
+        assert!(poll(second.as_mut()).is_ready());
+        // Relaxed: everybody is joined.
+        assert_eq!(waker.wakes.load(Ordering::Relaxed), 2);
+    });
+}
+
+// The waker of a waiter that leaves uses the limiter when it is dropped.
+#[test]
+fn leaving_frees_the_lock() {
+    model::check(|| {
+        struct Drops(Limiter);
+        impl Wake for Drops {
+            fn wake(self: Arc<Self>) {}
+        }
+        impl Drop for Drops {
+            fn drop(&mut self) {
+                drop(polled(&self.0, 1));
+            }
+        }
+        let (limiter, clock) = limiter(1, 0);
+        let task = Waker::from(Arc::new(Drops(limiter.clone())));
+        {
+            let mut acquire = pin!(limiter.acquire_owned(1));
+            assert!(acquire.as_mut().poll(&mut Context::from_waker(&task)).is_pending());
+            drop(task);
+        }
+        assert_left(&limiter, &clock, 0);
+    });
+}
