@@ -6,6 +6,10 @@
 //! reaches and how long it takes; a mutant is then tried on the models that reach its place, those
 //! of its own crate first, until one fails. A place that no model reaches is a survivor.
 //!
+//! A kill is a model's: its test fails, or its process aborts, in the middle of the exploration. A
+//! process that was killed, that had no room for its report or did not understand the mutant ends the
+//! run.
+//!
 //! A model that takes ten times its clean time is given up and runs again alone; only if it is given
 //! up again does that count as killed, in a column of its own.
 //!
@@ -394,9 +398,17 @@ fn try_one(
             let _alone = alone.write();
             explored = explore::explore(&clean.job, &setting)?;
         }
-        if explored.failure.is_some() {
-            let model = format!("{} {}", clean.job.package, clean.job.model);
+        let model = format!("{} {}", clean.job.package, clean.job.model);
+        if explored.gave_up || explored.noticed {
             return Ok(Some(Kill { model, timed_out: explored.gave_up }));
+        }
+        if let Some(failure) = explored.failure {
+            bail!(
+                "{model} says nothing of {} {}: {failure}\n{}",
+                mutant.place(),
+                mutant.kind,
+                explored.output.trim_end()
+            );
         }
     }
     Ok(None)
