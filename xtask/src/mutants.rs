@@ -48,7 +48,7 @@ const PATIENCE: u32 = 10;
 const LEAST: Duration = Duration::from_secs(10);
 
 /// Which mutants, on which tier.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// The crates whose mutants are tried; all that have models when none is named.
     #[arg(value_name = "CRATE")]
@@ -183,6 +183,16 @@ fn subjects<'a>(workspace: &'a Workspace, args: &Args) -> Result<Vec<Subject<'a>
         subjects.push(subject(workspace, package, args)?);
     }
     Ok(subjects)
+}
+
+/// Every mutant there is in the sources of the crates that have models, by file, site and kind, which
+/// stay when lines move.
+pub(crate) fn all(workspace: &Workspace) -> Result<BTreeSet<[String; 3]>> {
+    let mut all = BTreeSet::new();
+    for subject in subjects(workspace, &Args::default())? {
+        all.extend(subject.mutants.into_iter().map(|it| [it.file, it.site, it.kind.to_owned()]));
+    }
+    Ok(all)
 }
 
 /// A crate's mutants, and those that are expected to survive.
