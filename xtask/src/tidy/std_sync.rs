@@ -109,7 +109,7 @@ fn follow(
     let line = token.span().start().line;
     match token {
         TokenTree::Ident(name) => {
-            path.push(name.to_string());
+            path.push(name.to_string().trim_start_matches("r#").to_owned());
             if is_path_separator(tokens, at + 1) {
                 follow(tokens, at + 3, path, paths);
             } else {
@@ -173,6 +173,7 @@ mod tests {
         assert_eq!(found("use ::std::thread as t;"), ["std::thread"]);
         assert_eq!(found("use std::sync::{self as s};"), ["std::sync::self"]);
         assert_eq!(found("use std as s;"), ["std as"]);
+        assert_eq!(found("use r#std::r#sync::r#Mutex;"), ["std::sync::Mutex"]);
         assert_eq!(found("pub use ::core as c;"), ["core as"]);
         assert_eq!(found("use {std as s};"), ["std as"]);
         assert_eq!(found("extern crate std as s;"), ["std as"]);
