@@ -8,6 +8,7 @@
 //! | [`std_sync`] | crates reach atomics, locks and threads through primitives |
 //! | [`futures`] | a public future or stream is named, and swept by testkit |
 //! | [`unsafe_code`] | a crate without unsafe code forbids it, one with it denies it elsewhere |
+//! | [`models`] | a crate that stands on primitives has models |
 //! | [`modules`] | no source of a crate passes for a test, or comes from elsewhere |
 //! | [`text`] | no path of somebody's machine, no marker of unfinished work |
 //! | [`links`] | links between the pages, and to their headings, hold |
@@ -21,6 +22,7 @@ mod book;
 mod futures;
 mod header;
 mod links;
+mod models;
 mod modules;
 mod ordering;
 mod planted;
@@ -93,6 +95,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
         std_sync::check,
         futures::check,
         unsafe_code::check,
+        models::check,
         modules::check,
         text::check,
         links::check,
