@@ -182,6 +182,10 @@ fn subjects<'a>(workspace: &'a Workspace, args: &Args) -> Result<Vec<Subject<'a>
     for package in packages {
         subjects.push(subject(workspace, package, args)?);
     }
+    if let Some(only) = &args.only {
+        let any = subjects.iter().any(|subject| !subject.mutants.is_empty());
+        ensure!(any, "no mutant tried: no place and no site contains `{only}`");
+    }
     Ok(subjects)
 }
 
