@@ -6,6 +6,8 @@
 //! | unsafe code in `src/` | all of its unit and integration tests; `tests/stress.rs` must be there |
 //! | `tests/stress.rs` and no unsafe code | the stress tests, for what they do to the crates below |
 //!
+//! Stress tests that were not built, or of which none ran, are a fault: silence is not a proof.
+//!
 //! The models are left out (loom's memory is not the real one), and the doc tests. Each test program
 //! is built for the host by name, so that the flag does not reach build scripts, into a target folder
 //! of its own, and runs in a process of its own. std is the one that comes with the toolchain, without
@@ -37,6 +39,9 @@ const FLAG: &str = "-Zsanitizer=address";
 /// What the sanitizer is told. A waiter is often pinned to the stack of a function, so a stack frame
 /// that is gone is watched as well.
 const OPTIONS: &str = "detect_stack_use_after_return=1";
+
+/// The test program that a crate with unsafe code must have.
+const STRESS: &str = "stress";
 
 /// Which crates.
 #[derive(Debug, clap::Args)]
@@ -165,11 +170,15 @@ fn check(
     };
 
     if !stress_of(package).exists() {
-        report(failed("stress", "unsafe code without stress tests; write tests/stress.rs"))?;
+        report(failed(STRESS, "unsafe code without stress tests; write tests/stress.rs"))?;
     }
     let (built, programs) = artifacts::build(&mut build(workspace, nightly, package, extent))?;
     if !built.success() {
         return report(failed("(build)", "it did not compile"));
+    }
+    let stressed = programs.iter().any(|program| program.name == STRESS);
+    if stress_of(package).exists() && !stressed {
+        report(failed(STRESS, "not built; does the manifest ask for a feature or turn it off?"))?;
     }
     // Without its cfg the file of the models is empty.
     let programs = programs.into_iter().filter(|program| program.name != "loom");
@@ -179,7 +188,7 @@ fn check(
         let output = execute(&path, &package.dir, &nightly.host)?;
         let seconds = began.elapsed().as_secs_f64();
         let tests = count(&output.stdout);
-        let found = fault(&output, tests);
+        let found = fault(&output, tests).or_else(|| unproven(program, tests));
         if found.is_some() {
             eprintln!("---- {} {program} ----", package.short());
             eprint!("{}", String::from_utf8_lossy(&output.stdout));
@@ -244,9 +253,21 @@ fn fault(output: &Output, passed: usize) -> Option<String> {
         .then(|| format!("no report of the sanitizer, {passed} tests passed, {}", output.status))
 }
 
+/// What is wrong with a program in which no test ran: nothing with a library that has no unit tests,
+/// or a file that is empty on this platform; but the stress tests are what this is about.
+fn unproven(program: &str, tests: usize) -> Option<String> {
+    (program == STRESS && tests == 0).then(|| "no stress test ran".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stress_tests_of_which_none_ran_prove_nothing() {
+        assert!(unproven("stress", 0).is_some());
+        assert!(unproven("stress", 1).is_none() && unproven("(unit tests)", 0).is_none());
+    }
 
     #[cfg(unix)]
     fn output(code: i32, stderr: &str) -> Output {

@@ -436,6 +436,7 @@ mod tests {
             seconds,
             failure: None,
             gave_up: false,
+            noticed: false,
             output: String::new(),
         }
     }

@@ -6,6 +6,10 @@
 //! reaches and how long it takes; a mutant is then tried on the models that reach its place, those
 //! of its own crate first, until one fails. A place that no model reaches is a survivor.
 //!
+//! A kill is a model's: its test fails, or its process aborts, in the middle of the exploration. A
+//! process that was killed, that had no room for its report or did not understand the mutant ends the
+//! run.
+//!
 //! A model that takes ten times its clean time is given up and runs again alone; only if it is given
 //! up again does that count as killed, in a column of its own.
 //!
@@ -44,7 +48,7 @@ const PATIENCE: u32 = 10;
 const LEAST: Duration = Duration::from_secs(10);
 
 /// Which mutants, on which tier.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {
     /// The crates whose mutants are tried; all that have models when none is named.
     #[arg(value_name = "CRATE")]
@@ -178,7 +182,21 @@ fn subjects<'a>(workspace: &'a Workspace, args: &Args) -> Result<Vec<Subject<'a>
     for package in packages {
         subjects.push(subject(workspace, package, args)?);
     }
+    if let Some(only) = &args.only {
+        let any = subjects.iter().any(|subject| !subject.mutants.is_empty());
+        ensure!(any, "no mutant tried: no place and no site contains `{only}`");
+    }
     Ok(subjects)
+}
+
+/// Every mutant there is in the sources of the crates that have models, by file, site and kind, which
+/// stay when lines move.
+pub(crate) fn all(workspace: &Workspace) -> Result<BTreeSet<[String; 3]>> {
+    let mut all = BTreeSet::new();
+    for subject in subjects(workspace, &Args::default())? {
+        all.extend(subject.mutants.into_iter().map(|it| [it.file, it.site, it.kind.to_owned()]));
+    }
+    Ok(all)
 }
 
 /// A crate's mutants, and those that are expected to survive.
@@ -190,7 +208,7 @@ fn subject<'a>(workspace: &Workspace, package: &'a Package, args: &Args) -> Resu
     for path in files {
         let file = slashed(&path);
         // The shim is what mutates.
-        if file.contains("/src/shim/") {
+        if file.starts_with("crates/primitives/src/shim/") {
             continue;
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("{file} not read"))?;
@@ -394,9 +412,17 @@ fn try_one(
             let _alone = alone.write();
             explored = explore::explore(&clean.job, &setting)?;
         }
-        if explored.failure.is_some() {
-            let model = format!("{} {}", clean.job.package, clean.job.model);
+        let model = format!("{} {}", clean.job.package, clean.job.model);
+        if explored.gave_up || explored.noticed {
             return Ok(Some(Kill { model, timed_out: explored.gave_up }));
+        }
+        if let Some(failure) = explored.failure {
+            bail!(
+                "{model} says nothing of {} {}: {failure}\n{}",
+                mutant.place(),
+                mutant.kind,
+                explored.output.trim_end()
+            );
         }
     }
     Ok(None)

@@ -2,8 +2,9 @@
 //! `docs/verification.md`, between the two marks that are there for it: every model with its bound
 //! and iterations, the score of every file, every survivor with its reason.
 //!
-//! It refuses records that do not cover every crate that has models, so that nothing is left out by
-//! a run of one crate.
+//! It refuses records of something else than what is there now, so that nothing is left out by a run
+//! of one crate or of a few mutants, and nothing stays in that has gone since: every listed model is
+//! recorded, to a bound that the list gives it, and so is every mutant of the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::loom::{has_models, list};
+use crate::mutants;
 use crate::workspace::Workspace;
 
 /// The page.
@@ -55,24 +57,25 @@ struct Tried {
 /// The subcommand.
 pub(crate) fn run(workspace: &Workspace) -> Result<ExitCode> {
     let crates: Vec<_> = workspace.packages.iter().filter(|package| has_models(package)).collect();
-    let mut races = BTreeMap::new();
+    let mut listed = BTreeMap::new();
     for package in &crates {
         let path = package.dir.join("tests").join("loom-models.toml");
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         for model in list::parse(&text)? {
-            races.insert((package.short().to_owned(), model.name), model.race);
+            listed.insert((package.short().to_owned(), model.name.clone()), model);
         }
     }
     let explored: Vec<Explored> = rows(workspace, "loom")?;
     let tried: Vec<Tried> = rows(workspace, "mutants")?;
     let names: BTreeSet<_> = crates.iter().map(|package| package.short()).collect();
-    let text = models(&races, explored)? + &mutants(&names, &tried)?;
+    complete(&mutants::all(workspace)?, &tried)?;
+    let text = models(&listed, explored)? + &tables(&names, &tried)?;
 
     let path = workspace.root.join(PAGE);
     let page = fs::read_to_string(&path).with_context(|| format!("{PAGE} not read"))?;
     let page = replaced(&page, &text)?;
     fs::write(&path, page).with_context(|| format!("{PAGE} not written"))?;
-    println!("{PAGE}: {} models, {} mutants", races.len(), tried.len());
+    println!("{PAGE}: {} models, {} mutants", listed.len(), tried.len());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -98,13 +101,13 @@ fn replaced(page: &str, text: &str) -> Result<String> {
 
 /// The table of the models.
 fn models(
-    races: &BTreeMap<(String, String), String>,
+    listed: &BTreeMap<(String, String), list::Model>,
     mut explored: Vec<Explored>,
 ) -> Result<String> {
     explored.sort_by(|a, b| (&a.package, &a.model).cmp(&(&b.package, &b.model)));
     let found: BTreeSet<_> =
         explored.iter().map(|row| (row.package.clone(), row.model.clone())).collect();
-    let missing: Vec<_> = races.keys().filter(|key| !found.contains(*key)).collect();
+    let missing: Vec<_> = listed.keys().filter(|key| !found.contains(*key)).collect();
     if let Some((package, model)) = missing.first() {
         bail!(
             "{} models are not in the record, {package} {model} among them; run `cargo xtask loom`",
@@ -124,19 +127,41 @@ fn models(
         explored.len()
     );
     for row in explored {
-        let bound = row.bound.map_or_else(|| "none".to_owned(), |bound| bound.to_string());
-        let iterations = row.iterations.unwrap_or_default();
-        let Explored { package, model, .. } = row;
-        let Some(race) = races.get(&(package.clone(), model.clone())) else {
+        let Explored { package, model, iterations, bound, .. } = row;
+        let Some(entry) = listed.get(&(package.clone(), model.clone())) else {
             bail!("{package} {model} is recorded and not listed; run `cargo xtask loom`")
         };
-        writeln!(text, "| {package} | `{model}` | {} | {bound} | {iterations} |", cell(race))?;
+        ensure!(
+            [entry.quick.get(), entry.full.get()].contains(&bound),
+            "{package} {model} is recorded with another bound than listed; run `cargo xtask loom`"
+        );
+        let bound = bound.map_or_else(|| "none".to_owned(), |bound| bound.to_string());
+        let (race, iterations) = (cell(&entry.race), iterations.unwrap_or_default());
+        writeln!(text, "| {package} | `{model}` | {race} | {bound} | {iterations} |")?;
     }
     Ok(text)
 }
 
+/// Whether the record has every mutant of the sources, and no other.
+fn complete(there: &BTreeSet<[String; 3]>, tried: &[Tried]) -> Result<()> {
+    let name = |it: &Tried| [it.file.clone(), it.site.clone(), it.kind.clone()];
+    let recorded: BTreeSet<_> = tried.iter().map(name).collect();
+    let mut differ = there.symmetric_difference(&recorded);
+    if let Some(mutant) = differ.next() {
+        let [file, site, kind] = mutant;
+        let known = there.contains(mutant);
+        let wrong = if known { "is not in the record" } else { "is recorded and not there" };
+        bail!(
+            "{file} `{site}` {kind} {wrong}, with {} more; run `cargo xtask mutants`",
+            differ.count()
+        );
+    }
+    ensure!(tried.len() == recorded.len(), "a mutant is recorded twice; run `cargo xtask mutants`");
+    Ok(())
+}
+
 /// The tables of the mutants.
-fn mutants(names: &BTreeSet<&str>, tried: &[Tried]) -> Result<String> {
+fn tables(names: &BTreeSet<&str>, tried: &[Tried]) -> Result<String> {
     let found: BTreeSet<_> = tried.iter().map(|row| row.package.as_str()).collect();
     let missing: Vec<_> = names.difference(&found).copied().collect();
     ensure!(
@@ -228,25 +253,43 @@ mod tests {
 
     #[test]
     fn a_record_that_leaves_something_out_is_refused() {
-        let races = BTreeMap::from([(("sync".to_owned(), "a".to_owned()), "x | y".to_owned())]);
-        let text = models(&races, vec![explored("a", true)]).unwrap();
+        let list = "[[model]]\nname = \"a\"\nrace = \"x | y\"\nquick = 2\nfull = 3\n";
+        let model = list::parse(list).unwrap().remove(0);
+        let listed = BTreeMap::from([(("sync".to_owned(), "a".to_owned()), model)]);
+        let text = models(&listed, vec![explored("a", true)]).unwrap();
         assert!(text.contains("| sync | `a` | x \\| y | 2 | 7 |"), "{text}");
-        assert!(models(&races, Vec::new()).unwrap_err().to_string().contains("sync a among"));
-        assert!(models(&races, vec![explored("a", false)]).is_err());
-        assert!(models(&races, vec![explored("a", true), explored("b", true)]).is_err());
+        assert!(models(&listed, Vec::new()).unwrap_err().to_string().contains("sync a among"));
+        assert!(models(&listed, vec![explored("a", false)]).is_err());
+        assert!(models(&listed, vec![explored("a", true), explored("b", true)]).is_err());
+        let other_bound = Explored { bound: None, ..explored("a", true) };
+        let refused = models(&listed, vec![other_bound]).unwrap_err().to_string();
+        assert!(refused.contains("another bound"), "{refused}");
         let names = BTreeSet::from(["pool", "sync"]);
-        let refused = mutants(&names, &[tried(1, true)]).unwrap_err().to_string();
+        let refused = tables(&names, &[tried(1, true)]).unwrap_err().to_string();
         assert!(refused.contains("mutants of pool"), "{refused}");
+    }
+
+    #[test]
+    fn a_record_of_some_mutants_or_of_an_older_source_is_refused() {
+        let named = |site: &str| ["crates/sync/src/a.rs", site, "relaxed"].map(str::to_owned);
+        let there = BTreeSet::from([named("f load"), named("g load")]);
+        let row = |site: &str| Tried { site: site.to_owned(), ..tried(1, true) };
+        assert!(complete(&there, &[row("g load"), row("f load")]).is_ok());
+        let refusal = |rows: &[Tried]| complete(&there, rows).unwrap_err().to_string();
+        assert!(refusal(&[row("f load")]).contains("`g load` relaxed is not in the record"));
+        let older = [row("f load"), row("g load"), row("h load")];
+        assert!(refusal(&older).contains("`h load` relaxed is recorded and not there"));
+        assert!(refusal(&[row("f load"), row("g load"), row("g load")]).contains("twice"));
     }
 
     #[test]
     fn scores_count_sites_and_mutants_apart_and_survivors_have_reasons() {
         let names = BTreeSet::from(["sync"]);
         let rows = [tried(1, true), tried(1, true), tried(2, true), tried(3, false)];
-        let text = mutants(&names, &rows).unwrap();
+        let text = tables(&names, &rows).unwrap();
         assert!(text.contains("| sync | 3 | 4 | 3 | 0 | 1 | 75.0 % |"), "{text}");
         assert!(text.contains("relaxed | a hint \\| no more |"), "{text}");
         let unexplained = Tried { reason: None, ..tried(3, false) };
-        assert!(mutants(&names, &[unexplained]).is_err());
+        assert!(tables(&names, &[unexplained]).is_err());
     }
 }

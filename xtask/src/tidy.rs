@@ -7,7 +7,9 @@
 //! | [`ordering`] | an atomic ordering has a note that names it; `SeqCst` is for fences |
 //! | [`std_sync`] | crates reach atomics, locks and threads through primitives |
 //! | [`futures`] | a public future or stream is named, and swept by testkit |
-//! | [`unsafe_code`] | a crate without unsafe code forbids it |
+//! | [`unsafe_code`] | a crate without unsafe code forbids it, one with it denies it elsewhere |
+//! | [`models`] | a crate that stands on primitives has models |
+//! | [`modules`] | no source of a crate passes for a test, or comes from elsewhere |
 //! | [`text`] | no path of somebody's machine, no marker of unfinished work |
 //! | [`links`] | links between the pages, and to their headings, hold |
 //! | [`book`] | a page below `docs/` is in the book, and its Rust is compiled |
@@ -20,6 +22,8 @@ mod book;
 mod futures;
 mod header;
 mod links;
+mod models;
+mod modules;
 mod ordering;
 mod planted;
 mod source;
@@ -91,6 +95,8 @@ fn check(tree: &Tree) -> Vec<Finding> {
         std_sync::check,
         futures::check,
         unsafe_code::check,
+        models::check,
+        modules::check,
         text::check,
         links::check,
         book::check,

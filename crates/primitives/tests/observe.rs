@@ -2,7 +2,7 @@
 //!
 //! A process has one observer, so all tests share it; each looks at the subjects of its own names.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -38,6 +38,8 @@ struct Recorder {
 thread_local! {
     /// Whether the observer panics on this thread.
     static PANICS: Cell<bool> = const { Cell::new(false) };
+    /// A queue that the observer uses on this thread, and a test as well.
+    static SHARED: RefCell<Option<Arc<Queue>>> = const { RefCell::new(None) };
 }
 
 impl Observer for Recorder {
@@ -62,6 +64,9 @@ impl Observer for Recorder {
         // As anybody may; it is not told of it.
         if let Some(own) = self.own.get() {
             drop(queued(own));
+        }
+        if let Some(shared) = SHARED.take() {
+            drop(queued(&shared));
         }
         if PANICS.get() {
             panic!("this observer panics");
@@ -249,6 +254,19 @@ fn an_observer_may_use_what_it_observes_and_is_not_told_of_itself() {
         assert_eq!(poll(&mut waiter, Waker::noop()), Poll::Ready(()));
     });
     assert_eq!(whats("the observer's own"), Vec::<&str>::new());
+}
+
+#[test]
+fn what_the_observer_used_first_is_told_of_from_its_creation_on() {
+    installed();
+    let shared = Arc::new(named("shared with the observer"));
+    SHARED.set(Some(Arc::clone(&shared)));
+    drop(queued(&named("makes an event")));
+    assert!(SHARED.take().is_none(), "the observer has used it");
+    assert_eq!(whats("shared with the observer"), Vec::<&str>::new());
+    drop(queued(&shared));
+    drop(shared);
+    assert_eq!(whats("shared with the observer"), ["created", "waiting", "left", "done"]);
 }
 
 #[test]

@@ -33,7 +33,8 @@ const LAST_WAIT: Duration = Duration::from_millis(50);
 /// process exits: who asked first is who wants to know. The exits of the second and the third signal
 /// are `_exit`: nothing is flushed, no destructor runs, no report is written.
 ///
-/// While there is no plan, before the first one, the second and third signal do the same. When the
+/// While there is no plan, before the first one, the second and third signal do the same; a first one
+/// that was kept for a plan is lost, if this value is dropped and none has come. When the
 /// plan is done or dropped, or this value is, a signal ends the process at once: nobody is left to
 /// tell.
 ///

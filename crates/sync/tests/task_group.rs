@@ -737,6 +737,32 @@ fn a_spawn_outside_a_runtime_gives_the_future_back() {
 }
 
 #[test]
+fn a_spawn_that_completed_without_a_runtime_is_out_of_the_queue() {
+    within_reason(|| {
+        let group = limited(1);
+        let runtime = current_thread();
+        for granted_before in [false, true] {
+            let held = group.try_reserve().unwrap();
+            let mut spawn = pin!(group.spawn(ready(Ok(7))));
+            {
+                let _inside = runtime.enter();
+                assert!(spawn.as_mut().poll(&mut noop()).is_pending());
+            }
+            let mut next = pin!(group.reserve());
+            assert!(next.as_mut().poll(&mut noop()).is_pending());
+            let held = Some(held).filter(|_| !granted_before);
+            let Poll::Ready(Err(error)) = spawn.as_mut().poll(&mut noop()) else {
+                panic!("there is no runtime here");
+            };
+            assert!(matches!(error.refusal(), Refusal::NoRuntime), "{error}");
+            drop(held);
+            // The completed spawn still lives, and holds no room.
+            assert!(next.as_mut().poll(&mut noop()).is_ready(), "granted: {granted_before}");
+        }
+    });
+}
+
+#[test]
 fn a_group_made_outside_a_runtime_spawns_where_it_is_asked_to() {
     within_reason(|| {
         let group = group();

@@ -3,6 +3,7 @@
 //! It relies on thread-locals that are initialised at compile time and have no destructor: reading
 //! one neither allocates nor registers anything, so counting does not recurse into the allocator,
 //! and it works from a thread's first allocation to its last.
+#![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

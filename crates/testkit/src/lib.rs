@@ -69,6 +69,7 @@
 //! # Features
 //!
 //! None. The one dependency is `futures-core`, for [`next`] and [`for_each`].
+#![deny(unsafe_code)]
 
 mod alloc;
 mod block_on;

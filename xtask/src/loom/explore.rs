@@ -83,6 +83,8 @@ pub(crate) struct Exploration {
     pub(crate) failure: Option<String>,
     /// Whether it was given up.
     pub(crate) gave_up: bool,
+    /// Whether the model itself failed, in the middle of its exploration: not the machine around it.
+    pub(crate) noticed: bool,
     /// The end of what it printed.
     pub(crate) output: String,
 }
@@ -133,6 +135,7 @@ pub(crate) fn explore(job: &Job, setting: &Setting<'_>) -> Result<Exploration> {
     // A report that was read has served; what is left behind is that of a model that was not.
     let _ = fs::remove_file(&report);
     let gave_up = ended.status.is_none();
+    let noticed = ended.status.is_some_and(|status| has_noticed(status, &ended.output));
     let judged = match ended.status {
         Some(status) => judge(job, status.success(), &status.to_string(), &written),
         None => {
@@ -146,6 +149,7 @@ pub(crate) fn explore(job: &Job, setting: &Setting<'_>) -> Result<Exploration> {
             seconds: report.seconds,
             failure: None,
             gave_up,
+            noticed,
             output: ended.output,
         },
         Err(failure) => Exploration {
@@ -153,6 +157,7 @@ pub(crate) fn explore(job: &Job, setting: &Setting<'_>) -> Result<Exploration> {
             seconds: elapsed,
             failure: Some(failure),
             gave_up,
+            noticed,
             output: ended.output,
         },
     })
@@ -209,6 +214,31 @@ fn judge(job: &Job, success: bool, status: &str, written: &str) -> Result<Report
         return Err(format!("cut short after {} iterations", report.iterations));
     }
     Ok(report)
+}
+
+/// Whether a model failed in the middle of its exploration: what goes wrong after it said that it was
+/// through (no room for the report, say) is not the model's.
+fn has_noticed(status: ExitStatus, output: &str) -> bool {
+    fails_as_a_test(status) && !output.lines().any(says_complete)
+}
+
+/// Whether a line of the output is the report, which a model prints when it is through.
+fn says_complete(line: &str) -> bool {
+    // It may stand behind libtest's `test name ... `.
+    let json = line.find("{\"model\":").map(|at| &line[at..]);
+    json.is_some_and(|json| serde_json::from_str::<Report>(json).is_ok_and(|it| it.complete))
+}
+
+/// Whether a process ended as one does in which a test fails: by libtest's exit code, or by a fault or
+/// an abort (a panic while it unwinds). One that was killed, or did not get as far as a test, does not.
+fn fails_as_a_test(status: ExitStatus) -> bool {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        // SIGILL, SIGTRAP, SIGABRT, SIGBUS (on Linux, on macOS), SIGFPE, SIGSEGV.
+        return matches!(signal, 4 | 5 | 6 | 7 | 10 | 8 | 11);
+    }
+    // Windows has a negative code for each fault.
+    status.code().is_some_and(|code| code == 101 || (cfg!(windows) && code < 0))
 }
 
 /// How a process ended.
@@ -350,6 +380,20 @@ mod tests {
         let written = line("cancel_vs_register", 7, "null", true);
         let failed = judge(&job(Bound::EXHAUSTIVE), false, "exit status: 101", &written);
         assert_eq!(failed.unwrap_err(), "failed (exit status: 101)");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_a_test_that_fails_before_it_is_through_has_noticed_anything() {
+        use std::os::unix::process::ExitStatusExt;
+        let exits = |code: i32| ExitStatus::from_raw(code << 8);
+        assert!(has_noticed(exits(101), "test a ... panicked"));
+        assert!(has_noticed(ExitStatus::from_raw(6), "aborted"));
+        assert!(!has_noticed(ExitStatus::from_raw(9), "killed: no memory"));
+        assert!(!has_noticed(exits(2), "not understood"));
+        assert!(!has_noticed(exits(0), ""));
+        let through = format!("test a ... {}no room", line("a", 7, "null", true));
+        assert!(!has_noticed(exits(101), &through));
     }
 
     #[test]

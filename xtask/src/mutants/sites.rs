@@ -13,7 +13,8 @@
 //!
 //! What has no place of its own is an error that says how to give it one: an operation in a
 //! `#[track_caller]` function (it has the caller's), in a macro's arguments, or a function that is
-//! passed as a value.
+//! passed as a value or renamed. So is an ordering that is not written out in the call that it
+//! orders: a constant, an argument that is passed on, an operation called by its path.
 
 use anyhow::{Result, bail, ensure};
 use proc_macro2::{Span, TokenStream, TokenTree};
@@ -115,6 +116,12 @@ struct Finder {
 /// Functions of the shim whose calls are sites.
 const FUNCTIONS: [(&str, &str); 3] =
     [("fence", "fence-dropped"), ("wake", "wake-dropped"), ("release_then", "lock-held")];
+
+/// What goes past the shim as a value: std's own, that nothing can drop.
+const PAST: &str = "wake_by_ref";
+
+/// What orders memory.
+const ORDERINGS: [&str; 5] = ["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
 
 /// Methods whose calls are sites.
 const WAKES: [&str; 4] = ["notify_one", "notify_all", "grant_while", "grant_each"];
@@ -235,9 +242,12 @@ impl<'a> Visit<'a> for Finder {
             let why = format!("`.{method}()` goes past the shim; call `wake(waker)` of primitives");
             self.homeless.push((at.start().line, why));
         }
-        for argument in &call.args {
-            visit::visit_expr(self, argument);
-        }
+        let ordered = match method.as_str() {
+            name if ATOMICS.contains(&name) => 1,
+            name if EXCHANGES.contains(&name) => 2,
+            _ => 0,
+        };
+        self.arguments(&call.args, ordered);
     }
 
     fn visit_expr_call(&mut self, call: &'a syn::ExprCall) {
@@ -250,10 +260,12 @@ impl<'a> Visit<'a> for Finder {
             self.add("WakeBatch::new", callee.span(), vec!["wake-dropped"]);
         } else if let Some((name, kind)) = function(&callee.path) {
             self.add(name, callee.span(), vec![kind]);
+        } else {
+            // `Waker::wake_by_ref(..)`, `WakeBatch::default()`.
+            self.past(&callee.path);
         }
-        for argument in &call.args {
-            visit::visit_expr(self, argument);
-        }
+        let ordered = usize::from(names.last().is_some_and(|name| name == "fence"));
+        self.arguments(&call.args, ordered);
     }
 
     fn visit_expr_path(&mut self, path: &'a syn::ExprPath) {
@@ -261,6 +273,31 @@ impl<'a> Visit<'a> for Finder {
         if let Some((name, _)) = function(&path.path) {
             let why = format!("`{name}` is passed as a value; call it in a closure");
             self.homeless.push((path.span().start().line, why));
+        } else if let Some(order) = order_of(&path.path) {
+            let why = format!(
+                "`Ordering::{order}` orders nothing that is called here; write it out in the method \
+                 call of the operation"
+            );
+            self.homeless.push((path.span().start().line, why));
+        } else {
+            self.past(&path.path);
+        }
+    }
+
+    fn visit_use_rename(&mut self, import: &'a syn::UseRename) {
+        let name = import.ident.to_string();
+        if names_site(&name) && import.rename != "_" {
+            let why = format!("`{name}` under another name is not found; import it as it is");
+            self.homeless.push((import.span().start().line, why));
+        }
+    }
+
+    fn visit_item_type(&mut self, alias: &'a syn::ItemType) {
+        if let syn::Type::Path(path) = &*alias.ty
+            && let Some(name) = last(&path.path).filter(|name| names_site(name))
+        {
+            let why = format!("`{name}` under another name is not found; call it as it is");
+            self.homeless.push((alias.span().start().line, why));
         }
     }
 
@@ -268,12 +305,47 @@ impl<'a> Visit<'a> for Finder {
         for (name, line) in words(makro.tokens.clone()) {
             let ours = FUNCTIONS.iter().any(|(function, _)| *function == name);
             let method = WAKES.contains(&name.as_str()) || EXCHANGES.contains(&name.as_str());
-            if ours || method || name == "Ordering" {
+            let past = name == PAST || name == "WakeBatch";
+            if ours || method || past || name == "Ordering" {
                 let why = format!("`{name}` in the arguments of a macro; move it out of them");
                 self.homeless.push((line, why));
             }
         }
     }
+}
+
+impl Finder {
+    /// Walks the arguments of a call, of which the last ones are its orderings if they are written
+    /// out.
+    fn arguments(&mut self, arguments: &Arguments, ordered: usize) {
+        let plain = arguments.len().saturating_sub(ordered);
+        for (at, argument) in arguments.iter().enumerate() {
+            if at < plain || ordering(argument).is_none() {
+                visit::visit_expr(self, argument);
+            }
+        }
+    }
+
+    /// Refuses what wakes, or makes a batch of wakes, without a place.
+    fn past(&mut self, path: &syn::Path) {
+        let names: Vec<_> = path.segments.iter().map(|part| part.ident.to_string()).collect();
+        let why = match names.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            [.., PAST] => format!("`{PAST}` goes past the shim; call `wake(waker)` of primitives"),
+            [.., "WakeBatch", "default"] => {
+                "`WakeBatch::default` has no place; call `WakeBatch::new`".to_owned()
+            }
+            _ => return,
+        };
+        self.homeless.push((path.span().start().line, why));
+    }
+}
+
+/// The arguments of a call.
+type Arguments = syn::punctuated::Punctuated<syn::Expr, syn::Token![,]>;
+
+/// Whether calls of this name are sites.
+fn names_site(name: &str) -> bool {
+    name == "WakeBatch" || FUNCTIONS.iter().any(|(function, _)| *function == name)
 }
 
 /// The shim's function that a path names, and its mutant.
@@ -290,9 +362,14 @@ fn last(path: &syn::Path) -> Option<String> {
 /// The ordering that an argument names.
 fn ordering(argument: &syn::Expr) -> Option<String> {
     let syn::Expr::Path(path) = argument else { return None };
-    let mut names = path.path.segments.iter().rev().map(|part| part.ident.to_string());
+    order_of(&path.path)
+}
+
+/// The ordering of memory that a path names, as opposed to that of `cmp`.
+fn order_of(path: &syn::Path) -> Option<String> {
+    let mut names = path.segments.iter().rev().map(|part| part.ident.to_string());
     let (order, of) = (names.next()?, names.next()?);
-    (of == "Ordering").then_some(order)
+    (of == "Ordering" && ORDERINGS.contains(&order.as_str())).then_some(order)
 }
 
 /// What an ordering can be weakened to, for this operation.
@@ -396,6 +473,35 @@ mod tests {
         assert!(refused("fn f() { assert!(a.load(Ordering::Acquire)); }").contains("macro"));
         assert!(refused("fn f() { waker.wake(); }").contains("past the shim"));
         assert!(found("fn f() { cell.wake(level); }").is_empty());
+    }
+
+    #[test]
+    fn an_ordering_that_is_not_written_out_in_its_call_is_refused() {
+        let constant = "const O: Ordering = Ordering::Acquire;\nfn f() { a.load(O); }";
+        assert!(refused(constant).contains("a.rs:1: `Ordering::Acquire` orders nothing"));
+        assert!(refused("fn f() { add(&a, Ordering::AcqRel); }").contains("a.rs:1"));
+        assert!(refused("fn f() { AtomicU8::load(&a, Ordering::Acquire); }").contains("a.rs:1"));
+        assert!(refused("fn f() { a.fetch_max(1, Ordering::Release); }").contains("a.rs:1"));
+        let chosen = "fn f() { a.load(if b { Ordering::Acquire } else { Ordering::Relaxed }); }";
+        assert!(refused(chosen).contains("a.rs:1"));
+        assert!(found("fn f() { a.cmp(&b) == Ordering::Less; }").is_empty());
+        assert_eq!(
+            found("fn f() { a.store(b.load(Ordering::Acquire), Ordering::Release); }").len(),
+            2
+        );
+    }
+
+    #[test]
+    fn what_is_called_by_another_name_is_refused() {
+        let renamed = "use selvedge_primitives::{wake as ring};\nfn f() { ring(a); }";
+        assert!(refused(renamed).contains("a.rs:1: `wake` under another name"));
+        assert!(refused("type Batch = WakeBatch;\nfn f() { Batch::new(); }").contains("a.rs:1"));
+        assert!(refused("fn f() { WakeBatch::default(); }").contains("has no place"));
+        assert!(refused("fn f() { take_or_else(WakeBatch::default); }").contains("has no place"));
+        assert!(refused("fn f() { Waker::wake_by_ref(&a); }").contains("past the shim"));
+        assert!(refused("fn f() { a.for_each(Waker::wake_by_ref); }").contains("past the shim"));
+        assert!(refused("fn f() { m!(WakeBatch::new()); }").contains("macro"));
+        assert!(refused("fn f() { m!(Waker::wake_by_ref(a)); }").contains("macro"));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //!
 //! A sweep is a call `sweep("Name", ...)` in `crates/X/tests/`, where `Name` is the type's name, alone
 //! or followed by what else there is to say (`"Acquire: weighted"`). An `async fn` has no name to
-//! sweep by, and loses `#[track_caller]`; so has an `impl Future` in return position.
+//! sweep by, and loses `#[track_caller]`; so has an `impl Future` or a `dyn Future` anywhere in what a
+//! function returns. Two types of a crate have two names, or the sweep of one would pass for the
+//! other's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,11 +35,20 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     for (name, found) in crates {
         let tests = format!("crates/{name}/tests/");
         let mut swept = BTreeSet::new();
+        let mut known = BTreeSet::new();
         for source in tree.sources.iter().filter(|source| source.path.starts_with(&tests)) {
             sweeps(&source.tokens, &mut swept);
         }
         for (source, line, waits) in &found.waits {
             let public = found.public.contains(&waits.name);
+            if public && !known.insert((&waits.name, waits.what)) {
+                let Waits { name: future, what } = waits;
+                let message = format!(
+                    "`{future}` is the second {what} of that name here, and a sweep would not say \
+                     which it sweeps; rename one"
+                );
+                findings.push(Finding::new(&source.path, *line, message));
+            }
             if public && !swept.contains(&waits.name) {
                 let Waits { name: future, what } = waits;
                 let message = format!(
@@ -92,8 +103,8 @@ impl<'a> Found<'a> {
         if signature.asyncness.is_some() {
             let what = format!("`{name}` is a public `async fn`");
             self.unnamed.push((source, line, what));
-        } else if let Some(what) = returned_impl(&signature.output) {
-            let what = format!("`{name}` is public and returns `impl {what}`");
+        } else if let Some(what) = returned_unnamed(&signature.output) {
+            let what = format!("`{name}` is public and returns `{what}`");
             self.unnamed.push((source, line, what));
         }
     }
@@ -160,15 +171,38 @@ fn type_name(of: &syn::Type) -> Option<String> {
     }
 }
 
-/// `Future` or `Stream`, for `-> impl Future`.
-fn returned_impl(output: &syn::ReturnType) -> Option<String> {
-    let syn::ReturnType::Type(_, of) = output else { return None };
-    let syn::Type::ImplTrait(bounds) = &**of else { return None };
-    bounds.bounds.iter().find_map(|bound| {
-        let syn::TypeParamBound::Trait(bound) = bound else { return None };
-        let name = bound.path.segments.last()?.ident.to_string();
-        matches!(name.as_str(), "Future" | "Stream").then_some(name)
-    })
+/// The first `impl Future` or `dyn Stream` in what a function returns, however deep.
+fn returned_unnamed(output: &syn::ReturnType) -> Option<String> {
+    let mut unnamed = Unnamed(None);
+    unnamed.visit_return_type(output);
+    unnamed.0
+}
+
+/// Looks for a future without a name in a type.
+struct Unnamed(Option<String>);
+
+impl Unnamed {
+    fn bounds<'a>(&mut self, keyword: &str, bounds: impl Iterator<Item = &'a syn::TypeParamBound>) {
+        for bound in bounds {
+            let syn::TypeParamBound::Trait(bound) = bound else { continue };
+            let name = bound.path.segments.last().map(|last| last.ident.to_string());
+            if let Some(name @ ("Future" | "IntoFuture" | "Stream")) = name.as_deref() {
+                self.0.get_or_insert_with(|| format!("{keyword} {name}"));
+            }
+        }
+    }
+}
+
+impl<'a> Visit<'a> for Unnamed {
+    fn visit_type_impl_trait(&mut self, of: &'a syn::TypeImplTrait) {
+        self.bounds("impl", of.bounds.iter());
+        visit::visit_type_impl_trait(self, of);
+    }
+
+    fn visit_type_trait_object(&mut self, of: &'a syn::TypeTraitObject) {
+        self.bounds("dyn", of.bounds.iter());
+        visit::visit_type_trait_object(self, of);
+    }
 }
 
 /// The names in `sweep("Name", ...)` and `sweep::<T>("Name", ...)`, also inside of macros.
@@ -237,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn the_sweep_of_one_does_not_pass_for_another_of_its_name() {
+        let two = format!("{FUTURE}\nmod b {{ {FUTURE} }}");
+        let found = found(&two, "fn t() { sweep(\"Acquire\", || ()); }");
+        assert!(
+            found.len() == 1 && found[0].contains("`Acquire` is the second future"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
     fn private_futures_need_none() {
         assert_eq!(found(&FUTURE.replace("pub struct", "pub(crate) struct"), ""), NONE);
         assert_eq!(found(&FUTURE.replace("pub struct", "struct"), ""), NONE);
@@ -261,6 +305,11 @@ mod tests {
         assert_eq!(found("pub trait X { async fn a(&self); }", ""), [what]);
         let unnamed = found("pub fn a() -> impl Future<Output = ()> + Send { b() }", "");
         assert_eq!(unnamed, ["crates/sync/src/a.rs:2: `a` is public and returns `impl Future`"]);
+        let returns = |what: &str| found(&format!("pub fn a() -> {what} {{ b() }}"), "").len();
+        assert_eq!(returns("Pin<Box<dyn Future<Output = ()> + Send>>"), 1);
+        assert_eq!(returns("Result<impl Stream<Item = ()>, Error>"), 1);
+        assert_eq!(returns("(u8, impl IntoFuture<Output = ()>)"), 1);
+        assert_eq!(returns("Box<dyn Iterator<Item = ()>>"), 0);
         assert_eq!(found("pub fn a() -> Acquire<'static> { b() }", ""), NONE);
         assert_eq!(found("pub fn a(f: impl Future<Output = ()>) {}", ""), NONE);
     }

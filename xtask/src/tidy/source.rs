@@ -146,7 +146,8 @@ pub(super) fn inside(group: &proc_macro2::Group) -> Vec<TokenTree> {
 /// The token as an identifier.
 pub(super) fn ident(token: Option<&TokenTree>) -> Option<String> {
     match token? {
-        TokenTree::Ident(ident) => Some(ident.to_string()),
+        // `r#std` is std.
+        TokenTree::Ident(ident) => Some(ident.to_string().trim_start_matches("r#").to_owned()),
         _ => None,
     }
 }

@@ -1,7 +1,9 @@
 //! Rule: `primitives` is the only door to atomics, cells, locks and threads, because what does not go
 //! through it is invisible to the models.
 //!
-//! Renaming or spreading std itself (`use std as s`, `use std::*`) hides what comes of it, so that is
+//! What `tokio::sync` has in their place is no more visible, and is found too.
+//!
+//! Renaming or spreading std or tokio itself (`use std as s`, `use std::*`) hides what comes of it, so that is
 //! found as well.
 //!
 //! A file that must name std's own (what no model can reach: a watchdog, a signal thread) says so with
@@ -51,13 +53,15 @@ fn exempt(source: &Source) -> bool {
     source.comments.values().any(|comment| says(&comment.text))
 }
 
-/// Whether a path from the root of std leads to what the models must see.
+/// Whether a path from the root of std or tokio leads to what the models must see.
 fn is_banned(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match path.as_slice() {
         // Renamed, or all of it: what follows does not begin with std.
         [root] => root.ends_with(" as"),
         [_, "self" | "*"] => true,
+        // All of it: what waits in there is tokio's own, and loom sees nothing of it.
+        ["tokio", "sync", ..] => true,
         [_, "sync"] | [_, "thread"] | [_, "sync", "self"] => true,
         // The module, renamed or not, is a way to its `UnsafeCell`.
         [_, "cell"] | [_, "cell", "UnsafeCell" | "self" | "*", ..] => true,
@@ -68,7 +72,7 @@ fn is_banned(path: &[String]) -> bool {
     }
 }
 
-/// The paths below `std` and `core`, in imports and in expressions alike.
+/// The paths below `std`, `core` and `tokio`, in imports and in expressions alike.
 fn collect(tokens: &[TokenTree], paths: &mut Vec<(usize, Vec<String>)>) {
     for (at, token) in tokens.iter().enumerate() {
         if let TokenTree::Group(group) = token {
@@ -80,7 +84,7 @@ fn collect(tokens: &[TokenTree], paths: &mut Vec<(usize, Vec<String>)>) {
         let inner = at >= 3
             && is_path_separator(tokens, at - 2)
             && ident(tokens.get(at - 3)).is_some_and(|name| may_lead(&name));
-        if !matches!(name.as_str(), "std" | "core") || inner {
+        if !matches!(name.as_str(), "std" | "core" | "tokio") || inner {
             continue;
         }
         if is_path_separator(tokens, at + 1) {
@@ -109,7 +113,7 @@ fn follow(
     let line = token.span().start().line;
     match token {
         TokenTree::Ident(name) => {
-            path.push(name.to_string());
+            path.push(name.to_string().trim_start_matches("r#").to_owned());
             if is_path_separator(tokens, at + 1) {
                 follow(tokens, at + 3, path, paths);
             } else {
@@ -167,12 +171,23 @@ mod tests {
     }
 
     #[test]
+    fn what_tokio_offers_in_their_place_is_found() {
+        assert_eq!(found("use tokio::sync::Mutex;"), ["tokio::sync::Mutex"]);
+        assert_eq!(found("use tokio::{sync::{Notify, mpsc}, task};").len(), 2);
+        assert_eq!(found("use tokio::sync as s;"), ["tokio::sync"]);
+        assert_eq!(found("use tokio as t;"), ["tokio as"]);
+        assert_eq!(found("fn a() { ::tokio::sync::Notify::new(); }").len(), 1);
+        assert!(found("use tokio::{task::JoinHandle, time::Sleep};").is_empty());
+    }
+
+    #[test]
     fn what_is_renamed_is_found() {
         assert_eq!(found("use ::std::{sync as s};\nfn a() { s::Mutex::new(0); }"), ["std::sync"]);
         assert_eq!(found("use std::sync as s;"), ["std::sync"]);
         assert_eq!(found("use ::std::thread as t;"), ["std::thread"]);
         assert_eq!(found("use std::sync::{self as s};"), ["std::sync::self"]);
         assert_eq!(found("use std as s;"), ["std as"]);
+        assert_eq!(found("use r#std::r#sync::r#Mutex;"), ["std::sync::Mutex"]);
         assert_eq!(found("pub use ::core as c;"), ["core as"]);
         assert_eq!(found("use {std as s};"), ["std as"]);
         assert_eq!(found("extern crate std as s;"), ["std as"]);

@@ -1,5 +1,6 @@
 //! Rule: a crate that has no unsafe code says `#![forbid(unsafe_code)]` in its root, so that it stays
-//! so.
+//! so. One that has some says `#![deny(unsafe_code)]`, so that each file that has it allows it, with
+//! the reason, and no other file comes to have it unseen.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +17,19 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         .filter(|source| names_unsafe(&source.tokens))
         .filter_map(|source| package(&source.path))
         .collect();
-    let message = "the crate has no unsafe code and does not forbid it; add \
-                   `#![forbid(unsafe_code)]` below the header";
+    let none = "the crate has no unsafe code and does not forbid it; add \
+                `#![forbid(unsafe_code)]` below the header";
+    let some = "the crate has unsafe code in some files and does not deny it in the others; add \
+                `#![deny(unsafe_code)]` below the header, and allow it where it is, with the reason";
+    let message = |source: &Source| {
+        let unsafe_package = unsafe_packages.contains(package(&source.path)?);
+        let (level, message) = if unsafe_package { ("deny", some) } else { ("forbid", none) };
+        (!says(source, level)).then_some(message)
+    };
     tree.sources
         .iter()
-        .filter(|source| is_root(&source.path) && !forbids(source))
-        .filter(|source| package(&source.path).is_some_and(|name| !unsafe_packages.contains(name)))
-        .map(|source| Finding::new(&source.path, 1, message))
+        .filter(|source| is_root(&source.path))
+        .filter_map(|source| Some(Finding::new(&source.path, 1, message(source)?)))
         .collect()
 }
 
@@ -35,11 +42,12 @@ fn is_root(path: &str) -> bool {
     path.ends_with("/src/lib.rs") || path.ends_with("/src/main.rs")
 }
 
-fn forbids(source: &Source) -> bool {
+/// Whether a root sets the lint to a level.
+fn says(source: &Source, level: &str) -> bool {
     source.file.attrs.iter().any(|attribute| {
         let syn::Meta::List(list) = &attribute.meta else { return false };
         let names = |token: TokenTree| matches!(token, TokenTree::Ident(i) if i == "unsafe_code");
-        list.path.is_ident("forbid") && list.tokens.clone().into_iter().any(names)
+        list.path.is_ident(level) && list.tokens.clone().into_iter().any(names)
     })
 }
 
@@ -71,9 +79,10 @@ mod tests {
     }
 
     #[test]
-    fn crates_with_unsafe_code_need_not() {
-        assert_eq!(found("", "unsafe fn danger() {}"), 0);
-        assert_eq!(found("", "unsafe impl Send for X {}"), 0);
+    fn crates_with_unsafe_code_deny_it_elsewhere() {
+        assert_eq!(found("", "unsafe fn danger() {}"), 1);
+        assert_eq!(found("#![deny(unsafe_code)]", "unsafe fn danger() {}"), 0);
+        assert_eq!(found("#![deny(unsafe_code)]", "unsafe impl Send for X {}"), 0);
         assert_eq!(found("", "fn safe() { let word = \"unsafe\"; } // unsafe"), 1);
     }
 }

@@ -84,9 +84,16 @@ pub fn install(observer: &'static dyn Observer) -> Result<(), AlreadyInstalled> 
     Ok(())
 }
 
-/// The observer, if there is one.
+/// The observer, if there is one, and if this thread is not inside it: what begins there is not told
+/// of later, either, so that no end comes without its beginning.
 #[inline]
 fn observer() -> Option<&'static dyn Observer> {
+    installed().filter(|_| INSIDE.try_with(|inside| !inside.get()).unwrap_or(false))
+}
+
+/// The observer, if there is one.
+#[inline]
+fn installed() -> Option<&'static dyn Observer> {
     // Relaxed: a hint, see `install`.
     if INSTALLED.load(Ordering::Relaxed) { OBSERVER.get().copied() } else { None }
 }
@@ -235,7 +242,8 @@ impl Waiting {
     /// The wait that is under way is over.
     #[inline]
     fn ended(&self, subject: &Subject, happened: impl FnOnce(Wait) -> Happened) {
-        if let Some(observer) = observer()
+        // The number is taken inside the observer, too: the wait is over, though it is not told.
+        if let Some(observer) = installed()
             && let Some(id) = self.id.take()
         {
             subject.tell(observer, subject.announced(observer), happened(self.wait(id)));

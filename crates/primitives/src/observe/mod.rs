@@ -11,7 +11,8 @@
 //! | `Done` | the subject is gone |
 //!
 //! After each `Waiting` comes one `Granted` or one `Left` with the same number, from whichever thread
-//! polls or drops the waiter; a waiter that is forgotten never comes to either. The events of one
+//! polls or drops the waiter; a waiter that is forgotten, or that the observer itself polls or drops,
+//! never comes to either. The events of one
 //! waiter come in order; those of different threads do not wait for each other. What began before the
 //! observer was installed is not told: a wait that was under way then has no events at all.
 //!
@@ -21,7 +22,8 @@
 //! placed where it was made.
 //!
 //! The observer is somebody else's code: it is called with no lock held, its panic is contained, and
-//! what it does with our types is not told to it again.
+//! what it does with our types is not told to it again; a subject that it was the first to use is told
+//! of when somebody else uses it.
 //!
 //! # Cost
 //!

@@ -24,8 +24,10 @@ pub(super) struct Hub {
 struct State {
     /// Whom to tell.
     listener: Listener,
-    /// How many signals a plan was told of.
+    /// How many signals a plan was told of, or were kept for one that never came.
     told: u32,
+    /// How many are kept for a plan to come.
+    kept: u32,
 }
 
 /// Whom to tell.
@@ -41,7 +43,7 @@ enum Listener {
 impl Hub {
     /// A hub that nobody listens to yet.
     pub(super) fn new() -> Self {
-        let state = State { listener: Listener::Awaited, told: 0 };
+        let state = State { listener: Listener::Awaited, told: 0, kept: 0 };
         Self { tally: Tally::new(), state: Mutex::new(state) }
     }
 
@@ -66,7 +68,10 @@ impl Hub {
             return true;
         };
         let plan = match &state.listener {
-            Listener::Awaited => return true,
+            Listener::Awaited => {
+                state.kept = count;
+                return true;
+            }
             Listener::Plan(plan) => Arc::clone(plan),
             Listener::Gone => return false,
         };
@@ -81,9 +86,11 @@ impl Hub {
         self.tell();
     }
 
-    /// Lets the plan go.
+    /// Lets the plan go, or what was kept for one: that is settled with it, so that a later look, which
+    /// a forked child can cause, does not take it for a signal that nobody is told of.
     pub(super) fn detach(&self) {
         let mut state = self.state.lock();
+        state.told = state.told.max(state.kept);
         let listener = std::mem::replace(&mut state.listener, Listener::Gone);
         release_then(state, || drop(listener));
     }
@@ -97,5 +104,20 @@ fn tell(plan: &Plan, first: Signal, count: u32) {
     } else {
         // A waker that panics was reported by the hook; everything was stopped all the same.
         contain(|| drop(plan.trigger(&reason)));
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_for_nothing_new_ends_nobody_after_a_signal_that_was_kept_in_vain() {
+        let hub = Hub::new();
+        assert!(hub.raise(Signal::Interrupt), "kept for a plan");
+        hub.detach();
+        // What the byte of a forked child comes to: a look, and nothing that was counted here.
+        assert!(hub.tell(), "nothing was heard since");
+        assert!(!hub.raise(Signal::Terminate), "nobody is left to tell");
     }
 }

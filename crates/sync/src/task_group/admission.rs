@@ -58,6 +58,14 @@ impl<'g, T, E> Admission<'g, T, E> {
             Err(Refusal::Stopping(cause))
         })
     }
+
+    /// Waits no more; room that was granted goes to the next.
+    #[cfg(feature = "tokio")]
+    pub(super) fn leave(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.stopping.set(None);
+        this.engine.leave(this.place);
+    }
 }
 
 #[pinned_drop]

@@ -61,7 +61,11 @@ where
             Some(runtime) => ready!(this.admission.poll_room(cx))
                 .and_then(|()| engine.let_in())
                 .map(|index| (runtime, index)),
-            None => Err(Refusal::NoRuntime),
+            None => {
+                // It completes, and may have stood in the queue since a poll inside a runtime.
+                this.admission.leave();
+                Err(Refusal::NoRuntime)
+            }
         };
         proceed.made_progress();
         let future = this.future.take().expect("it was there above");

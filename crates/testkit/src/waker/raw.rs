@@ -11,6 +11,7 @@
 //! | `drop` | one less | `drops` |
 //!
 //! Counts rise before the closures run, and the strong count is given back also when one panics.
+#![allow(unsafe_code, reason = "a vtable is written by hand to see what std's does not tell")]
 
 use std::fmt;
 use std::mem::ManuallyDrop;
