@@ -11,7 +11,8 @@
 //! run.
 //!
 //! A model that takes ten times its clean time is given up and runs again alone; only if it is given
-//! up again does that count as killed, in a column of its own.
+//! up again does that count as killed, in a column of its own, together with what reaches loom's limit
+//! on the steps of one interleaving.
 //!
 //! The run fails below 85 % killed in a crate, on a survivor that `tests/loom-survivors.toml` does
 //! not [list](survivors) with a reason, and on a listed one that is killed now. With `--quick` the

@@ -46,10 +46,13 @@ impl<S: Build, K: Sink<S::Item>> Ready<S, K> {
         });
         let guard = Guard(Arc::clone(&shared));
         runtime.spawn(async move {
+            // Captured in this order, so that a task that is dropped before it ran drops them in it: whoever
+            // is told of the end finds nothing of the description alive.
+            let (ready, ctx, guard) = (self, ctx, guard);
             let launched = |counts: &[Arc<Counts>]| {
                 guard.0.queue.lock().counts = counts.to_vec();
             };
-            let ended = CatchUnwind::new(run(self, ctx, launched)).await;
+            let ended = CatchUnwind::new(run(ready, ctx, launched)).await;
             guard.0.queue.lock().result = Some(ended);
         });
         Ok(Pipeline { shared, canceller, origin })

@@ -9,6 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use async_channel::{SendError, Sender, TrySendError};
 
+use selvedge_primitives::contain;
+
 use crate::Stage;
 use crate::flow::Build;
 use crate::run::Ready;
@@ -19,7 +21,8 @@ impl<S: Build> Stage<S> {
     ///
     /// A full channel holds up the pipeline: the sink holds one item that waits to be sent, and
     /// pulls no other. That wait is part of finishing what was accepted, so a stop leaves it alone,
-    /// and a cancel ends it; the item is then dropped, and counted as left. To end a drain of
+    /// and a cancel ends it; the item is then dropped, and counted as left (a panic of its destructor
+    /// is reported by the hook, and ends there). To end a drain of
     /// which the receivers are slow, stop with a grace.
     ///
     /// When the channel is closed (every receiver is gone, or somebody closed it) the run fails with
@@ -121,6 +124,8 @@ impl<T: Send + 'static> Sink<T> for IntoChannel<T> {
     }
 
     fn finish(self) -> Option<T> {
+        // An item that a cancel leaves: a panic of its destructor is no reason to lose the report.
+        contain(|| drop(self.sending));
         self.back
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Instant;
 
 use selvedge_cancel::{Cancelled, Context};
-use selvedge_primitives::{Origin, Panic};
+use selvedge_primitives::{Origin, Panic, contain};
 
 use crate::PipelineError;
 use crate::caught::CatchUnwind;
@@ -177,14 +177,13 @@ pub(crate) async fn run<S: Build, K: Sink<S::Item>>(
     let Ready { description, mut sink, origin } = ready;
     // At the end, and dropped with this future, it ends every task.
     let (mut launch, end) = Launch::new(&outer);
-    let built = description.build(&mut launch);
+    let started = set_up(description, &mut launch);
     let sink_counts = launch.stage(origin, "sink");
     #[cfg(feature = "tokio")]
     let halt = launch.halt.clone();
-    let Launch { ctx, counts, drivers, .. } = launch;
+    let Launch { ctx, counts, .. } = launch;
     launched(&counts);
 
-    let started = built.and_then(|flow| Ok((flow, Crew::start(drivers)?)));
     let mut error = None;
     if let Ok((flow, mut crew)) = started.map_err(|early| error = Some(early)) {
         let mut local = LocalCounts::new(sink_counts);
@@ -224,6 +223,24 @@ pub(crate) async fn run<S: Build, K: Sink<S::Item>>(
     Ended { output: sink.finish(), report, error }
 }
 
+/// Builds the stages and starts their tasks. If that fails, what was built is dropped in here: a panic of
+/// a destructor on the way is an error like the others.
+fn set_up<S: Build>(description: S, launch: &mut Launch) -> Result<(S::Flow, Crew), PipelineError> {
+    let started = catch_unwind(AssertUnwindSafe(|| {
+        let flow = description.build(launch)?;
+        let crew = Crew::start(std::mem::take(&mut launch.drivers))?;
+        Ok((flow, crew))
+    }));
+    let started = started.unwrap_or_else(|payload| {
+        let stage = launch.counts.last().map_or_else(|| "source".to_owned(), |last| last.name());
+        Err(PipelineError::Panicked { stage, index: 0, panic: Panic::new(payload) })
+    });
+    if started.is_err() {
+        contain(|| launch.drivers.clear());
+    }
+    started
+}
+
 /// A fault that is nobody's item: it goes before the end of the context, which the caller knows of,
 /// and behind a failure.
 fn outrank(error: &mut Option<PipelineError>, fault: PipelineError) {
@@ -242,14 +259,18 @@ fn poll_pull<S: Flow, K: Sink<S::Item>>(
 ) -> Poll<Option<PipelineError>> {
     loop {
         let index = counts.entered as u64;
-        let failed = |counts: &LocalCounts, error: K::Error| {
+        let failed = |counts: &LocalCounts, index: u64, error: K::Error| {
             let error = error.into();
             Some(PipelineError::Failed { stage: counts.name(), index, error })
         };
         // The place is reserved before the item is pulled.
         match sink.poll_reserve(cx) {
             Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => return Poll::Ready(failed(counts, error)),
+            Poll::Ready(Err(error)) => {
+                // That of the item that was not delivered, if there is one, and not of the next.
+                let index = index.saturating_sub(sink.undelivered() as u64);
+                return Poll::Ready(failed(counts, index, error));
+            }
             Poll::Pending => {
                 counts.publish();
                 // Upstream nobody is asked meanwhile, so this is where a cancel is seen.
@@ -271,7 +292,7 @@ fn poll_pull<S: Flow, K: Sink<S::Item>>(
             Ok(Ok(())) => counts.passed += 1,
             Ok(Err(error)) => {
                 counts.failed += 1;
-                return Poll::Ready(failed(counts, error));
+                return Poll::Ready(failed(counts, index, error));
             }
             Err(payload) => {
                 counts.failed += 1;

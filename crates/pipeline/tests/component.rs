@@ -11,7 +11,7 @@ use std::task::{Context as TaskContext, Poll};
 
 use selvedge_cancel::{CauseKind, Component, Context};
 use selvedge_pipeline::{Order, Pipeline, PipelineError, Sink, StartError, from_iter};
-use selvedge_testkit::{CountingWaker, block_on, watchdog};
+use selvedge_testkit::{CountingWaker, ReentrantWaker, block_on, watchdog};
 use support::{
     LIMIT, OnDrop, Tally, alive, assert_sums, error_of, message_of, on_each_runtime, one_thread,
     two_threads, until,
@@ -244,6 +244,30 @@ fn a_start_under_a_runtime_that_is_gone_has_ended() {
     let _inside = handle.enter();
     let pipeline = from_iter(0..3).collect().start(&Context::background()).unwrap();
     assert!(watchdog(LIMIT, "a join", move || block_on(pipeline.join())).is_none());
+}
+
+#[test]
+fn a_task_that_is_dropped_before_it_ran_tells_of_its_end_when_nothing_of_it_is_left() {
+    let runtime = one_thread();
+    let inside = runtime.enter();
+    let (told, left) = (Tally::default(), Tally::default());
+    let held = OnDrop(left.clone());
+    let source = from_iter(0..9_u64).map(move |n| {
+        let _captured = &held;
+        n
+    });
+    let pipeline = source.collect().start(&Context::background()).unwrap();
+    let mut wait = pipeline.wait();
+    let (count, seen) = (told.clone(), left.clone());
+    let waker = ReentrantWaker::on_wake(move || (0..seen.get()).for_each(|_| _ = count.add()));
+    let task = waker.waker();
+    let mut cx = TaskContext::from_waker(&task);
+    assert!(wait.as_mut().poll(&mut cx).is_pending());
+    drop(inside);
+    drop(runtime);
+    assert_eq!((waker.wakes(), left.get()), (1, 1));
+    assert_eq!(told.get(), 1, "the description was still there");
+    assert!(wait.as_mut().poll(&mut cx).is_ready());
 }
 
 /// Panics at its end.

@@ -648,6 +648,28 @@ fn a_destructor_of_the_source_that_panics_is_reported_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_destructor_that_panics_before_the_run_has_begun_is_an_error_too() {
+    let bomb = Bomb("the closure's destructor");
+    let stage = from_iter(0..9_u64).map(move |n| {
+        let _captured = &bomb;
+        n
+    });
+    let stage = stage.named("map").workers(0, Order::Ordered, |n| ready(Ok::<_, Infallible>(n)));
+    let ended = block_on(stage.collect().run(&Context::background()));
+    // Told as one of the stage that was built last.
+    assert_eq!(panicked(error_of(&ended)), ("workers", 0, "the closure's destructor"));
+    // The same where the stages are built, and their tasks cannot be started.
+    let bomb = Bomb("the closure's destructor");
+    let stage = from_iter(0..9_u64).workers(1, Order::Ordered, |n| ready(Ok::<_, Infallible>(n)));
+    let stage = stage.map(move |n| {
+        let _captured = &bomb;
+        n
+    });
+    let ended = block_on(stage.named("map").collect().run(&Context::background()));
+    assert_eq!(panicked(error_of(&ended)), ("map", 0, "the closure's destructor"));
+}
+
+#[test]
 fn a_failure_is_not_hidden_by_a_destructor_that_panics_behind_it() {
     on_each_runtime(|| async {
         let bomb = Bomb("the closure's destructor");

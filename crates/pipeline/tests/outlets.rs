@@ -265,6 +265,22 @@ fn a_stop_sends_what_was_accepted_and_a_cancel_leaves_the_item_that_waits() {
 }
 
 #[test]
+fn an_item_whose_destructor_panics_when_a_cancel_leaves_it_costs_no_report() {
+    on_each_runtime(|| async {
+        let (ctx, canceller) = background().child();
+        let (sender, receiver) = async_channel::bounded(1);
+        let source = from_iter(0..).map(|n: u64| (n == 1).then(|| Bomb("the item's destructor")));
+        let (ended, ()) = tokio::join!(source.into_channel(sender).named("out").run(&ctx), async {
+            until(|| receiver.is_full()).await;
+            settle().await;
+            canceller.cancel();
+        });
+        assert_eq!(counts(&ended.report, "out"), [2, 1, 0, 0, 1]);
+        assert_eq!(error_of(&ended).cause().unwrap().kind(), CauseKind::Cancelled);
+    });
+}
+
+#[test]
 fn a_closed_channel_fails_the_run_and_gives_back_the_item_that_waited() {
     on_each_runtime(|| async {
         let (sender, receiver) = async_channel::bounded(1);
@@ -274,7 +290,7 @@ fn a_closed_channel_fails_the_run_and_gives_back_the_item_that_waited() {
             settle().await;
             drop(receiver);
         });
-        assert_eq!(failed(error_of(&ended)), ("out", 2));
+        assert_eq!(failed(error_of(&ended)), ("out", 1), "the item that comes back");
         assert!(error_of(&ended).downcast_ref::<ChannelClosed>().is_some());
         assert_eq!(counts(&ended.report, "out"), [2, 1, 0, 0, 1]);
         assert_eq!(ended.output, Some(1));

@@ -29,6 +29,10 @@ pub(crate) const BOUND_VARIABLE: &str = "SELVEDGE_LOOM_BOUND";
 /// Tells a model which file its report goes to.
 const REPORT_VARIABLE: &str = "SELVEDGE_LOOM_REPORT";
 
+/// What loom panics with when one interleaving takes more steps than it allows: no assertion of the
+/// model's, but an end that did not come.
+const ENDLESS: &str = "Model exceeded maximum number of branches";
+
 /// How often a model that takes long gives a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
@@ -81,7 +85,7 @@ pub(crate) struct Exploration {
     pub(crate) seconds: f64,
     /// Why it does not count as explored.
     pub(crate) failure: Option<String>,
-    /// Whether it was given up.
+    /// Whether it was given up, by us or at loom's limit on the steps of one interleaving.
     pub(crate) gave_up: bool,
     /// Whether the model itself failed, in the middle of its exploration: not the machine around it.
     pub(crate) noticed: bool,
@@ -134,7 +138,7 @@ pub(crate) fn explore(job: &Job, setting: &Setting<'_>) -> Result<Exploration> {
     let written = fs::read_to_string(&report).unwrap_or_default();
     // A report that was read has served; what is left behind is that of a model that was not.
     let _ = fs::remove_file(&report);
-    let gave_up = ended.status.is_none();
+    let gave_up = ended.status.is_none() || ended.output.contains(ENDLESS);
     let noticed = ended.status.is_some_and(|status| has_noticed(status, &ended.output));
     let judged = match ended.status {
         Some(status) => judge(job, status.success(), &status.to_string(), &written),
@@ -148,7 +152,7 @@ pub(crate) fn explore(job: &Job, setting: &Setting<'_>) -> Result<Exploration> {
             iterations: Some(report.iterations),
             seconds: report.seconds,
             failure: None,
-            gave_up,
+            gave_up: false,
             noticed,
             output: ended.output,
         },
@@ -394,6 +398,24 @@ mod tests {
         assert!(!has_noticed(exits(0), ""));
         let through = format!("test a ... {}no room", line("a", 7, "null", true));
         assert!(!has_noticed(exits(101), &through));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_model_that_loom_gives_up_is_given_up() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = env::temp_dir().join(format!("xtask-explore-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let executable = dir.join("model");
+        fs::write(&executable, format!("#!/bin/sh\necho '{ENDLESS}. This is'\nexit 101\n"))
+            .unwrap();
+        fs::set_permissions(&executable, fs::Permissions::from_mode(0o755)).unwrap();
+        let job = Job { executable, dir: dir.clone(), ..job(Bound::EXHAUSTIVE) };
+        // While another test forks, it holds the script open for writing: text file busy.
+        let explored =
+            (0..1000).find_map(|_| explore(&job, &Setting::plain(&dir, None)).ok()).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(explored.gave_up && explored.failure.is_some());
     }
 
     #[test]

@@ -330,6 +330,9 @@ impl Finder {
     fn past(&mut self, path: &syn::Path) {
         let names: Vec<_> = path.segments.iter().map(|part| part.ident.to_string()).collect();
         let why = match names.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            [_, .., name] if WAKES.contains(name) => {
+                format!("`{name}` by its path is not found; write it as a method call")
+            }
             [.., PAST] => format!("`{PAST}` goes past the shim; call `wake(waker)` of primitives"),
             [.., "WakeBatch", "default"] => {
                 "`WakeBatch::default` has no place; call `WakeBatch::new`".to_owned()
@@ -500,6 +503,8 @@ mod tests {
         assert!(refused("fn f() { take_or_else(WakeBatch::default); }").contains("has no place"));
         assert!(refused("fn f() { Waker::wake_by_ref(&a); }").contains("past the shim"));
         assert!(refused("fn f() { a.for_each(Waker::wake_by_ref); }").contains("past the shim"));
+        assert!(refused("fn f() { Condvar::notify_all(&c); }").contains("by its path"));
+        assert!(refused("fn f() { a.for_each(Condvar::notify_one); }").contains("by its path"));
         assert!(refused("fn f() { m!(WakeBatch::new()); }").contains("macro"));
         assert!(refused("fn f() { m!(Waker::wake_by_ref(a)); }").contains("macro"));
     }

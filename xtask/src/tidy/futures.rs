@@ -203,6 +203,15 @@ impl<'a> Visit<'a> for Unnamed {
         self.bounds("dyn", of.bounds.iter());
         visit::visit_type_trait_object(self, of);
     }
+
+    fn visit_path_segment(&mut self, segment: &'a syn::PathSegment) {
+        // The names that futures-util has for a boxed `dyn Future`.
+        let name = segment.ident.to_string();
+        if matches!(&*name, "BoxFuture" | "LocalBoxFuture" | "BoxStream" | "LocalBoxStream") {
+            self.0.get_or_insert(name);
+        }
+        visit::visit_path_segment(self, segment);
+    }
 }
 
 /// The names in `sweep("Name", ...)` and `sweep::<T>("Name", ...)`, also inside of macros.
@@ -310,6 +319,9 @@ mod tests {
         assert_eq!(returns("Result<impl Stream<Item = ()>, Error>"), 1);
         assert_eq!(returns("(u8, impl IntoFuture<Output = ()>)"), 1);
         assert_eq!(returns("Box<dyn Iterator<Item = ()>>"), 0);
+        for boxed in ["BoxFuture<'static, ()>", "Option<stream::LocalBoxStream<'_, u8>>"] {
+            assert_eq!(found(&format!("pub fn a() -> {boxed} {{ b() }}"), "").len(), 1, "{boxed}");
+        }
         assert_eq!(found("pub fn a() -> Acquire<'static> { b() }", ""), NONE);
         assert_eq!(found("pub fn a(f: impl Future<Output = ()>) {}", ""), NONE);
     }
