@@ -1,0 +1,34 @@
+//! What may cross threads and what may move, pinned for every public type.
+#![cfg(not(selvedge_loom))]
+
+use std::cell::Cell;
+use std::error::Error;
+use std::fmt::Debug;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use futures_core::Stream;
+use selvedge_ratelimit::{
+    Acquire, AcquireError, AcquireOwned, Limiter, Quota, QuotaError, Throttle, TryAcquireError,
+};
+use static_assertions::{assert_impl_all, assert_not_impl_any};
+
+assert_impl_all!(Quota: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(QuotaError: Error, Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Limiter: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(Acquire<'_>: Send, Sync, Debug);
+assert_impl_all!(AcquireOwned: Send, Sync, Debug);
+assert_impl_all!(AcquireError: Error, Send, Sync, Clone, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(TryAcquireError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+
+// The line points at futures that wait, so they stay where they are.
+assert_not_impl_any!(Acquire<'_>: Unpin);
+assert_not_impl_any!(AcquireOwned: Unpin);
+
+/// A stream of what may go to another thread, or not.
+type Items<T> = std::pin::Pin<Box<dyn Stream<Item = T> + Send + Sync>>;
+
+assert_impl_all!(Throttle<Items<u8>>: Send, Sync, Debug);
+assert_impl_all!(Throttle<Items<Cell<u8>>>: Send);
+assert_not_impl_any!(Throttle<Items<Cell<u8>>>: Sync);
+assert_not_impl_any!(Throttle<Items<*const u8>>: Send, Sync);
+assert_not_impl_any!(Throttle<Items<u8>>: Unpin);

@@ -1,0 +1,142 @@
+//! A stream at the pace of a limiter.
+#![cfg(not(selvedge_loom))]
+
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_core::Stream;
+use selvedge_ratelimit::{AcquireError, Limiter, ManualClock, Quota, Timer, TimerError};
+
+const SEC: Duration = Duration::from_secs(1);
+
+/// Counts down; every second poll is pending if it dawdles.
+struct CountDown {
+    left: u32,
+    dawdles: bool,
+    pending: bool,
+}
+
+fn count_down(left: u32) -> CountDown {
+    CountDown { left, dawdles: false, pending: false }
+}
+
+impl Stream for CountDown {
+    type Item = u32;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u32>> {
+        if self.dawdles && !self.pending {
+            self.pending = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.pending = false;
+        Poll::Ready(self.left.checked_sub(1).inspect(|left| self.left = *left))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left as usize, Some(self.left as usize))
+    }
+}
+
+fn limiter(quota: Quota) -> (Limiter, ManualClock) {
+    let (timer, clock) = Timer::manual();
+    (Limiter::with_timer(quota, timer), clock)
+}
+
+fn poll<S: Stream>(stream: Pin<&mut S>) -> Poll<Option<S::Item>> {
+    stream.poll_next(&mut Context::from_waker(Waker::noop()))
+}
+
+fn item(polled: Poll<Option<Result<u32, AcquireError>>>) -> Option<u32> {
+    match polled {
+        Poll::Ready(item) => Some(item.expect("it has not ended").unwrap()),
+        Poll::Pending => None,
+    }
+}
+
+#[test]
+fn each_item_takes_a_token_and_waits_for_it() {
+    let (limiter, clock) = limiter(Quota::every(SEC).burst(2));
+    let mut stream = pin!(limiter.throttle(count_down(4)));
+    assert_eq!(stream.size_hint(), (4, Some(4)));
+    assert_eq!(item(poll(stream.as_mut())), Some(3));
+    assert_eq!(item(poll(stream.as_mut())), Some(2));
+    assert_eq!(item(poll(stream.as_mut())), None);
+    assert_eq!(stream.size_hint(), (2, Some(2)), "the one that waits counts");
+    clock.advance(SEC);
+    assert_eq!(item(poll(stream.as_mut())), Some(1));
+    assert_eq!(item(poll(stream.as_mut())), None);
+    clock.advance(SEC);
+    assert_eq!(item(poll(stream.as_mut())), Some(0));
+    assert!(matches!(poll(stream.as_mut()), Poll::Ready(None)), "the end takes no token");
+}
+
+#[test]
+fn a_stream_that_has_nothing_takes_no_token() {
+    let (limiter, _clock) = limiter(Quota::every(SEC));
+    let mut stream = pin!(limiter.throttle(CountDown { dawdles: true, ..count_down(1) }));
+    assert_eq!(item(poll(stream.as_mut())), None);
+    assert_eq!(limiter.available(), 1);
+    assert_eq!(item(poll(stream.as_mut())), Some(0));
+    assert_eq!(limiter.available(), 0);
+}
+
+#[test]
+fn the_item_that_waits_comes_out_with_the_stream() {
+    let (limiter, clock) = limiter(Quota::every(SEC));
+    let mut stream = Box::pin(limiter.throttle(count_down(3)));
+    assert_eq!(item(poll(stream.as_mut())), Some(2));
+    assert_eq!(item(poll(stream.as_mut())), None);
+    assert_eq!(clock.registered(), 1);
+    drop(stream);
+    assert_eq!(clock.registered(), 0, "it has left the line");
+    let (stream, waits) = limiter.throttle(count_down(3)).into_inner();
+    assert_eq!((stream.left, waits), (3, None));
+}
+
+#[test]
+fn a_timer_that_is_gone_is_shown_once_and_then_it_has_ended() {
+    let (limiter, clock) = limiter(Quota::every(SEC));
+    let mut stream = pin!(limiter.throttle(count_down(3)));
+    assert_eq!(item(poll(stream.as_mut())), Some(2));
+    assert_eq!(item(poll(stream.as_mut())), None);
+    clock.lose();
+    let Poll::Ready(Some(given)) = poll(stream.as_mut()) else { panic!("it was told") };
+    assert_eq!(given, Err(AcquireError::NoTimer(TimerError::Lost)));
+    assert!(matches!(poll(stream.as_mut()), Poll::Ready(None)));
+    assert_eq!(stream.size_hint(), (0, Some(0)));
+}
+
+#[test]
+fn it_says_who_it_is() {
+    let (limiter, _clock) = limiter(Quota::every(SEC));
+    let text = format!("{:?}", limiter.named("api").throttle(count_down(1)));
+    assert!(text.starts_with("Throttle") && text.contains("api"), "{text}");
+}
+
+#[cfg(feature = "tokio")]
+#[tokio::test(flavor = "current_thread")]
+async fn an_always_ready_stream_yields_to_tokio() {
+    use selvedge_testkit::{next, yield_now};
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    let limiter = Limiter::new(Quota::per_second(Quota::MAX_PER_SECOND).burst(u32::MAX));
+    let turns = Rc::new(Cell::new(0));
+    let local = tokio::task::LocalSet::new();
+    let counted = turns.clone();
+    local.spawn_local(async move {
+        loop {
+            counted.set(counted.get() + 1);
+            yield_now().await;
+        }
+    });
+    local
+        .run_until(async {
+            let mut stream = Box::pin(limiter.throttle(count_down(10_000)));
+            while next(&mut stream).await.is_some() {}
+        })
+        .await;
+    assert!(turns.get() >= 10_000 / 128 - 1, "{}", turns.get());
+}
