@@ -7,6 +7,9 @@ struct ContextPage;
 #[doc = include_str!("../../../docs/patterns/semaphore.md")]
 struct SemaphorePage;
 
+#[doc = include_str!("../../../docs/patterns/rate-limit.md")]
+struct RateLimitPage;
+
 #[doc = include_str!("../../../docs/patterns/worker-pool.md")]
 struct WorkerPoolPage;
 

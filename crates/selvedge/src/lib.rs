@@ -8,6 +8,7 @@
 //! | `context.Context`, `WithCancel`, `WithTimeout` | [`cancel::Context`], [`cancel::Canceller`] | `selvedge-cancel` |
 //! | a buffered channel as a semaphore, `x/sync/semaphore` | [`sync::Semaphore`] | `selvedge-sync` |
 //! | `x/sync/errgroup`, `sync.WaitGroup` | [`sync::TaskGroup`], [`sync::WaitGroup`], [`sync::Latch`] | `selvedge-sync` |
+//! | `time.Tick`, `x/time/rate` | [`ratelimit::Limiter`] | `selvedge-ratelimit` |
 //! | worker pool | [`pool::Pool`] | `selvedge-pool` |
 //! | fan-out, then fan-in in order | [`fanio::window()`] | `selvedge-fanio` |
 //! | pipeline, generator | [`pipeline::from_iter`], [`pipeline::generate()`] | `selvedge-pipeline` |
@@ -16,7 +17,7 @@
 //!
 //! # Features
 //!
-//! One a crate (`cancel`, `sync`, `pool`, `fanio`, `pipeline`, `shutdown`), and `tokio`, which turns
+//! One a crate (`cancel`, `sync`, `ratelimit`, `pool`, `fanio`, `pipeline`, `shutdown`), and `tokio`, which turns
 //! on the feature of that name in each crate that is on, and `channel`, for pipelines from and into
 //! channels of `async-channel`. All are on by default. `observe`, which is not, has them tell the
 //! process's observer what is made and who waits.
@@ -30,6 +31,8 @@ pub use selvedge_fanio as fanio;
 pub use selvedge_pipeline as pipeline;
 #[cfg(feature = "pool")]
 pub use selvedge_pool as pool;
+#[cfg(feature = "ratelimit")]
+pub use selvedge_ratelimit as ratelimit;
 #[cfg(feature = "shutdown")]
 pub use selvedge_shutdown as shutdown;
 #[cfg(feature = "sync")]
@@ -40,6 +43,7 @@ pub use selvedge_sync as sync;
     feature = "cancel",
     feature = "pipeline",
     feature = "pool",
+    feature = "ratelimit",
     feature = "shutdown",
     feature = "sync",
     feature = "tokio"
