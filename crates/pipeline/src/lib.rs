@@ -22,6 +22,7 @@
 //! | results in the order of the items, or as they come | [`Order`] |
 //! | items that may fail without ending the rest | [`skip_failed`](Stage::skip_failed) |
 //! | items to handle so many at a time, or what came within a time | [`batch`](Stage::batch) |
+//! | no more than so many in a second | [`throttle`](Stage::throttle) |
 //! | somewhere for the items to go | [`for_each`](Stage::for_each), [`try_for_each`](Stage::try_for_each), [`fold`](Stage::fold), [`collect`](Stage::collect), [`into_sink`](Stage::into_sink) |
 //! | somebody who takes them one by one | [`into_stream`](Stage::into_stream), [`into_channel`] |
 //! | to stop, drain and abort it from a shutdown | [`start`], whose [`Pipeline`] is a component |
@@ -128,6 +129,7 @@ mod sink;
 mod skip;
 mod source;
 mod stage;
+mod throttle;
 #[cfg(feature = "tokio")]
 mod window;
 #[cfg(feature = "tokio")]
@@ -143,6 +145,7 @@ pub mod seams {
     pub use crate::launch::Launch;
     pub use crate::skip::{Fallible, OnSkip};
     pub use crate::source::{IterFlow, StreamFlow, TickFlow};
+    pub use crate::throttle::ThrottleFlow;
     #[cfg(feature = "tokio")]
     pub use crate::window::WindowFlow;
 }
@@ -169,6 +172,7 @@ pub use sink::{Collect, Fold, ForEach, Sink, TryForEach};
 pub use source::from_channel;
 pub use source::{FromIter, FromStream, Ticks, from_iter, from_stream, ticks};
 pub use stage::Stage;
+pub use throttle::Throttled;
 #[cfg(feature = "tokio")]
 pub use workers::Workers;
 

@@ -11,8 +11,8 @@ use selvedge_cancel::{Component, Context};
 use selvedge_pipeline::{
     Batch, Blocking, ChannelClosed, Collect, Ended, Filter, Fold, ForEach, FromIter, FromStream,
     Fused, Generator, Give, IntoChannel, Items, Join, Map, Order, Panic, Pipeline, PipelineError,
-    Ready, Report, Reserve, Room, Run, Stage, StageReport, StartError, Ticks, TryForEach, TryMap,
-    Workers, Yielder, from_iter,
+    Ready, Report, Reserve, Room, Run, Stage, StageReport, StartError, Throttled, Ticks,
+    TryForEach, TryMap, Workers, Yielder, from_iter,
 };
 use selvedge_testkit::block_on;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -36,6 +36,7 @@ assert_impl_all!(Fused<Source, Map<fn(Item)>>: Send, Unpin);
 assert_impl_all!(Fused<Source, TryMap<fn(Item)>>: Send, Unpin);
 assert_impl_all!(Fused<Source, Filter<fn(&Item) -> bool>>: Send, Unpin);
 assert_impl_all!(Batch<Source>: Send, Unpin);
+assert_impl_all!(Throttled<Source>: Send, Unpin);
 assert_impl_all!(Ticks: Send, Sync, Unpin);
 assert_impl_all!(FromStream<async_channel::Receiver<Item>>: Send);
 assert_impl_all!(FromStream<std::future::Ready<Item>>: Send, Unpin);

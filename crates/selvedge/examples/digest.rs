@@ -25,6 +25,7 @@ use clap::Parser;
 use selvedge::cancel::{CauseKind, Context};
 use selvedge::pipeline::{Ended, Order, PipelineError};
 use selvedge::pool::Pool;
+use selvedge::ratelimit::{Limiter, Quota};
 use selvedge::shutdown::{Reason, Shutdown, Signals};
 use tokio::runtime::Builder;
 
@@ -61,6 +62,9 @@ struct Args {
     /// How many files are hashed at a time; one a processor if not given
     #[arg(long, value_name = "N")]
     jobs: Option<std::num::NonZeroUsize>,
+    /// No more than so many files a second
+    #[arg(long, value_name = "FILES", value_parser = rate)]
+    rate: Option<Quota>,
     /// Lines in the order in which files are finished
     #[arg(long)]
     unordered: bool,
@@ -74,6 +78,15 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
+
+/// Reads a rate: so many a second, one at a time.
+fn rate(text: &str) -> Result<Quota, String> {
+    let files: f64 = text.parse().map_err(|_| "expected a number of files a second".to_owned())?;
+    Quota::from_f64(files, 1).map_err(|error| error.to_string())
+}
+
+/// As many as there are.
+const UNLIMITED: Quota = Quota::per_second(Quota::MAX_PER_SECOND).burst(u32::MAX);
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -141,10 +154,13 @@ async fn digest(args: Args, signals: Option<Signals>) -> anyhow::Result<u8> {
     let filter = Arc::new(Filter::new(plain, out));
     progress.count_ahead(&walkers, root.clone(), Arc::clone(&filter)).await;
 
+    let limiter = Limiter::new(args.rate.unwrap_or(UNLIMITED));
     let walk = Walk::new(&root, filter, Arc::clone(&skipped));
     let accepted = Arc::clone(&in_flight);
     let pipeline = walk
         .files(walkers)
+        .throttle(&limiter)
+        .named("pace")
         .map(move |found| {
             accepted.lock().unwrap().insert(found.number, found.path.clone());
             found

@@ -65,6 +65,23 @@ fn run(command: &mut Command) -> Output {
 }
 
 #[test]
+fn a_rate_holds_it_back_and_one_that_makes_no_sense_is_refused() {
+    let folder = Folder::new();
+    for number in 0..50 {
+        folder.file(format!("{number:02}"), b"");
+    }
+    let start = Instant::now();
+    let output = run(demo(&folder.0).args(["--rate", "100"]));
+    assert!(output.status.success());
+    assert_eq!(text(&output.stdout).lines().count(), 50);
+    assert!(start.elapsed() >= Duration::from_millis(490), "{:?}", start.elapsed());
+    for bad in ["0", "-1", "NaN", "inf", "many", "1e300"] {
+        let output = run(demo(&folder.0).arg(format!("--rate={bad}")));
+        assert_eq!(output.status.code(), Some(2), "{bad}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn files_come_depth_first_sorted_by_bytes() {
     let folder = Folder::new();
     let mut expected = String::new();

@@ -9,6 +9,7 @@ use selvedge::cancel::Context;
 use selvedge::fanio::{Order, window};
 use selvedge::pipeline::{Pipeline, from_iter, generate};
 use selvedge::pool::Pool;
+use selvedge::ratelimit::{Limiter, Quota};
 use selvedge::shutdown::{Shutdown, Signals};
 use selvedge::sync::{Semaphore, TaskGroup};
 
@@ -71,6 +72,18 @@ async fn task_groups() -> Result<(), Any> {
 
 #[rustfmt::skip]
 #[tokio::test]
+async fn rate_limits() -> Result<(), Any> {
+    const API: Quota = Quota::per_second(50).burst(10); // what makes no sense does not compile
+    let limiter = Limiter::new(API);
+    limiter.acquire(1).await?;                          // first come, first served, never too early
+    if limiter.try_acquire(5).is_err() {                // not yet, or others wait
+        println!("come again in {:?}", limiter.ready_in(5));
+    }
+    Ok(())
+}
+
+#[rustfmt::skip]
+#[tokio::test]
 async fn worker_pools() -> Result<(), Any> {
     let (ctx, _canceller) = Context::background().child();
     let pool = Pool::builder().workers(4).queue(64).build(&ctx)?;
@@ -126,7 +139,7 @@ fn every_snippet_stands_here() {
     let here = squeeze(include_str!("readme.rs"));
     let readme = include_str!("../../../README.md");
     let snippets: Vec<&str> = readme.split("```rust,ignore\n").skip(1).collect();
-    assert_eq!(snippets.len(), 7);
+    assert_eq!(snippets.len(), 8);
     for snippet in snippets {
         let snippet = snippet.split("```").next().unwrap();
         assert!(here.contains(&squeeze(snippet)), "not compiled:\n{snippet}");
