@@ -418,6 +418,9 @@ fn a_waker_that_panics_when_it_is_dropped_loses_no_outcome_and_keeps_nobody_in_l
     assert_eq!(leaves.as_mut().cancel(), Left::Queued(2));
     drop(enqueue(&queue, 3, &panics));
     assert_eq!(served(&queue), [1]);
+    let panics = AssertUnwindSafe(|| drop(std::mem::ManuallyDrop::into_inner(panics)));
+    let dropped = catch_unwind(panics);
+    assert!(dropped.is_err());
 }
 
 #[test]
