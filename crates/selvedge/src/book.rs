@@ -13,6 +13,12 @@ struct RateLimitPage;
 #[doc = include_str!("../../../docs/patterns/worker-pool.md")]
 struct WorkerPoolPage;
 
+#[doc = include_str!("../../../docs/patterns/fan-out.md")]
+struct FanOutPage;
+
+#[doc = include_str!("../../../docs/patterns/fan-in.md")]
+struct FanInPage;
+
 #[doc = include_str!("../../../docs/patterns/pipeline.md")]
 struct PipelinePage;
 

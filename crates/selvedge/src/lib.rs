@@ -10,7 +10,9 @@
 //! | `x/sync/errgroup`, `sync.WaitGroup` | [`sync::TaskGroup`], [`sync::WaitGroup`], [`sync::Latch`] | `selvedge-sync` |
 //! | `time.Tick`, `x/time/rate` | [`ratelimit::Limiter`] | `selvedge-ratelimit` |
 //! | worker pool | [`pool::Pool`] | `selvedge-pool` |
-//! | fan-out, then fan-in in order | [`fanio::window()`] | `selvedge-fanio` |
+//! | fan-out over a stream, the results in order or not | [`fanio::map_concurrent`] | `selvedge-fanio` |
+//! | the same by hand, with workers of your own | [`fanio::window()`] | `selvedge-fanio` |
+//! | fan-in: many channels into one | [`fanio::merge()`] | `selvedge-fanio` |
 //! | pipeline, generator | [`pipeline::from_iter`], [`pipeline::generate()`] | `selvedge-pipeline` |
 //! | `time.Ticker`, a `select` that gathers a batch | [`pipeline::ticks`], [`pipeline::Stage::batch`] | `selvedge-pipeline` |
 //! | `signal.NotifyContext`, graceful shutdown | [`shutdown::Shutdown`] | `selvedge-shutdown` |
@@ -41,6 +43,7 @@ pub use selvedge_sync as sync;
 #[cfg(all(
     doctest,
     feature = "cancel",
+    feature = "fanio",
     feature = "pipeline",
     feature = "pool",
     feature = "ratelimit",
