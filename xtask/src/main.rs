@@ -9,6 +9,7 @@
 
 mod artifacts;
 mod asan;
+mod bench;
 mod ci;
 mod demo;
 mod lint;
@@ -50,6 +51,8 @@ enum Command {
     Mutants(mutants::Args),
     /// Write what `loom` and `mutants` recorded into docs/verification.md.
     Report,
+    /// Measure ours and the peers on the same work, in turn, and hold the results against the bars.
+    Bench(bench::Args),
     /// Run the stress tests, and all tests of crates with unsafe code, under the address sanitizer.
     Asan(asan::Args),
     /// Run tests under miri, with strict provenance.
@@ -82,6 +85,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Loom(args) => loom::run(&workspace, &args),
         Command::Mutants(args) => mutants::run(&workspace, &args),
         Command::Report => report::run(&workspace),
+        Command::Bench(args) => bench::run(&workspace, &args),
         Command::Asan(args) => asan::run(&workspace, &args),
         Command::Miri(args) => miri::run(&workspace, &args),
         Command::Msrv(args) => msrv::run(&workspace, &args),

@@ -1,0 +1,15 @@
+//! How a shape is measured: contestants in turn, round after round, and the state of the machine
+//! beside each round.
+
+pub mod allocations;
+pub mod count;
+pub mod event;
+pub mod ping_pong;
+pub mod rounds;
+pub mod shape;
+pub mod threads;
+
+pub use self::count::Count;
+pub use self::event::Event;
+pub use self::rounds::Rounds;
+pub use self::shape::{Contestant, Role, Shape, Work};

@@ -1,0 +1,41 @@
+//! The shapes, a file a crate of ours.
+
+pub mod cancel;
+pub mod sync;
+
+mod poll;
+
+use crate::harness::Shape;
+
+/// How large the shapes of a fixed size are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// As the bars mean it.
+    Full,
+    /// A tenth or less: does it run, and what is the order of magnitude?
+    Quick,
+}
+
+impl Scale {
+    /// `full`, or `quick` where the scale is quick.
+    #[must_use]
+    pub fn of<T>(self, full: T, quick: T) -> T {
+        match self {
+            Self::Full => full,
+            Self::Quick => quick,
+        }
+    }
+}
+
+/// The crates that have shapes, and what makes those. They are made one after the other, each when it
+/// is measured.
+pub type Shapes = fn(Scale) -> Vec<Shape>;
+
+/// Every crate that has shapes.
+pub const ALL: &[(&str, Shapes)] = &[("cancel", cancel::shapes), ("sync", sync::shapes)];
+
+/// Peers that were named for a crate and are not measured: crate, peer, why.
+pub const ABSENT: &[(&str, &str, &str)] = &[
+    ("cancel", "nuclei", "0.5.x, the versions with its token, ask for Rust 1.99; not out yet"),
+    ("cancel", "async-shutdown", "has no children: it takes part in check, clone and wake only"),
+];

@@ -1,0 +1,209 @@
+//! `cargo xtask bench [CRATE...]`: ours and the peers on the same work, in turn.
+//!
+//! The package `selvedge-bench` measures, in a process of its own, and tells what it measures a line
+//! at a time. Here the lines become ratios, a row a shape as soon as it is done, and at the end the
+//! bars of `benches/bars.toml`, held or missed. `docs/performance.md` says how to read it.
+//!
+//! | file | has |
+//! |---|---|
+//! | `target/xtask/bench.jsonl` | a row a contestant of a shape, then a row a bar |
+//! | `target/xtask/bench-raw.jsonl` | the raw record; with `--record` also below `benches/record/` |
+
+mod archive;
+mod bars;
+mod measured;
+mod statistics;
+mod table;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use self::archive::{Archive, Head, PACKAGE};
+use self::bars::{Bar, Verdict};
+use self::measured::{Event, Measured, Role};
+use self::statistics::Spread;
+use self::table::Row;
+use crate::artifacts::{self, MESSAGE_FORMAT};
+use crate::record::Record;
+use crate::shell;
+use crate::workspace::Workspace;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The crates to measure, `cancel`; every crate that has shapes when none is named.
+    #[arg(value_name = "CRATE")]
+    crates: Vec<String>,
+    /// Only the shapes whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    shape: Option<String>,
+    /// Three rounds of small shapes instead of nine of full ones: does it run, and about how fast?
+    #[arg(long)]
+    quick: bool,
+    /// Fail when a bar is missed, and say which.
+    #[arg(long)]
+    check: bool,
+    /// Keep the raw record in the repository, below benches/record/.
+    #[arg(long)]
+    record: bool,
+}
+
+impl Args {
+    /// Whether some shapes, or some of their sizes, are left out.
+    fn is_partial(&self) -> bool {
+        self.quick || self.shape.is_some()
+    }
+
+    /// As the bench program wants them.
+    fn passed_on(&self) -> Vec<String> {
+        let mut arguments: Vec<String> = self.crates.iter().map(|name| short(name)).collect();
+        if let Some(text) = &self.shape {
+            arguments.extend(["--shape".to_owned(), text.clone()]);
+        }
+        if self.quick {
+            arguments.push("--quick".to_owned());
+        }
+        arguments
+    }
+}
+
+/// `cancel` for `selvedge-cancel`.
+fn short(name: &str) -> String {
+    name.strip_prefix("selvedge-").unwrap_or(name).to_owned()
+}
+
+/// A contestant of a shape; a row of `target/xtask/bench.jsonl`.
+#[derive(Debug, Serialize)]
+struct Figures<'a> {
+    #[serde(rename = "crate")]
+    of: &'a str,
+    shape: &'a str,
+    parameter: &'a str,
+    contestant: &'a str,
+    role: Role,
+    median_ns: f64,
+    min_ns: f64,
+    max_ns: f64,
+    allocs_per_op: f64,
+    /// Our time by this contestant's: the median of the rounds, and its quartiles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ratio: Option<[f64; 3]>,
+    /// The operations in a sample.
+    operations: u64,
+    /// A hand-over of a cache line between two cores, the median of the rounds.
+    ping_pong_ns: f64,
+}
+
+/// Measures, prints, and fails when a bar is missed and that was asked for.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    let bars = bars::read(workspace)?;
+    let build = ["build", "--release", "-p", PACKAGE, "--bins", MESSAGE_FORMAT];
+    let (status, executables) = artifacts::build(&mut shell::cargo(workspace, &build))?;
+    if !status.success() {
+        return Ok(ExitCode::FAILURE);
+    }
+    let program = executables
+        .into_iter()
+        .find(|built| built.kind == "bin" && built.name == PACKAGE)
+        .with_context(|| format!("cargo named no program of {PACKAGE}"))?;
+
+    let arguments = args.passed_on();
+    let head = Head::of(workspace, &arguments)?;
+    let mut archive = Archive::create(workspace, &head, args.record)?;
+    let mut record = Record::create(workspace, "bench")?;
+    println!("{}", head.machine());
+    let mut command = Command::new(&program.path);
+    command.args(&arguments).current_dir(&workspace.root);
+    shell::scrub(&mut command);
+    let measured = measure(&mut command, &mut archive, &mut record)?;
+
+    let verdicts = judge(&bars, &measured, args)?;
+    println!("\nBars (benches/bars.toml); a ratio is our time by the peer's");
+    for verdict in &verdicts {
+        println!("{verdict}");
+        record.row(verdict)?;
+    }
+    if let Some(path) = &archive.kept {
+        println!("raw record: {}", workspace.relative(path).display());
+    }
+    let count = |holds: Option<bool>| verdicts.iter().filter(|bar| bar.holds == holds).count();
+    let missed = count(Some(false));
+    println!("{} bars held, {missed} missed, {} unmeasured", count(Some(true)), count(None));
+    Ok(if args.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Runs the bench program, prints a row as soon as its shape is done, and returns all of them.
+fn measure(
+    command: &mut Command,
+    archive: &mut Archive,
+    record: &mut Record,
+) -> Result<Vec<Measured>> {
+    shell::announce(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("could not start `{}`", shell::line(command)))?;
+    let stdout = child.stdout.take().context("the stdout of the bench is not a pipe")?;
+
+    let mut measured: Vec<Measured> = Vec::new();
+    for line in BufReader::new(stdout).lines() {
+        let line = line?;
+        archive.line(&line)?;
+        let event = serde_json::from_str(&line)
+            .with_context(|| format!("the bench printed something else: {line}"))?;
+        match event {
+            Event::Absent { of, contestant, why } => {
+                println!("{of:<8} absent: {contestant}: {why}")
+            }
+            Event::Shape { of, shape, parameter, operations } => {
+                measured.last().map_or(Ok(()), |done| tell(done, record))?;
+                measured.push(Measured::new(of, shape, parameter, operations));
+            }
+            told => measured.last_mut().context("a figure before its shape")?.add(told),
+        }
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "the bench failed: {status}");
+    measured.last().map_or(Ok(()), |done| tell(done, record))?;
+    Ok(measured)
+}
+
+/// Prints and records a shape that is done.
+fn tell(row: &Measured, record: &mut Record) -> Result<()> {
+    println!("{}", Row(row));
+    let line = Spread::of(row.ping_pong_ns.iter().copied());
+    for contestant in &row.contestants {
+        let (Some(spread), Some(role)) = (contestant.spread(), contestant.role) else { continue };
+        let ratio = if role == Role::Ours { None } else { row.ratio_to(contestant) };
+        record.row(&Figures {
+            of: &row.of,
+            shape: &row.shape,
+            parameter: &row.parameter,
+            contestant: &contestant.name,
+            role,
+            median_ns: spread.median,
+            min_ns: spread.min,
+            max_ns: spread.max,
+            allocs_per_op: contestant.allocations,
+            ratio: ratio.map(|ratio| [ratio.lower, ratio.median, ratio.upper]),
+            operations: row.operations,
+            ping_pong_ns: line.map_or(0.0, |line| line.median),
+        })?;
+    }
+    Ok(())
+}
+
+/// Holds the bars of the crates that were run against what was measured. With `--shape` only those
+/// of the shapes that it chose.
+fn judge(bars: &[Bar], measured: &[Measured], args: &Args) -> Result<Vec<Verdict>> {
+    let crates: Vec<String> = args.crates.iter().map(|name| short(name)).collect();
+    bars.iter()
+        .filter(|bar| crates.is_empty() || crates.contains(&bar.of))
+        .filter(|bar| args.shape.as_ref().is_none_or(|text| bar.shape.contains(text.as_str())))
+        .map(|bar| bar.judge(measured, args.is_partial()))
+        .collect()
+}
