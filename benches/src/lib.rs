@@ -8,5 +8,7 @@
 //!
 //! How to read the figures, and whose bias is in them: `docs/performance.md`.
 
+#![deny(unsafe_code)]
+
 pub mod harness;
 pub mod shapes;

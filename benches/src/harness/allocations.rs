@@ -4,6 +4,7 @@
 //! its own, so this one counts for the process. Counting would put one line of memory between all
 //! threads, so it is off while anything is timed: then an allocation pays for one relaxed load of a
 //! line that nobody writes.
+#![allow(unsafe_code, reason = "an allocator")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

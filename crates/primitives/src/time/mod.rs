@@ -131,6 +131,7 @@ impl Timer {
     }
 
     /// The driver's clock. About 25 ns for std's clock, some more for tokio's.
+    #[inline]
     pub fn now(&self) -> Instant {
         match &self.0 {
             #[cfg(feature = "tokio")]
