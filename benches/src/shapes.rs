@@ -33,7 +33,8 @@ impl Scale {
 pub type Shapes = fn(Scale) -> Vec<Shape>;
 
 /// Every crate that has shapes.
-pub const ALL: &[(&str, Shapes)] = &[("cancel", cancel::shapes), ("sync", sync::shapes), ("ratelimit", ratelimit::shapes)];
+pub const ALL: &[(&str, Shapes)] =
+    &[("cancel", cancel::shapes), ("sync", sync::shapes), ("ratelimit", ratelimit::shapes)];
 
 /// Peers that were named for a crate and are not measured: crate, peer, why.
 pub const ABSENT: &[(&str, &str, &str)] = &[

@@ -48,3 +48,15 @@ struct UnboundedPage;
 
 #[doc = include_str!("../../../docs/pitfalls/closing.md")]
 struct ClosingPage;
+
+#[doc = include_str!("../../../docs/patterns/select-default.md")]
+struct SelectDefaultPage;
+
+#[doc = include_str!("../../../docs/patterns/buffered-channels.md")]
+struct BufferedChannelsPage;
+
+#[doc = include_str!("../../../docs/pitfalls/races.md")]
+struct RacesPage;
+
+#[doc = include_str!("../../../docs/pitfalls/exhaustion.md")]
+struct ExhaustionPage;

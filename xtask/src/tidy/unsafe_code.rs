@@ -23,8 +23,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
                 `#![deny(unsafe_code)]` below the header, and allow it where it is, with the reason";
     let message = |source: &Source| {
         let unsafe_package = unsafe_packages.contains(package(&source.path)?);
-        let (level, message) = if unsafe_package { ("deny", some) } else { ("forbid", none) };
-        (!says(source, level)).then_some(message)
+        // A second root beside the library may have none of what the library has.
+        let forbids = says(source, "forbid");
+        let message = if unsafe_package { some } else { none };
+        (!forbids && !(unsafe_package && says(source, "deny"))).then_some(message)
     };
     tree.sources
         .iter()
@@ -83,6 +85,7 @@ mod tests {
         assert_eq!(found("", "unsafe fn danger() {}"), 1);
         assert_eq!(found("#![deny(unsafe_code)]", "unsafe fn danger() {}"), 0);
         assert_eq!(found("#![deny(unsafe_code)]", "unsafe impl Send for X {}"), 0);
+        assert_eq!(found("#![forbid(unsafe_code)]", "// the library has some\nunsafe fn f() {}"), 0);
         assert_eq!(found("", "fn safe() { let word = \"unsafe\"; } // unsafe"), 1);
     }
 }
