@@ -1,6 +1,7 @@
 //! The shapes, a file a crate of ours.
 
 pub mod cancel;
+pub mod pool;
 pub mod sync;
 
 mod poll;
@@ -32,7 +33,8 @@ impl Scale {
 pub type Shapes = fn(Scale) -> Vec<Shape>;
 
 /// Every crate that has shapes.
-pub const ALL: &[(&str, Shapes)] = &[("cancel", cancel::shapes), ("sync", sync::shapes)];
+pub const ALL: &[(&str, Shapes)] =
+    &[("cancel", cancel::shapes), ("sync", sync::shapes), ("pool", pool::shapes)];
 
 /// Peers that were named for a crate and are not measured: crate, peer, why.
 pub const ABSENT: &[(&str, &str, &str)] = &[
