@@ -1,9 +1,12 @@
 //! The shapes, a file a crate of ours.
 
 pub mod cancel;
+pub mod pipeline;
+pub mod pool;
 pub mod ratelimit;
 pub mod sync;
 
+mod digest;
 mod poll;
 
 use crate::harness::Shape;
@@ -33,8 +36,13 @@ impl Scale {
 pub type Shapes = fn(Scale) -> Vec<Shape>;
 
 /// Every crate that has shapes.
-pub const ALL: &[(&str, Shapes)] =
-    &[("cancel", cancel::shapes), ("sync", sync::shapes), ("ratelimit", ratelimit::shapes)];
+pub const ALL: &[(&str, Shapes)] = &[
+    ("cancel", cancel::shapes),
+    ("sync", sync::shapes),
+    ("ratelimit", ratelimit::shapes),
+    ("pool", pool::shapes),
+    ("pipeline", pipeline::shapes),
+];
 
 /// Peers that were named for a crate and are not measured: crate, peer, why.
 pub const ABSENT: &[(&str, &str, &str)] = &[

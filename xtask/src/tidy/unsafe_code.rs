@@ -85,7 +85,10 @@ mod tests {
         assert_eq!(found("", "unsafe fn danger() {}"), 1);
         assert_eq!(found("#![deny(unsafe_code)]", "unsafe fn danger() {}"), 0);
         assert_eq!(found("#![deny(unsafe_code)]", "unsafe impl Send for X {}"), 0);
-        assert_eq!(found("#![forbid(unsafe_code)]", "// the library has some\nunsafe fn f() {}"), 0);
+        assert_eq!(
+            found("#![forbid(unsafe_code)]", "// the library has some\nunsafe fn f() {}"),
+            0
+        );
         assert_eq!(found("", "fn safe() { let word = \"unsafe\"; } // unsafe"), 1);
     }
 }
