@@ -1,16 +1,21 @@
 //! Fan-out and fan-in: concurrent work whose results come together again, in order or as they
 //! come, within a bound.
 //!
-//! A driver takes jobs one by one and hands each to a worker; a reader wants the results in the
-//! order of the jobs. Between them lies a [`window`]: the driver *reserves* a [`Slot`] before it
-//! starts a job, the worker *completes* it, the reader takes what is next in turn. Completing never
-//! waits, so a finished worker is free however slow the reader is; reserving waits, so no more than
-//! the capacity is ever under way or piled up.
+//! Fan-in is [`merge()`]: several streams become one, each of them served within a proven bound.
+//!
+//! Under work that fans out and comes together in order lies the [`window()`]. A driver takes jobs
+//! one by one and hands each to a worker; a reader wants the results in the order of the jobs.
+//! Between them lies the window: the driver *reserves* a [`Slot`] before it starts a job, the worker
+//! *completes* it, the reader takes what is next in turn. Completing never waits, so a finished
+//! worker is free however slow the reader is; reserving waits, so no more than the capacity is ever
+//! under way or piled up.
 //!
 //! # Which one do I want?
 //!
 //! | you want | take |
 //! |---|---|
+//! | the items of several streams, as they come | [`merge()`] |
+//! | the same with the number of the stream | [`Merge::tagged`] |
 //! | the results in the order of the jobs | [`window`]`(n, `[`Order::Ordered`]`)` |
 //! | each result as soon as it is there | [`window`]`(n, `[`Order::Unordered`]`)` |
 //! | to start a job only when its result has a place | [`Entry::reserve`], [`Entry::try_reserve`] |
@@ -62,7 +67,11 @@
 //!   and no sequence number is spent on it.
 //! - Slots are granted first come, first served.
 //! - No waker and no destructor of a value runs under the lock. A waker that panics harms nobody.
-//! - Every race named in `window/engine.rs` is explored by loom, from `tests/loom.rs`.
+//! - A merge polls only what was woken. With N sources and a quantum of q, the others give at most
+//!   (N-1)·q items between the moment in which a source is ready and the item that it gives.
+//! - A source of a merge that panics ends alone; its panic goes on when the others have ended.
+//! - Every race named in `window/engine.rs` and `merge/bitmap.rs` is explored by loom, from
+//!   `tests/loom.rs`.
 //!
 //! # When not to use it
 //!
@@ -78,10 +87,15 @@
 //! - `tokio` (default): the futures take part in tokio's cooperative budget. Without it they run on
 //!   any executor all the same, and never yield while they are ready.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod merge;
+mod next_item;
 mod window;
 
+pub use merge::{Merge, Tagged, merge};
+pub use next_item::NextItem;
+pub use selvedge_primitives::Panic;
 pub use window::{
     Closed, Counts, Emitted, Entry, Exit, MAX_CAPACITY, Next, Order, Reserve, Slot, TryNextError,
     TryReserveError, WindowError, window,

@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use selvedge_fanio::{
-    Closed, Counts, Emitted, Entry, Exit, Next, Order, Reserve, Slot, TryNextError,
-    TryReserveError, WindowError,
+    Closed, Counts, Emitted, Entry, Exit, Merge, Next, NextItem, Order, Reserve, Slot, Tagged,
+    TryNextError, TryReserveError, WindowError,
 };
 
 /// May move to another thread, and not be shared.
@@ -25,6 +25,18 @@ assert_not_impl_any!(Exit<Local>: Send, Sync);
 assert_not_impl_any!(Slot<Local>: Send, Sync);
 assert_not_impl_any!(Next<'static, Local>: Send, Sync);
 assert_not_impl_any!(Reserve<'static, Local>: Send, Sync);
+
+/// Streams and their items may be anything; a merge is what its sources are, and always `Unpin`.
+type Pinned = (Movable, std::marker::PhantomPinned);
+assert_impl_all!(Merge<Pinned>: Send, Unpin);
+assert_impl_all!(Merge<u8>: Send, Sync, Unpin);
+assert_impl_all!(Tagged<Pinned>: Send, Unpin);
+assert_impl_all!(Tagged<u8>: Send, Sync, Unpin);
+assert_impl_all!(NextItem<'static, Merge<u8>>: Send, Sync, Unpin);
+assert_not_impl_any!(Merge<Local>: Send, Sync);
+assert_not_impl_any!(Merge<Movable>: Sync);
+assert_not_impl_any!(Tagged<Local>: Send, Sync);
+assert_not_impl_any!(NextItem<'static, Merge<Local>>: Send, Sync);
 
 assert_impl_all!(Emitted<u8>: Send, Sync, Unpin, Copy);
 assert_impl_all!(Counts: Send, Sync, Unpin, Copy);

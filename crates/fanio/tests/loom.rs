@@ -3,12 +3,14 @@
 #![cfg(selvedge_loom)]
 
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 
+use futures_core::Stream;
 use selvedge_cancel::{CauseKind, Context as Tree};
 use selvedge_fanio::{
-    Closed, Counts, Emitted, Entry, Exit, Order, Slot, TryNextError, TryReserveError, window,
+    Closed, Counts, Emitted, Entry, Exit, Merge, Order, Slot, TryNextError, TryReserveError, merge,
+    window,
 };
 use selvedge_primitives::atomic::{AtomicUsize, Ordering::Relaxed};
 use selvedge_primitives::{UnsafeCell, block_on, model::check, thread};
@@ -428,5 +430,246 @@ fn window_runs_no_user_code_under_its_lock() {
         conserved(entry.counts());
         // Relaxed: there is one thread.
         assert_eq!(drops.load(Relaxed), 3);
+    });
+}
+
+/// A source of a merge that another thread raises. Nothing but the wake-up orders the two: what it
+/// gives is a counter that is read and written relaxed.
+struct Lamp {
+    shared: Arc<Shared>,
+    /// How many items it gave.
+    given: usize,
+    /// How many it gives in all.
+    items: usize,
+}
+
+struct Shared {
+    /// How many items there are.
+    raised: AtomicUsize,
+    /// The source's waker; set by its first poll, before the threads are there.
+    waker: OnceLock<Waker>,
+}
+
+impl Stream for Lamp {
+    type Item = usize;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        if self.given == self.items {
+            return Poll::Ready(None);
+        }
+        let waker = self.shared.waker.get_or_init(|| cx.waker().clone());
+        assert!(waker.will_wake(cx.waker()), "a source has one waker");
+        // Relaxed: the wake-up orders it, or the test fails.
+        if self.shared.raised.load(Relaxed) == self.given {
+            return Poll::Pending;
+        }
+        self.given += 1;
+        Poll::Ready(Some(self.given))
+    }
+}
+
+impl Shared {
+    /// Adds an item, and wakes.
+    fn raise(&self) {
+        // Relaxed: as above.
+        self.raised.fetch_add(1, Relaxed);
+        self.waker.get().expect("it was polled").wake_by_ref();
+    }
+}
+
+/// A merge of sources that give so many items each, all polled once, and their other sides.
+fn lamps<const N: usize>(items: [usize; N]) -> (Merge<Lamp>, [Arc<Shared>; N]) {
+    let new = || Shared { raised: AtomicUsize::new(0), waker: OnceLock::new() };
+    let shared = items.map(|_| Arc::new(new()));
+    let sources = std::iter::zip(&shared, items).map(|(shared, items)| Lamp {
+        shared: Arc::clone(shared),
+        given: 0,
+        items,
+    });
+    let mut merged = merge(sources);
+    assert!(poll_with(pin!(merged.next()), Waker::noop()).is_pending());
+    (merged, shared)
+}
+
+/// Race: a source is woken while the merge drains and goes to sleep.
+#[test]
+fn merge_wake_vs_drain() {
+    check(|| {
+        let (mut merged, [lamp]) = lamps([2]);
+        let raising = spawn(move || {
+            lamp.raise();
+            lamp.raise();
+        });
+        assert_eq!(block_on(merged.next()), Some(1));
+        assert_eq!(block_on(merged.next()), Some(2));
+        assert_eq!(block_on(merged.next()), None);
+        raising.join().unwrap();
+    });
+}
+
+/// Race: two sources of one group are woken at once. Whoever marks second finds the mark of the
+/// other and goes no further up.
+#[test]
+fn merge_two_wakes_in_a_group() {
+    check(|| {
+        let (mut merged, lamps) = lamps([1, 1]);
+        let raising = lamps.map(|lamp| spawn(move || lamp.raise()));
+        assert_eq!(block_on(merged.next()), Some(1));
+        assert_eq!(block_on(merged.next()), Some(1));
+        assert_eq!(block_on(merged.next()), None);
+        for raised in raising {
+            raised.join().unwrap();
+        }
+    });
+}
+
+/// Race: two sources of two groups are woken at once. Whoever marks second finds the group of the
+/// other, and does not notify the merge.
+#[test]
+fn merge_two_wakes_in_two_groups() {
+    check(|| {
+        // The one in the middle ends at once.
+        let (mut merged, [first, _, last]) = lamps([1, 0, 1]);
+        let raising = [first, last].map(|lamp| spawn(move || lamp.raise()));
+        assert_eq!(block_on(merged.next()), Some(1));
+        assert_eq!(block_on(merged.next()), Some(1));
+        assert_eq!(block_on(merged.next()), None);
+        for raised in raising {
+            raised.join().unwrap();
+        }
+    });
+}
+
+/// Race: a source is woken while the merge sleeps and another task polls it. The task that polled
+/// last is woken.
+#[test]
+fn merge_wake_vs_new_task() {
+    check(|| {
+        let (mut merged, [lamp]) = lamps([1]);
+        let raising = spawn(move || lamp.raise());
+        let polled = poll_with(pin!(merged.next()), Waker::noop());
+        if polled.is_pending() {
+            assert_eq!(block_on(merged.next()), Some(1));
+        }
+        assert_eq!(block_on(merged.next()), None);
+        raising.join().unwrap();
+    });
+}
+
+/// Race: a marker that is slow to wake the merge takes the waker of a later sleep, while the next
+/// marker finds that one asleep, too.
+#[test]
+fn merge_slow_wake_vs_next_sleep() {
+    check(|| {
+        let (mut merged, [first, second]) = lamps([1, 2]);
+        let raising = spawn(move || first.raise());
+        let raising_twice = spawn(move || {
+            second.raise();
+            second.raise();
+        });
+        let items = [(); 3].map(|()| block_on(merged.next()).unwrap());
+        assert_eq!(items.iter().sum::<usize>(), 4);
+        assert_eq!(block_on(merged.next()), None);
+        raising.join().unwrap();
+        raising_twice.join().unwrap();
+    });
+}
+
+/// Race: a source has ended and is dropped while a waker of it is woken. The mark is skipped, and
+/// the mark of the other source, in the same group, is not.
+#[test]
+fn merge_wake_vs_remove() {
+    check(|| {
+        let (mut merged, [ended, other]) = lamps([1, 1]);
+        let raising = spawn(move || {
+            ended.raise();
+            // By now it may be gone.
+            ended.waker.get().unwrap().wake_by_ref();
+            Arc::strong_count(&ended)
+        });
+        assert_eq!(block_on(merged.next()), Some(1));
+        let raising_other = spawn(move || other.raise());
+        assert_eq!(block_on(merged.next()), Some(1));
+        assert_eq!(block_on(merged.next()), None);
+        assert_eq!(merged.live(), 0);
+        assert!(raising.join().unwrap() <= 2);
+        raising_other.join().unwrap();
+    });
+}
+
+/// Race: the last source is woken to find its end while the merge goes to sleep.
+#[test]
+fn merge_end_vs_wake() {
+    check(|| {
+        let (mut merged, [lamp]) = lamps([1]);
+        let raising = spawn(move || {
+            lamp.raise();
+            lamp.waker.get().unwrap().wake_by_ref();
+        });
+        let all = async {
+            let mut items = 0;
+            while merged.next().await.is_some() {
+                items += 1;
+            }
+            items
+        };
+        assert_eq!(block_on(all), 1);
+        raising.join().unwrap();
+    });
+}
+
+/// A waker that counts, and wakes a source when it is dropped, as a destructor may.
+struct Meddles(Arc<Shared>, Arc<Mutex<usize>>);
+
+impl Wake for Meddles {
+    fn wake(self: Arc<Self>) {
+        *self.1.lock().unwrap() += 1;
+    }
+}
+
+impl Drop for Meddles {
+    fn drop(&mut self) {
+        self.0.waker.get().unwrap().wake_by_ref();
+    }
+}
+
+/// Race: the merge is dropped, asleep, while a source of it is woken. The waker that it left is
+/// woken or dropped, and nothing of it stays; its destructor may wake a source.
+#[test]
+fn merge_drop_vs_wake() {
+    check(|| {
+        let (mut merged, [lamp]) = lamps([1]);
+        let woken = Arc::default();
+        let meddles = Arc::new(Meddles(Arc::clone(&lamp), Arc::clone(&woken)));
+        let weak = Arc::downgrade(&meddles);
+        let polled = poll_with(pin!(merged.next()), &meddles.into());
+        assert!(polled.is_pending());
+        let raising = spawn(move || lamp.raise());
+        drop(merged);
+        raising.join().unwrap();
+        assert_eq!(weak.strong_count(), 0, "its waker stays behind");
+        assert!(*woken.lock().unwrap() <= 1);
+    });
+}
+
+/// No race, one thread: sources that wake themselves and are pending. The merge yields after two of
+/// them, and is polled again.
+#[test]
+fn merge_yields_and_comes_back() {
+    struct Yields(bool);
+    impl Stream for Yields {
+        type Item = ();
+
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<()>> {
+            if std::mem::replace(&mut self.0, true) {
+                return Poll::Ready(None);
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }
+    check(|| {
+        let mut merged = merge([Yields(false), Yields(false), Yields(false)]);
+        assert_eq!(block_on(merged.next()), None);
     });
 }

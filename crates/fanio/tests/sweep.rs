@@ -1,10 +1,13 @@
 //! Every public future is dropped at each of its await points, and nothing is lost.
 
+mod support;
+
 use std::cell::RefCell;
 
 use selvedge_cancel::Context;
-use selvedge_fanio::{Closed, Emitted, Entry, Exit, Order, Slot, TryNextError, window};
-use selvedge_testkit::{Run, for_each, next, sweep};
+use selvedge_fanio::{Closed, Emitted, Entry, Exit, Order, Slot, TryNextError, merge, window};
+use selvedge_testkit::{Run, block_on, for_each, next, sweep};
+use support::{Hand, pipes};
 
 /// A full window, with the slot that fills it.
 fn full(order: Order) -> (Entry<u64>, Exit<u64>, Slot<u64>) {
@@ -227,6 +230,94 @@ fn a_dropped_exit_discards_what_it_did_not_emit_and_counts_it() {
         assert_eq!(counts.reserved, counts.completed + counts.gaps);
         assert_eq!(counts.reserved, counts.emitted + counts.discarded);
         assert_eq!(counts.emitted, seen);
+    });
+    assert_eq!(summary.pending_points, 3);
+}
+
+/// The other side of a merge: source 1 is woken for nothing, source 2 gets 7, source 0 gets 8.
+fn feed(k: usize, hands: &[Hand]) {
+    match k {
+        0 => {
+            let waker = hands[1].state().waker.clone();
+            waker.into_iter().for_each(|waker| waker.wake());
+        }
+        1 => hands[2].push(7),
+        _ => hands[0].push(8),
+    }
+}
+
+/// Whatever became of the call: each item that was pushed came out once.
+fn nothing_is_lost(seen: Option<u64>, rest: impl Iterator<Item = u64>, hands: &[Hand]) {
+    let mut all: Vec<_> = seen.into_iter().chain(rest).collect();
+    all.sort_unstable();
+    assert_eq!(all, [7, 8]);
+    assert!(hands.iter().all(Hand::is_alone), "a source that has ended is gone");
+}
+
+#[test]
+fn a_dropped_next_of_a_merge_loses_no_item() {
+    let finish = |hands: &[Hand], k: usize| {
+        (k..3).for_each(|k| feed(k, hands));
+        hands.iter().for_each(Hand::close);
+    };
+    let summary = sweep("NextItem", |run: &mut Run| {
+        let (sources, hands) = pipes(3);
+        let (mut merged, fed) = (merge(sources), RefCell::new(0));
+        let (ctx, canceller) = Context::background().child();
+        let step = |k| {
+            feed(k, &hands);
+            *fed.borrow_mut() = k + 1;
+        };
+        let ended = run.drive_cancel(ctx.run(merged.next()), step, || canceller.cancel());
+        finish(&hands, *fed.borrow());
+        let seen = ended.ready().and_then(Result::ok).flatten();
+        nothing_is_lost(seen, std::iter::from_fn(|| block_on(merged.next())), &hands);
+    });
+    assert_eq!(summary.pending_points, 2);
+
+    let summary = sweep("Merge", |run: &mut Run| {
+        let (sources, hands) = pipes(3);
+        let (mut merged, fed) = (merge(sources), RefCell::new(0));
+        let step = |k| {
+            feed(k, &hands);
+            *fed.borrow_mut() = k + 1;
+        };
+        let seen = run.drive(next(&mut merged), step).ready().flatten();
+        finish(&hands, *fed.borrow());
+        nothing_is_lost(seen, std::iter::from_fn(|| block_on(merged.next())), &hands);
+    });
+    assert_eq!(summary.pending_points, 2);
+
+    let summary = sweep("Tagged", |run: &mut Run| {
+        let (sources, hands) = pipes(3);
+        let (mut merged, fed) = (merge(sources).tagged(), RefCell::new(0));
+        let step = |k| {
+            feed(k, &hands);
+            *fed.borrow_mut() = k + 1;
+        };
+        let seen = run.drive(next(&mut merged), step).ready().flatten();
+        finish(&hands, *fed.borrow());
+        let rest = std::iter::from_fn(|| block_on(merged.next())).map(|(_, item)| item);
+        nothing_is_lost(seen.map(|(_, item)| item), rest, &hands);
+    });
+    assert_eq!(summary.pending_points, 2);
+}
+
+#[test]
+fn a_dropped_merge_lets_go_of_its_sources_and_of_its_task() {
+    let summary = sweep("Merge", |run: &mut Run| {
+        let (sources, hands) = pipes(3);
+        let mut seen = 0;
+        let step = |k: usize| match k {
+            0 | 1 => feed(k + 1, &hands),
+            _ => hands.iter().for_each(Hand::close),
+        };
+        run.drive_cancel(for_each(merge(sources), |_| seen += 1), step, || {
+            hands.iter().for_each(Hand::close);
+        });
+        assert_eq!(run.live_wakers(), 0);
+        assert!(hands.iter().all(Hand::is_alone));
+        assert!(seen <= 2);
     });
     assert_eq!(summary.pending_points, 3);
 }

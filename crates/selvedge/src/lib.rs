@@ -10,6 +10,7 @@
 //! | `x/sync/errgroup`, `sync.WaitGroup` | [`sync::TaskGroup`], [`sync::WaitGroup`], [`sync::Latch`] | `selvedge-sync` |
 //! | worker pool | [`pool::Pool`] | `selvedge-pool` |
 //! | fan-out, then fan-in in order | [`fanio::window()`] | `selvedge-fanio` |
+//! | fan-in: many channels into one | [`fanio::merge()`] | `selvedge-fanio` |
 //! | pipeline, generator | [`pipeline::from_iter`], [`pipeline::generate()`] | `selvedge-pipeline` |
 //! | `time.Ticker`, a `select` that gathers a batch | [`pipeline::ticks`], [`pipeline::Stage::batch`] | `selvedge-pipeline` |
 //! | `signal.NotifyContext`, graceful shutdown | [`shutdown::Shutdown`] | `selvedge-shutdown` |
@@ -38,6 +39,7 @@ pub use selvedge_sync as sync;
 #[cfg(all(
     doctest,
     feature = "cancel",
+    feature = "fanio",
     feature = "pipeline",
     feature = "pool",
     feature = "shutdown",
