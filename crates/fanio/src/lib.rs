@@ -1,9 +1,12 @@
 //! Fan-out and fan-in: concurrent work whose results come together again, in order or as they
 //! come, within a bound.
 //!
+//! Fan-out is [`map_concurrent`]: an async function for each item of a stream, several at a time, each
+//! in a task of its own; the results in order or as they come.
+//!
 //! Fan-in is [`merge()`]: several streams become one, each of them served within a proven bound.
 //!
-//! Under work that fans out and comes together in order lies the [`window()`]. A driver takes jobs
+//! Under it lies the [`window()`], for work that is done by other hands than tokio's tasks. A driver takes jobs
 //! one by one and hands each to a worker; a reader wants the results in the order of the jobs.
 //! Between them lies the window: the driver *reserves* a [`Slot`] before it starts a job, the worker
 //! *completes* it, the reader takes what is next in turn. Completing never waits, so a finished
@@ -14,10 +17,12 @@
 //!
 //! | you want | take |
 //! |---|---|
+//! | an async function for each item of a stream, `n` at a time | [`map_concurrent`]`(stream, n, order, &ctx, f)` |
+//! | the same for an iterator | the same of [`iter()`] |
 //! | the items of several streams, as they come | [`merge()`] |
 //! | the same with the number of the stream | [`Merge::tagged`] |
-//! | the results in the order of the jobs | [`window`]`(n, `[`Order::Ordered`]`)` |
-//! | each result as soon as it is there | [`window`]`(n, `[`Order::Unordered`]`)` |
+//! | jobs done by hands of your own, the results in their order | [`window`]`(n, `[`Order::Ordered`]`)` |
+//! | the same, each result as soon as it is there | [`window`]`(n, `[`Order::Unordered`]`)` |
 //! | to start a job only when its result has a place | [`Entry::reserve`], [`Entry::try_reserve`] |
 //! | to keep a pending reservation in a struct | [`Entry::reserve_owned`] |
 //! | to give up a job without holding up those behind it | drop its [`Slot`] |
@@ -25,9 +30,33 @@
 //! | to stop taking jobs and still get what was begun | [`Entry::close`], [`Exit::close`] |
 //! | to stop at once | drop the [`Exit`] |
 //!
-//! # Example
+//! # Examples
 //!
-//! Four jobs at a time on the runtime's threads, the results in order; one job fails:
+//! Pages fetched four at a time, in order:
+//!
+//! ```
+//! # #[cfg(feature = "tokio")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn fetch(page: u32) -> String { format!("page {page}") }
+//! use selvedge_cancel::Context;
+//! use selvedge_fanio::{Order, iter, map_concurrent};
+//!
+//! let ctx = Context::background();
+//! let mut pages = map_concurrent(iter(0..100), 4, Order::Ordered, &ctx, fetch)?;
+//! let mut expected = 0;
+//! while let Some(page) = pages.next().await {
+//!     assert_eq!(page?, format!("page {expected}"));
+//!     expected += 1;
+//! }
+//! # assert_eq!(expected, 100);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "tokio"))]
+//! # fn main() {}
+//! ```
+//!
+//! Four jobs at a time by tasks of your own, over the window; one job fails:
 //!
 //! ```
 //! use selvedge_fanio::{Emitted, Order, window};
@@ -58,6 +87,8 @@
 //!
 //! # Guarantees
 //!
+//! - What [`map_concurrent`] started is always driven, whatever the reader waits for; when its stream
+//!   has ended, nothing that it started is alive.
 //! - Reserved and not yet emitted are never more than the capacity, and exactly the capacity can
 //!   be.
 //! - Every slot comes out once: as an item, or as a gap that names it. [`Counts`] adds up at every
@@ -84,15 +115,21 @@
 //!
 //! # Features
 //!
-//! - `tokio` (default): the futures take part in tokio's cooperative budget. Without it they run on
-//!   any executor all the same, and never yield while they are ready.
+//! - `tokio` (default): `map_concurrent`, and tokio's cooperative budget. Without it there is no
+//!   `map_concurrent`; the rest runs on any executor all the same, and never yields while it is ready.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![deny(unsafe_code)]
 
+mod iter;
+#[cfg(feature = "tokio")]
+mod map;
 mod merge;
 mod next_item;
 mod window;
 
+pub use iter::{Iter, iter};
+#[cfg(feature = "tokio")]
+pub use map::{MapConcurrent, MapError, map_concurrent};
 pub use merge::{Merge, Tagged, merge};
 pub use next_item::NextItem;
 pub use selvedge_primitives::Panic;

@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use selvedge_fanio::{
-    Closed, Counts, Emitted, Entry, Exit, Merge, Next, NextItem, Order, Reserve, Slot, Tagged,
-    TryNextError, TryReserveError, WindowError,
+    Closed, Counts, Emitted, Entry, Exit, Iter, Merge, Next, NextItem, Order, Reserve, Slot,
+    Tagged, TryNextError, TryReserveError, WindowError,
 };
 
 /// May move to another thread, and not be shared.
@@ -45,3 +45,19 @@ assert_impl_all!(Closed: std::error::Error, Send, Sync, Unpin, Copy);
 assert_impl_all!(TryReserveError: std::error::Error, Send, Sync, Unpin, Copy);
 assert_impl_all!(TryNextError: std::error::Error, Send, Sync, Unpin, Copy);
 assert_impl_all!(WindowError: std::error::Error, Send, Sync, Unpin, Copy);
+
+assert_impl_all!(Iter<Pinned>: Send, Unpin);
+assert_not_impl_any!(Iter<Local>: Send, Sync);
+
+#[cfg(feature = "tokio")]
+mod map {
+    use super::*;
+    use selvedge_fanio::{MapConcurrent, MapError};
+
+    assert_impl_all!(MapConcurrent<Pinned, Movable, Movable>: Send, Unpin);
+    assert_impl_all!(MapConcurrent<u8, u8, Movable>: Send, Sync, Unpin);
+    assert_not_impl_any!(MapConcurrent<Local, u8, u8>: Send, Sync);
+    assert_not_impl_any!(MapConcurrent<u8, Local, u8>: Send, Sync);
+    assert_not_impl_any!(MapConcurrent<u8, u8, Local>: Send, Sync);
+    assert_impl_all!(MapError: std::error::Error, Send, Sync, Unpin);
+}

@@ -321,3 +321,94 @@ fn a_dropped_merge_lets_go_of_its_sources_and_of_its_task() {
     });
     assert_eq!(summary.pending_points, 3);
 }
+
+/// Two items are pushed; the runtime runs their futures in between.
+#[cfg(feature = "tokio")]
+#[test]
+fn a_dropped_next_of_a_mapping_loses_no_result_and_no_item() {
+    use selvedge_fanio::map_concurrent;
+    use tokio::task::yield_now;
+
+    let summary = sweep("MapConcurrent", |run: &mut Run| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (mut sources, hands) = pipes(1);
+        let source = sources.remove(0);
+        let ctx = Context::background();
+        let f = |n: u64| async move { n };
+        let guard = runtime.enter();
+        let mut mapped = map_concurrent(source, 2, Order::Ordered, &ctx, f).unwrap();
+        drop(guard);
+        let turn = || runtime.block_on(async { (yield_now().await, yield_now().await) });
+        let pushed = RefCell::new(0);
+        let step = |k| match k {
+            0 => {
+                hands[0].push(7);
+                *pushed.borrow_mut() = 1;
+            }
+            _ => drop(turn()),
+        };
+        let ended = run.drive(next(&mut mapped), step);
+        let mut seen: Vec<_> = ended.ready().flatten().into_iter().map(Result::unwrap).collect();
+        (*pushed.borrow()..2).for_each(|n| hands[0].push(7 + n));
+        hands[0].close();
+        runtime.block_on(async {
+            while let Some(result) = mapped.next().await {
+                seen.push(result.unwrap());
+            }
+        });
+        assert_eq!(seen, [7, 8]);
+        assert!(hands[0].is_alone());
+    });
+    assert_eq!(summary.pending_points, 2);
+
+    // The stream itself is dropped, or its context cancelled: no future stays behind.
+    let summary = sweep("MapConcurrent", |run: &mut Run| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (mut sources, hands) = pipes(1);
+        let source = sources.remove(0);
+        let (ctx, canceller) = Context::background().child();
+        let alive = std::sync::Arc::new(());
+        let held = std::sync::Arc::clone(&alive);
+        let f = move |n: u64| {
+            let held = std::sync::Arc::clone(&held);
+            async move {
+                yield_now().await;
+                drop(held);
+                n
+            }
+        };
+        let guard = runtime.enter();
+        let mapped = map_concurrent(source, 2, Order::Unordered, &ctx, f).unwrap();
+        drop(guard);
+        let turn = || runtime.block_on(async { (yield_now().await, yield_now().await) });
+        let step = |k: usize| match k {
+            0 => hands[0].push(7),
+            1 | 3 => drop(turn()),
+            _ => hands[0].close(),
+        };
+        // As an executor beside it would, cancelling lets the tasks run.
+        let cancel = || {
+            canceller.cancel();
+            turn();
+        };
+        run.drive_cancel(for_each(mapped, drop), step, cancel);
+        turn();
+        assert_eq!(std::sync::Arc::strong_count(&alive), 1, "a future stays behind");
+        assert!(hands[0].is_alone());
+        // The waker that the source left at its other side.
+        hands[0].close();
+        assert_eq!(run.live_wakers(), 0);
+    });
+    assert_eq!(summary.pending_points, 3);
+}
+
+#[test]
+fn an_iterator_as_a_stream_is_never_pending() {
+    let summary = sweep("Iter", |run: &mut Run| {
+        let mut items = selvedge_fanio::iter(0..2);
+        let first = run.drive(next(&mut items), |_| ()).ready().flatten();
+        let rest: Vec<_> = std::iter::from_fn(|| block_on(next(&mut items))).collect();
+        assert_eq!(rest.len(), 2 - usize::from(first.is_some()));
+    });
+    assert_eq!(summary.pending_points, 0);
+}

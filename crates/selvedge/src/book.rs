@@ -10,6 +10,9 @@ struct SemaphorePage;
 #[doc = include_str!("../../../docs/patterns/worker-pool.md")]
 struct WorkerPoolPage;
 
+#[doc = include_str!("../../../docs/patterns/fan-out.md")]
+struct FanOutPage;
+
 #[doc = include_str!("../../../docs/patterns/fan-in.md")]
 struct FanInPage;
 

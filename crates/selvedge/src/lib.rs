@@ -9,7 +9,8 @@
 //! | a buffered channel as a semaphore, `x/sync/semaphore` | [`sync::Semaphore`] | `selvedge-sync` |
 //! | `x/sync/errgroup`, `sync.WaitGroup` | [`sync::TaskGroup`], [`sync::WaitGroup`], [`sync::Latch`] | `selvedge-sync` |
 //! | worker pool | [`pool::Pool`] | `selvedge-pool` |
-//! | fan-out, then fan-in in order | [`fanio::window()`] | `selvedge-fanio` |
+//! | fan-out over a stream, the results in order or not | [`fanio::map_concurrent`] | `selvedge-fanio` |
+//! | the same by hand, with workers of your own | [`fanio::window()`] | `selvedge-fanio` |
 //! | fan-in: many channels into one | [`fanio::merge()`] | `selvedge-fanio` |
 //! | pipeline, generator | [`pipeline::from_iter`], [`pipeline::generate()`] | `selvedge-pipeline` |
 //! | `time.Ticker`, a `select` that gathers a batch | [`pipeline::ticks`], [`pipeline::Stage::batch`] | `selvedge-pipeline` |

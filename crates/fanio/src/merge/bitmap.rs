@@ -30,13 +30,13 @@
 //!
 //! # Why no wake is lost
 //!
-//! Every access is a read-modify-write, so each sees the one before it. Take a level and the level
+//! Every change is a read-modify-write, so each sees the one before it. Take a level and the level
 //! above it. The marker writes below and then above; the merge clears above and then below. If the
-//! marker finds something below, somebody else put it there, who has marked above or is about to,
-//! and whatever the merge clears below after that has both bits. If it finds nothing below, it
-//! marks above, after the merge last cleared below and hence, because both orderings are
-//! acquire-release, after the merge last cleared above: so the mark above stays until the merge
-//! clears it, and then it goes below and finds the bit.
+//! marker finds something below, somebody else put it there, who has marked above or is about to; the
+//! merge that clears that mark above acquires it, so it finds something below, and takes both bits.
+//! If the marker finds nothing below, it marks above, after the merge last cleared below and hence,
+//! because both orderings are acquire-release, after the merge last cleared above: so the mark above
+//! stays until the merge clears it, and then it goes below and finds the bit.
 //!
 //! At the top it is the same with the sleep: the exchange from `AWAKE` to `ASLEEP` fails if a marker
 //! came between, and a marker that comes after it wakes. The waker is there by then: it was left
@@ -135,14 +135,9 @@ impl Bitmap {
         // Acquire: pairs with the Release in `mark`; the bits in `occupied` set before are seen.
         self.groups[0].merge.swap(AWAKE, Ordering::Acquire);
         for first in (0..self.groups.len()).step_by(LANES) {
-            // AcqRel, with that in `mark`, both ways: the bits in `woken` set before are seen; and
-            // who finds 0 here stores `NOTIFIED` after the swap above.
-            let occupied = self.groups[first].occupied.swap(0, Ordering::AcqRel);
+            let occupied = take(&self.groups[first].occupied);
             for group in bits(occupied).map(|bit| &self.groups[first + bit]) {
-                // AcqRel, with that in `mark`, both ways: what preceded the wake-up is seen by the
-                // poll of the source; and who finds 0 here marks `occupied` after the swap above.
-                let woken = group.woken.swap(0, Ordering::AcqRel);
-                for bit in bits(woken) {
+                for bit in bits(take(&group.woken)) {
                     each(group.index * LANES + bit);
                 }
             }
@@ -184,14 +179,14 @@ impl Group {
 
 /// Rule 1: the source in this lane of this group was woken.
 pub(super) fn mark(groups: &[Group], group: usize, lane: usize) {
-    // AcqRel, with the swap in `drain`, both ways: what preceded the wake-up is seen by the poll of
+    // AcqRel, with the swap in `take`, both ways: what preceded the wake-up is seen by the poll of
     // the source; and if that swap left 0, what follows here comes after what preceded it there.
     if groups[group].woken.fetch_or(1 << lane, Ordering::AcqRel) != 0 {
         return;
     }
     let above = &groups[group - group % LANES].occupied;
-    // AcqRel, with the swap in `drain`, both ways: it then sees the bit in `woken`; and if it left
-    // 0, what follows here comes after what preceded it there.
+    // AcqRel, with the swap in `take`, both ways: the drain then sees the bit in `woken`; and if
+    // that swap left 0, what follows here comes after what preceded it there.
     if above.fetch_or(1 << (group % LANES), Ordering::AcqRel) != 0 {
         return;
     }
@@ -201,6 +196,19 @@ pub(super) fn mark(groups: &[Group], group: usize, lane: usize) {
         // It belongs to the task that polls the merge; the source's side is not to blame.
         contain(|| wake(task));
     }
+}
+
+/// Empties a word of a level, unless it is empty: most words of a large merge are, and a load leaves
+/// their cache lines where they are.
+fn take(word: &AtomicU64) -> u64 {
+    // Relaxed: what was marked before the mark above, which has been acquired, is seen.
+    if word.load(Ordering::Relaxed) == 0 {
+        return 0;
+    }
+    // AcqRel, with the two in `mark`, both ways: what preceded the marks found here is seen (the
+    // marks below, or what the source is to find when it is polled); and a marker that finds 0 here
+    // marks above after the level above was emptied.
+    word.swap(0, Ordering::AcqRel)
 }
 
 /// The numbers of the bits that are set, lowest first.
