@@ -2,7 +2,8 @@
 //! come, within a bound.
 //!
 //! Fan-out is [`map_concurrent`]: an async function for each item of a stream, several at a time, each
-//! in a task of its own; the results in order or as they come.
+//! in a task of its own; the results in order or as they come. Or [`fan_out()`]: the items of one
+//! stream to several consumers, through bounded queues.
 //!
 //! Fan-in is [`merge()`]: several streams become one, each of them served within a proven bound.
 //!
@@ -19,6 +20,8 @@
 //! |---|---|
 //! | an async function for each item of a stream, `n` at a time | [`map_concurrent`]`(stream, n, order, &ctx, f)` |
 //! | the same for an iterator | the same of [`iter()`] |
+//! | consumers that share the items of a stream, whoever is free | [`fan_out`]`(stream, n, capacity, `[`Route::shared`]`(), &ctx)` |
+//! | each consumer in turn, or each key to one consumer | [`Route::round_robin`], [`Route::by_key`] |
 //! | the items of several streams, as they come | [`merge()`] |
 //! | the same with the number of the stream | [`Merge::tagged`] |
 //! | jobs done by hands of your own, the results in their order | [`window`]`(n, `[`Order::Ordered`]`)` |
@@ -89,6 +92,8 @@
 //!
 //! - What [`map_concurrent`] started is always driven, whatever the reader waits for; when its stream
 //!   has ended, nothing that it started is alive.
+//! - Every item that a feed of [`fan_out`] read is taken by one consumer, or is in its report, also
+//!   when consumers come to their end early; the items of a key keep their order.
 //! - Reserved and not yet emitted are never more than the capacity, and exactly the capacity can
 //!   be.
 //! - Every slot comes out once: as an item, or as a gap that names it. [`Counts`] adds up at every
@@ -101,8 +106,8 @@
 //! - A merge polls only what was woken. With N sources and a quantum of q, the others give at most
 //!   (N-1)·q items between the moment in which a source is ready and the item that it gives.
 //! - A source of a merge that panics ends alone; its panic goes on when the others have ended.
-//! - Every race named in `window/engine.rs` and `merge/bitmap.rs` is explored by loom, from
-//!   `tests/loom.rs`.
+//! - Every race named in `window/engine.rs`, `merge/bitmap.rs` and `fan_out/lane.rs` is explored by
+//!   loom, from `tests/loom.rs`.
 //!
 //! # When not to use it
 //!
@@ -120,6 +125,7 @@
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![deny(unsafe_code)]
 
+mod fan_out;
 mod iter;
 #[cfg(feature = "tokio")]
 mod map;
@@ -127,6 +133,7 @@ mod merge;
 mod next_item;
 mod window;
 
+pub use fan_out::{FanOut, FanOutError, FanOutReport, Outlet, Route, Take, fan_out};
 pub use iter::{Iter, iter};
 #[cfg(feature = "tokio")]
 pub use map::{MapConcurrent, MapError, map_concurrent};

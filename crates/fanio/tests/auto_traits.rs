@@ -5,8 +5,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use selvedge_fanio::{
-    Closed, Counts, Emitted, Entry, Exit, Iter, Merge, Next, NextItem, Order, Reserve, Slot,
-    Tagged, TryNextError, TryReserveError, WindowError,
+    Closed, Counts, Emitted, Entry, Exit, FanOut, FanOutError, FanOutReport, Iter, Merge, Next,
+    NextItem, Order, Outlet, Reserve, Route, Slot, Tagged, Take, TryNextError, TryReserveError,
+    WindowError,
 };
 
 /// May move to another thread, and not be shared.
@@ -48,6 +49,17 @@ assert_impl_all!(WindowError: std::error::Error, Send, Sync, Unpin, Copy);
 
 assert_impl_all!(Iter<Pinned>: Send, Unpin);
 assert_not_impl_any!(Iter<Local>: Send, Sync);
+
+assert_impl_all!(FanOut<Iter<std::vec::IntoIter<Movable>>>: Send);
+assert_not_impl_any!(FanOut<Iter<std::vec::IntoIter<Local>>>: Send, Sync);
+assert_impl_all!(FanOutReport<Movable>: Send, Unpin);
+assert_impl_all!(Outlet<Movable>: Send, Sync, Unpin);
+assert_impl_all!(Take<'static, Movable>: Send, Sync, Unpin);
+assert_not_impl_any!(Outlet<Local>: Send, Sync);
+assert_not_impl_any!(Take<'static, Local>: Send, Sync);
+assert_impl_all!(Route<Local>: Send, Unpin);
+assert_not_impl_any!(Route<u8>: Sync);
+assert_impl_all!(FanOutError: std::error::Error, Send, Sync, Unpin, Copy);
 
 #[cfg(feature = "tokio")]
 mod map {

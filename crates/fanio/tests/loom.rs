@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_core::Stream;
 use selvedge_cancel::{CauseKind, Context as Tree};
 use selvedge_fanio::{
-    Closed, Counts, Emitted, Entry, Exit, Merge, Order, Slot, TryNextError, TryReserveError, merge,
-    window,
+    Closed, Counts, Emitted, Entry, Exit, Merge, Order, Outlet, Route, Slot, TryNextError,
+    TryReserveError, fan_out, iter, merge, window,
 };
 use selvedge_primitives::atomic::{AtomicUsize, Ordering::Relaxed};
 use selvedge_primitives::{UnsafeCell, block_on, model::check, thread};
@@ -671,5 +671,175 @@ fn merge_yields_and_comes_back() {
     check(|| {
         let mut merged = merge([Yields(false), Yields(false), Yields(false)]);
         assert_eq!(block_on(merged.next()), None);
+    });
+}
+
+/// Everything that comes out of an outlet until its end.
+fn read(mut outlet: Outlet<u64>) -> Vec<u64> {
+    std::iter::from_fn(|| block_on(outlet.next())).collect()
+}
+
+/// Race: the feed puts items, and waits for room, while the outlet takes them and waits for more.
+#[test]
+fn fan_out_put_vs_take() {
+    check(|| {
+        let ctx = Tree::background();
+        let (feed, mut outlets) = fan_out(iter(0..3_u64), 1, 1, Route::shared(), &ctx).unwrap();
+        let reading = spawn({
+            let outlet = outlets.remove(0);
+            move || read(outlet)
+        });
+        let report = block_on(feed);
+        assert!(report.complete && report.left.is_empty());
+        assert_eq!(reading.join().unwrap(), [0, 1, 2]);
+    });
+}
+
+/// Race: two outlets of one queue take the last items and wait for the end.
+#[test]
+fn fan_out_end_vs_two_takes() {
+    check(|| {
+        let ctx = Tree::background();
+        let (feed, outlets) = fan_out(iter(0..2_u64), 2, 2, Route::shared(), &ctx).unwrap();
+        let reading =
+            outlets.into_iter().map(|outlet| spawn(move || read(outlet))).collect::<Vec<_>>();
+        assert!(block_on(feed).complete);
+        let mut all: Vec<_> =
+            reading.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        all.sort_unstable();
+        assert_eq!(all, [0, 1]);
+    });
+}
+
+/// Race: an outlet that waits gives up while the feed puts an item, and another waits behind it. The
+/// item is passed on.
+#[test]
+fn fan_out_put_vs_dropped_take() {
+    check(|| {
+        let ctx = Tree::background();
+        let (feed, mut outlets) = fan_out(iter(0..1_u64), 2, 1, Route::shared(), &ctx).unwrap();
+        let (mut second, mut first) = (outlets.pop().unwrap(), outlets.pop().unwrap());
+        let mut waiting = Box::pin(first.next());
+        assert!(poll_with(waiting.as_mut(), Waker::noop()).is_pending());
+        let reading = spawn(move || block_on(second.next()));
+        let feeding = spawn(move || block_on(feed));
+        drop(waiting);
+        drop(first);
+        assert_eq!(reading.join().unwrap(), Some(0));
+        assert!(feeding.join().unwrap().left.is_empty());
+    });
+}
+
+/// Race: an outlet with a queue of its own is dropped while the feed puts items into it. What it
+/// leaves goes to the other, or is left when the feed has come to its end before.
+#[test]
+fn fan_out_put_vs_leave() {
+    check(|| {
+        let ctx = Tree::background();
+        let route = Route::round_robin();
+        let (feed, mut outlets) = fan_out(iter(0..3_u64), 2, 1, route, &ctx).unwrap();
+        let (second, first) = (outlets.pop().unwrap(), outlets.pop().unwrap());
+        let leaving = spawn(move || drop(first));
+        let reading = spawn(move || read(second));
+        let report = block_on(feed);
+        leaving.join().unwrap();
+        let mut all = reading.join().unwrap();
+        all.extend(report.left);
+        all.sort_unstable();
+        assert!(report.complete);
+        assert_eq!(all, [0, 1, 2]);
+    });
+}
+
+/// Race: the last outlet is dropped while the feed waits for room, or for its source. It completes,
+/// and tells what is left.
+#[test]
+fn fan_out_last_leave_vs_wait() {
+    check(|| {
+        let ctx = Tree::background();
+        let (feed, outlets) = fan_out(iter(0..3_u64), 1, 1, Route::shared(), &ctx).unwrap();
+        let leaving = spawn(move || drop(outlets));
+        let report = block_on(feed);
+        leaving.join().unwrap();
+        assert_eq!(report.read, report.left.len() as u64);
+        assert!(report.left.into_iter().eq(0..report.read));
+    });
+}
+
+/// Race: the tree is cancelled while the feed waits for room and the outlet makes some. Each item
+/// that was read is taken or left.
+#[test]
+fn fan_out_wait_vs_tree_cancel() {
+    check(|| {
+        let (ctx, canceller) = Tree::background().child();
+        let (feed, mut outlets) = fan_out(iter(0..2_u64), 1, 1, Route::shared(), &ctx).unwrap();
+        let outlet = outlets.remove(0);
+        let cancelling = spawn(move || canceller.cancel());
+        let reading = spawn(move || read(outlet));
+        let report = block_on(feed);
+        cancelling.join().unwrap();
+        let mut all = reading.join().unwrap();
+        all.extend(report.left);
+        assert!(all.into_iter().eq(0..report.read));
+        assert_eq!(report.complete, report.cause.is_none());
+    });
+}
+
+/// A waker that asks the feed's lanes something when it is woken or dropped: it takes from them.
+struct Takes(Mutex<Option<Outlet<u64>>>);
+
+impl Takes {
+    fn take(&self) {
+        if let Some(outlet) = self.0.lock().unwrap().as_mut() {
+            let _ = poll_with(pin!(outlet.next()), Waker::noop());
+        }
+    }
+}
+
+impl Wake for Takes {
+    fn wake(self: Arc<Self>) {
+        self.take();
+    }
+}
+
+impl Drop for Takes {
+    fn drop(&mut self) {
+        self.take();
+    }
+}
+
+fn takes(outlet: Outlet<u64>) -> Waker {
+    Arc::new(Takes(Mutex::new(Some(outlet)))).into()
+}
+
+/// No race, one thread: every waker is woken and dropped with the locks released. Each of them takes
+/// from the same lane.
+#[test]
+fn fan_out_runs_no_user_code_under_its_locks() {
+    check(|| {
+        let ctx = Tree::background();
+        let route = || Route::shared();
+        let (feed, mut outlets) = fan_out(iter(0..9_u64), 4, 1, route(), &ctx).unwrap();
+        let mut feed = Box::pin(feed);
+        // A waiter woken by a put, one that is granted what a dropped one gave up, and the end.
+        let mut waiting = outlets.pop().unwrap();
+        let by_put = takes(outlets.pop().unwrap());
+        assert!(poll_with(pin!(waiting.next()), Waker::noop()).is_pending());
+        let mut line = Box::pin(waiting.next());
+        assert!(poll_with(line.as_mut(), &by_put).is_pending());
+        drop(by_put);
+        assert!(poll_with(feed.as_mut(), Waker::noop()).is_pending());
+        drop(line);
+        drop(feed);
+        drop(waiting);
+
+        // The feed waits for room with one waker, then with another; the first one, dropped, makes
+        // room. The other one is woken when the feed is dropped, or before.
+        let (feed, mut outlets) = fan_out(iter(0..9_u64), 2, 1, route(), &ctx).unwrap();
+        let mut feed = Box::pin(feed);
+        for outlet in outlets.drain(..) {
+            assert!(poll_with(feed.as_mut(), &takes(outlet)).is_pending());
+        }
+        drop(feed);
     });
 }

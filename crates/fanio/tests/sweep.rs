@@ -5,7 +5,10 @@ mod support;
 use std::cell::RefCell;
 
 use selvedge_cancel::Context;
-use selvedge_fanio::{Closed, Emitted, Entry, Exit, Order, Slot, TryNextError, merge, window};
+use selvedge_fanio::{
+    Closed, Emitted, Entry, Exit, Order, Outlet, Route, Slot, TryNextError, fan_out, iter, merge,
+    window,
+};
 use selvedge_testkit::{Run, block_on, for_each, next, sweep};
 use support::{Hand, pipes};
 
@@ -320,6 +323,100 @@ fn a_dropped_merge_lets_go_of_its_sources_and_of_its_task() {
         assert!(seen <= 2);
     });
     assert_eq!(summary.pending_points, 3);
+}
+
+/// Everything that is there for an outlet now.
+fn take_all(outlet: &mut Outlet<u64>) -> Vec<u64> {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    std::iter::from_fn(|| match std::pin::pin!(outlet.next()).poll(&mut cx) {
+        std::task::Poll::Ready(item) => item,
+        std::task::Poll::Pending => None,
+    })
+    .collect()
+}
+
+/// Polls a feed by hand.
+fn poll_once<F: Future>(feed: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    feed.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+}
+
+#[test]
+fn a_dropped_take_loses_no_item_and_its_grant_goes_to_the_next() {
+    for as_stream in [false, true] {
+        let scenario = |run: &mut Run| {
+            let ctx = Context::background();
+            let (tree, canceller) = ctx.child();
+            let (mut sources, hands) = pipes(1);
+            let made = fan_out(sources.remove(0), 2, 2, Route::shared(), &ctx).unwrap();
+            let (feed, mut outlets) = made;
+            let feed = RefCell::new(Box::pin(feed));
+            let (first, second) = outlets.split_at_mut(1);
+            let (first, second) = (&mut first[0], &mut second[0]);
+            let pushed = RefCell::new(0);
+            let step = |k: usize| {
+                if k == 1 {
+                    hands[0].push(7);
+                    *pushed.borrow_mut() = 1;
+                }
+                assert!(poll_once(feed.borrow_mut().as_mut()).is_pending());
+            };
+            let mut seen = Vec::new();
+            if as_stream {
+                seen.extend(run.drive(next(&mut *first), step).ready().flatten());
+                // A stream keeps what it was granted until it is polled or gives up.
+                seen.extend(take_all(first));
+            } else {
+                let take = tree.run(first.next());
+                let ended = run.drive_cancel(take, step, || canceller.cancel());
+                seen.extend(ended.ready().and_then(Result::ok).flatten());
+                assert_eq!(run.live_wakers(), 0);
+            }
+            if *pushed.borrow() == 0 {
+                hands[0].push(7);
+            }
+            hands[0].close();
+            let _ = poll_once(feed.borrow_mut().as_mut());
+            seen.extend(take_all(second));
+            assert_eq!(seen, [7], "nobody else took it");
+            let report = block_on(feed.into_inner());
+            assert!(report.complete && report.left.is_empty());
+        };
+        let summary = match as_stream {
+            true => sweep("Outlet", scenario),
+            false => sweep("Take", scenario),
+        };
+        assert_eq!(summary.pending_points, 2);
+    }
+}
+
+#[test]
+fn a_feed_that_ends_loses_only_what_waited_for_room() {
+    let summary = sweep("FanOut", |run: &mut Run| {
+        let (ctx, canceller) = Context::background().child();
+        let route = Route::round_robin();
+        let (feed, outlets) = fan_out(iter(0..5_u64), 2, 1, route, &ctx).unwrap();
+        let outlets = RefCell::new(outlets);
+        let seen = RefCell::new(Vec::new());
+        let step = |k: usize| {
+            let items = take_all(&mut outlets.borrow_mut()[k % 2]);
+            seen.borrow_mut().extend(items);
+        };
+        let ended = run.drive_cancel(feed, step, || canceller.cancel());
+        assert_eq!(run.live_wakers(), 0);
+        let mut seen = seen.into_inner();
+        outlets.borrow_mut().iter_mut().for_each(|outlet| seen.extend(take_all(outlet)));
+        let report = ended.ready();
+        let read = report.as_ref().map(|report| report.read);
+        seen.extend(report.into_iter().flat_map(|report| report.left));
+        seen.sort_unstable();
+        let missing = (0..read.unwrap_or(5)).filter(|item| !seen.contains(item)).count();
+        match read {
+            Some(_) => assert_eq!(missing, 0, "each is taken or left"),
+            // Dropped: the rest of the source was never read, but for the one that waited.
+            None => assert!(seen.iter().copied().eq(0..seen.len() as u64)),
+        }
+    });
+    assert!(summary.pending_points >= 3, "{summary}");
 }
 
 /// Two items are pushed; the runtime runs their futures in between.

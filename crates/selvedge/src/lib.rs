@@ -11,7 +11,8 @@
 //! | `time.Tick`, `x/time/rate` | [`ratelimit::Limiter`] | `selvedge-ratelimit` |
 //! | worker pool | [`pool::Pool`] | `selvedge-pool` |
 //! | fan-out over a stream, the results in order or not | [`fanio::map_concurrent`] | `selvedge-fanio` |
-//! | the same by hand, with workers of your own | [`fanio::window()`] | `selvedge-fanio` |
+//! | goroutines that range over one channel | [`fanio::fan_out()`] | `selvedge-fanio` |
+//! | results in order, with workers of your own | [`fanio::window()`] | `selvedge-fanio` |
 //! | fan-in: many channels into one | [`fanio::merge()`] | `selvedge-fanio` |
 //! | pipeline, generator | [`pipeline::from_iter`], [`pipeline::generate()`] | `selvedge-pipeline` |
 //! | `time.Ticker`, a `select` that gathers a batch | [`pipeline::ticks`], [`pipeline::Stage::batch`] | `selvedge-pipeline` |

@@ -1,0 +1,84 @@
+//! Which outlet an item goes to.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// How the items of a fan-out are shared among its outlets.
+pub struct Route<T>(
+    /// Which way.
+    pub(super) Way<T>,
+);
+
+/// The ways.
+pub(super) enum Way<T> {
+    /// Whoever asks first.
+    Shared,
+    /// In turn; the number of the outlet whose turn it is.
+    RoundRobin(usize),
+    /// By what this makes of an item.
+    ByKey(Hasher64<T>),
+}
+
+/// Makes a number of an item.
+type Hasher64<T> = Box<dyn FnMut(&T) -> u64 + Send>;
+
+impl<T> Route<T> {
+    /// One queue for all: an item goes to whoever asks first, so a slow consumer gets fewer, and
+    /// what a dropped one would have got, the others get. Those who wait are served in order.
+    pub fn shared() -> Self {
+        Self(Way::Shared)
+    }
+
+    /// A queue for each consumer: the items go to one after the other. A slow one whose queue is
+    /// full holds up the others, so that each gets as many as the next. A dropped one is left out,
+    /// and what lies in its queue goes to the others.
+    pub fn round_robin() -> Self {
+        Self(Way::RoundRobin(0))
+    }
+
+    /// A queue for each consumer: items with the same key go to the same one, in their order. A slow
+    /// one whose queue is full holds up the others. The keys of a dropped one, and first what lies
+    /// in its queue, go to the next one that is alive, so the order of a key is kept.
+    ///
+    /// The key is hashed as a `HashMap` of the standard library does, without its random seed.
+    pub fn by_key<K: Hash>(mut key: impl FnMut(&T) -> K + Send + 'static) -> Self {
+        Self(Way::ByKey(Box::new(move |item| {
+            let mut hasher = DefaultHasher::new();
+            key(item).hash(&mut hasher);
+            hasher.finish()
+        })))
+    }
+
+    /// How many lanes so many outlets have, and how many outlets each of the lanes.
+    pub(super) fn lanes(&self, outlets: usize) -> (usize, usize) {
+        match self.0 {
+            Way::Shared => (1, outlets),
+            Way::RoundRobin(_) | Way::ByKey(_) => (outlets, 1),
+        }
+    }
+
+    /// The lane of an item, among those that are alive; there is one.
+    pub(super) fn pick(&mut self, item: &T, alive: &[bool]) -> usize {
+        let first = match &mut self.0 {
+            Way::Shared => 0,
+            Way::RoundRobin(next) => *next,
+            Way::ByKey(hash) => (hash(item) % alive.len() as u64) as usize,
+        };
+        let ring = (first..alive.len()).chain(0..first);
+        let lane = ring.into_iter().find(|lane| alive[*lane]).unwrap_or(first);
+        if let Way::RoundRobin(next) = &mut self.0 {
+            *next = (lane + 1) % alive.len();
+        }
+        lane
+    }
+}
+
+impl<T> fmt::Debug for Route<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Way::Shared => "Route::shared",
+            Way::RoundRobin(_) => "Route::round_robin",
+            Way::ByKey(_) => "Route::by_key",
+        })
+    }
+}
