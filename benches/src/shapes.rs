@@ -18,15 +18,18 @@ pub enum Scale {
     Full,
     /// A tenth or less: does it run, and what is the order of magnitude?
     Quick,
+    /// As little as shows that the result is right.
+    Smoke,
 }
 
 impl Scale {
-    /// `full`, or `quick` where the scale is quick.
+    /// The one for this scale.
     #[must_use]
-    pub fn of<T>(self, full: T, quick: T) -> T {
+    pub fn of<T>(self, full: T, quick: T, smoke: T) -> T {
         match self {
             Self::Full => full,
             Self::Quick => quick,
+            Self::Smoke => smoke,
         }
     }
 }

@@ -32,7 +32,8 @@ pub fn shapes(scale: Scale) -> Vec<Shape> {
     for threads in [1, 2] {
         shapes.push(poll_again(threads));
     }
-    let widths: &[u64] = scale.of(&[1, 10, 1_000, 100_000, 1_000_000], &[1, 10, 1_000, 100_000]);
+    let widths: &[u64] =
+        scale.of(&[1, 10, 1_000, 100_000, 1_000_000], &[1, 10, 1_000, 100_000], &[1, 10]);
     for &children in widths {
         shapes.push(cancel(children));
         shapes.push(cancel_waiting(children));
@@ -41,13 +42,13 @@ pub fn shapes(scale: Scale) -> Vec<Shape> {
         shapes.push(wake(waiters));
     }
     shapes.push(chain(1_000));
-    for children in [0, 1_000, scale.of(1_000_000, 100_000)] {
+    for children in [0, 1_000, scale.of(1_000_000, 100_000, 2_000)] {
         shapes.push(cancel_again(children));
     }
-    shapes.push(drop_inner(scale.of(100_000, 10_000)));
+    shapes.push(drop_inner(scale.of(100_000, 10_000, 100)));
     shapes.push(check_with_deadline());
-    shapes.push(children_with_deadlines(scale.of(100_000, 10_000)));
-    shapes.push(look_during_cancel(scale.of(1_000_000, 100_000)));
+    shapes.push(children_with_deadlines(scale.of(100_000, 10_000, 100)));
+    shapes.push(look_during_cancel(scale.of(1_000_000, 100_000, 2_000)));
     shapes
 }
 

@@ -8,7 +8,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rayon::iter::{ParallelBridge, ParallelIterator};
 use selvedge_cancel::Context;
@@ -26,10 +27,12 @@ const WINDOW: usize = 256;
 
 /// A tree of this many files; an operation is a file.
 pub(super) fn shape(files: u64) -> Shape {
-    let tree = Arc::new(Tree::make(files));
+    // Made when the first contestant runs, and removed with the shape.
+    let tree = Arc::new(OnceLock::new());
     let each = |run: fn(&Path) -> Vec<Hashed>| {
         let tree = Arc::clone(&tree);
         move |n: u64| {
+            let tree = tree.get_or_init(|| Tree::make(files));
             let (count, mut hashed) = Count::of(|| run(&tree.root));
             hashed.sort();
             assert_eq!(hashed.len() as u64, n);
@@ -37,13 +40,14 @@ pub(super) fn shape(files: u64) -> Shape {
             count
         }
     };
-    let shape =
-        Shape::new("pipeline", "tree digest", format!("{files} files"), Work::Exactly(files))
-            .ours(each(ours))
-            .peer("rayon", each(in_parallel))
-            .reference("loop", each(one_by_one));
-    if xargs(&tree.root.join("nothing")).is_some() {
-        shape.peer("xargs sha256sum", each(|root| xargs(root).expect("it ran before")))
+    let parameter = format!("{files} files");
+    let shape = Shape::new("pipeline", "tree digest", parameter, Work::Exactly(files))
+        .ours(each(ours))
+        .peer("rayon", each(in_parallel))
+        .reference("loop", each(one_by_one));
+    let runs = |program| Command::new(program).arg("--version").output().is_ok();
+    if ["find", "xargs", "sha256sum"].into_iter().all(runs) {
+        shape.peer("xargs sha256sum", each(xargs))
     } else {
         shape
     }
@@ -61,7 +65,11 @@ struct Tree {
 impl Tree {
     /// Files of 1 to 16 KiB, a hundred in a folder, the same every time.
     fn make(files: u64) -> Self {
-        let root = std::env::temp_dir().join(format!("selvedge-bench-{}", std::process::id()));
+        static TREES: AtomicU64 = AtomicU64::new(0);
+        // Relaxed: a number of its own, and nothing else.
+        let number = TREES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("selvedge-bench-{}-{number}", std::process::id());
+        let root = std::env::temp_dir().join(name);
         let mut random = 1_u64;
         for file in 0..files {
             let folder = root.join(format!("{:03}", file / 100));
@@ -129,21 +137,18 @@ fn in_parallel(root: &Path) -> Vec<Hashed> {
     pool.install(|| walk(&root).par_bridge().map(hash).collect())
 }
 
-/// The shell's way; none where the programs are not there.
-fn xargs(root: &Path) -> Option<Vec<Hashed>> {
+/// The shell's way.
+fn xargs(root: &Path) -> Vec<Hashed> {
     let mut find = Command::new("find");
-    find.arg(root).args(["-type", "f", "-print0"]).stdin(Stdio::null()).stderr(Stdio::null());
-    let mut find = find.stdout(Stdio::piped()).spawn().ok()?;
+    find.arg(root).args(["-type", "f", "-print0"]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut find = find.spawn().expect("find starts");
     let output = Command::new("xargs")
-        .args(["-0", "-r", "-n", "64", "-P", &WORKERS.to_string(), "sha256sum"])
-        .stdin(find.stdout.take()?)
+        .args(["-0", "-n", "64", "-P", &WORKERS.to_string(), "sha256sum"])
+        .stdin(find.stdout.take().expect("the output of find is a pipe"))
         .output()
-        .ok()?;
-    find.wait().ok()?;
-    if !output.status.success() {
-        return None;
-    }
-    let text = String::from_utf8(output.stdout).ok()?;
+        .expect("xargs starts");
+    assert!(find.wait().is_ok_and(|ended| ended.success()) && output.status.success());
+    let text = String::from_utf8(output.stdout).expect("the paths are text");
     let lines = text.lines().filter_map(|line| line.split_once("  "));
-    Some(lines.map(|(hash, path)| (PathBuf::from(path), hash.to_owned())).collect())
+    lines.map(|(hash, path)| (PathBuf::from(path), hash.to_owned())).collect()
 }

@@ -35,10 +35,10 @@ const WINDOW: usize = 64;
 /// Every shape of the crate.
 pub fn shapes(scale: Scale) -> Vec<Shape> {
     let mut shapes = vec![fused_1(), fused_3(), fused_10()];
-    let items = scale.of(200_000, 10_000);
+    let items = scale.of(200_000, 10_000, 300);
     shapes.extend([1, 3, 10].map(|stages| boundaries(stages, items / stages as u64)));
     shapes.extend([Order::Ordered, Order::Unordered].map(|order| work(order, items / 4)));
-    shapes.push(digest::shape(scale.of(20_000, 500)));
+    shapes.push(digest::shape(scale.of(20_000, 500, 120)));
     shapes
 }
 

@@ -39,7 +39,7 @@ const LANES: usize = 2;
 
 /// Every shape of the crate.
 pub fn shapes(scale: Scale) -> Vec<Shape> {
-    let million = scale.of(1_000_000, 50_000);
+    let million = scale.of(1_000_000, 50_000, 2_000);
     let trivial = Jobs { count: million, submitters: 1, span: Duration::ZERO, results: false };
     let (micro, fifty) = (Duration::from_micros(1), Duration::from_micros(50));
     let kinds = [
@@ -91,7 +91,7 @@ impl Jobs {
     }
 
     /// Submits from threads, which return the sum of the results that they have seen.
-    fn on_threads(self, submit: impl Fn(Range<u64>) -> u64 + Sync) -> u64 {
+    fn by_threads(self, submit: impl Fn(Range<u64>) -> u64 + Sync) -> u64 {
         if self.submitters == 1 {
             return self.shares().map(submit).sum();
         }
@@ -104,7 +104,7 @@ impl Jobs {
     }
 
     /// Submits from tasks of the runtime.
-    async fn on_tasks<F>(self, submit: impl Fn(Range<u64>) -> F) -> u64
+    async fn by_tasks<F>(self, submit: impl Fn(Range<u64>) -> F) -> u64
     where
         F: Future<Output = u64> + Send + 'static,
     {
@@ -156,7 +156,7 @@ fn ours_on_threads(jobs: Jobs) -> Count {
         .build(&Context::background())
         .expect("threads start");
     jobs.count(|| {
-        let sum = jobs.on_threads(|share| {
+        let sum = jobs.by_threads(|share| {
             block_on(async {
                 let (mut sum, mut window) = (0, VecDeque::new());
                 for number in share {
@@ -185,7 +185,7 @@ fn ours_on_threads(jobs: Jobs) -> Count {
 fn rayon(jobs: Jobs) -> Count {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(WORKERS).build().expect("threads start");
     jobs.count(|| {
-        jobs.on_threads(|share| {
+        jobs.by_threads(|share| {
             if jobs.results {
                 let (sender, results) = mpsc::channel();
                 for number in share {
@@ -212,7 +212,7 @@ fn rayon(jobs: Jobs) -> Count {
 fn threadpool(jobs: Jobs) -> Count {
     let pool = ::threadpool::ThreadPool::new(WORKERS);
     jobs.count(|| {
-        let sum = jobs.on_threads(|share| {
+        let sum = jobs.by_threads(|share| {
             let pool = pool.clone();
             if jobs.results {
                 let (sender, results) = mpsc::channel();
@@ -249,7 +249,7 @@ fn crossbeam_workers(jobs: Jobs) -> Count {
         })
         .collect();
     jobs.count(|| {
-        let sum = jobs.on_threads(|share| {
+        let sum = jobs.by_threads(|share| {
             let (sender, results) = crossbeam_channel::unbounded();
             for number in share {
                 let job: Job = if jobs.results {
@@ -294,7 +294,7 @@ fn ours_on_tasks(jobs: Jobs) -> Count {
     let pool = Arc::new(pool);
     jobs.count(|| {
         runtime.block_on(async {
-            let sum = jobs.on_tasks(|share| {
+            let sum = jobs.by_tasks(|share| {
                 let pool = Arc::clone(&pool);
                 async move {
                     let (mut sum, mut window) = (0, VecDeque::new());
@@ -325,7 +325,7 @@ fn ours_on_tasks(jobs: Jobs) -> Count {
 fn join_set(jobs: Jobs) -> Count {
     let runtime = runtime();
     jobs.count(|| {
-        runtime.block_on(jobs.on_tasks(|share| async move {
+        runtime.block_on(jobs.by_tasks(|share| async move {
             let (mut sum, mut set) = (0, JoinSet::new());
             for number in share {
                 set.spawn(task(number, jobs.span));
@@ -345,7 +345,7 @@ fn join_set(jobs: Jobs) -> Count {
 fn join_handles(jobs: Jobs) -> Count {
     let runtime = runtime();
     jobs.count(|| {
-        runtime.block_on(jobs.on_tasks(|share| async move {
+        runtime.block_on(jobs.by_tasks(|share| async move {
             let (mut sum, mut handles) = (0, VecDeque::new());
             for number in share {
                 handles.push_back(tokio::spawn(task(number, jobs.span)));
@@ -367,7 +367,7 @@ fn semaphore_and_spawn(jobs: Jobs) -> Count {
     let runtime = runtime();
     let room = Arc::new(Semaphore::new(QUEUE));
     jobs.count(|| {
-        runtime.block_on(jobs.on_tasks(|share| {
+        runtime.block_on(jobs.by_tasks(|share| {
             let room = Arc::clone(&room);
             async move {
                 let (mut sum, mut handles) = (0, VecDeque::new());
@@ -410,7 +410,7 @@ fn async_channel_workers(jobs: Jobs) -> Count {
         .collect();
     jobs.count(|| {
         runtime.block_on(async move {
-            let sum = jobs.on_tasks(|share| {
+            let sum = jobs.by_tasks(|share| {
                 let queue = queue.clone();
                 async move {
                     let (sender, results) = async_channel::unbounded();
@@ -451,7 +451,7 @@ fn orchestra(jobs: Jobs) -> Count {
     let pool = FuturePoolManager::<u64>::new(ORCHESTRA, QUEUE, runtime.handle().clone(), "bench");
     let pool = &pool;
     jobs.count(|| {
-        runtime.block_on(jobs.on_tasks(|share| {
+        runtime.block_on(jobs.by_tasks(|share| {
             let pool = pool.clone();
             async move {
                 let (mut sum, mut window) = (0, VecDeque::new());
@@ -483,7 +483,7 @@ fn orchestra_relaxed(jobs: Jobs) -> Count {
     );
     let pool = &pool;
     jobs.count(|| {
-        runtime.block_on(jobs.on_tasks(|share| {
+        runtime.block_on(jobs.by_tasks(|share| {
             let pool = pool.clone();
             async move {
                 let (mut sum, mut window) = (0, VecDeque::new());
