@@ -241,7 +241,7 @@ fn paced(scale: Scale) -> Shape {
         count
     }
 
-    let work = Work::Exactly(scale.of(300, 50));
+    let work = Work::Exactly(scale.of(300, 50, 5));
     Shape::new("ratelimit", "paced", "1,000 a second, burst 1", work)
         .ours(ours)
         .peer("governor, quanta", quanta)
