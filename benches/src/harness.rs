@@ -4,6 +4,7 @@
 pub mod allocations;
 pub mod count;
 pub mod event;
+pub mod go;
 pub mod ping_pong;
 pub mod rounds;
 pub mod shape;

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use selvedge_bench::harness::allocations::Allocator;
-use selvedge_bench::harness::{Event, Rounds};
+use selvedge_bench::harness::{Event, Rounds, go};
 use selvedge_bench::shapes::{self, Scale};
 
 /// Counts what the shapes allocate.
@@ -49,6 +49,11 @@ fn main() -> Result<()> {
 
     for (of, contestant, why) in shapes::ABSENT.iter().copied().filter(|(of, ..)| wanted(of)) {
         print(&Event::Absent { of, contestant, why });
+    }
+    if let Err(missing) = go::program() {
+        for (of, _) in shapes::ALL.iter().filter(|(name, _)| wanted(name)) {
+            print(&Event::Absent { of, contestant: shapes::GO, why: missing.as_str() });
+        }
     }
     let made: Vec<_> = shapes::ALL
         .iter()

@@ -47,6 +47,9 @@ pub const ALL: &[(&str, Shapes)] = &[
     ("pipeline", pipeline::shapes),
 ];
 
+/// What the contestants in Go are called where it is said that there are none.
+pub const GO: &str = "Go";
+
 /// Peers that were named for a crate and are not measured: crate, peer, why.
 pub const ABSENT: &[(&str, &str, &str)] = &[
     ("cancel", "nuclei", "0.5.x, the versions with its token, ask for Rust 1.99; not out yet"),

@@ -90,9 +90,11 @@ fn check(threads: usize) -> Shape {
         });
     if threads == 1 {
         // Acquire: what any flag costs that says something about other memory.
-        shape.reference("Acquire load", move |n| {
-            each(1, n, || black_box(&flag).load(Ordering::Acquire))
-        })
+        shape
+            .reference("Acquire load", move |n| {
+                each(1, n, || black_box(&flag).load(Ordering::Acquire))
+            })
+            .go("check")
     } else {
         shape.reference("ours, 1 thread", move |n| {
             let _armed = &held;
@@ -110,7 +112,7 @@ fn child(threads: usize) -> Shape {
 
     let ((ctx, canceller), (detached, held)) = (root(), root());
     let token = CancellationToken::new();
-    Shape::new("cancel", "child", by_threads(threads), Work::Calibrated(2))
+    let shape = Shape::new("cancel", "child", by_threads(threads), Work::Calibrated(2))
         .ours(move |n| {
             let _armed = &canceller;
             each(threads, n, || drop(black_box(black_box(&ctx).child())))
@@ -125,7 +127,8 @@ fn child(threads: usize) -> Shape {
                 canceller.detach();
                 drop(black_box(child));
             })
-        })
+        });
+    if threads == 1 { shape.go("child") } else { shape }
 }
 
 /// A handle is cloned and dropped.
@@ -261,6 +264,7 @@ fn cancel(children: u64) -> Shape {
                 |(_, children)| children.iter().all(CancellationToken::is_cancelled),
             )
         })
+        .go_with("cancel children", vec![children.to_string()])
 }
 
 /// A root is cancelled whose children have a waiter each; an operation is a child.

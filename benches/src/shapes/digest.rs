@@ -18,7 +18,7 @@ use selvedge_pool::Pool;
 use sha2::{Digest, Sha256};
 use walkdir::WalkDir;
 
-use crate::harness::{Count, Shape, Work};
+use crate::harness::{Count, Shape, Work, go};
 
 /// Threads that hash.
 const WORKERS: usize = 2;
@@ -41,10 +41,22 @@ pub(super) fn shape(files: u64) -> Shape {
         }
     };
     let parameter = format!("{files} files");
-    let shape = Shape::new("pipeline", "tree digest", parameter, Work::Exactly(files))
+    let mut shape = Shape::new("pipeline", "tree digest", parameter, Work::Exactly(files))
         .ours(each(ours))
         .peer("rayon", each(in_parallel))
         .reference("loop", each(one_by_one));
+    if go::program().is_ok() {
+        let tree = Arc::clone(&tree);
+        shape = shape.reference("Go", move |n| {
+            let tree = tree.get_or_init(|| Tree::make(files));
+            let root = tree.root.to_string_lossy();
+            let (count, said) = go::run(&["digest", &n.to_string(), &root]);
+            let mut hashed = hashed_in(&said);
+            hashed.sort();
+            assert!(hashed == tree.expected, "a file is missing or has another hash");
+            count
+        });
+    }
     let runs = |program| Command::new(program).arg("--version").output().is_ok();
     if ["find", "xargs", "sha256sum"].into_iter().all(runs) {
         shape.peer("xargs sha256sum", each(xargs))
@@ -148,7 +160,11 @@ fn xargs(root: &Path) -> Vec<Hashed> {
         .output()
         .expect("xargs starts");
     assert!(find.wait().is_ok_and(|ended| ended.success()) && output.status.success());
-    let text = String::from_utf8(output.stdout).expect("the paths are text");
+    hashed_in(&String::from_utf8(output.stdout).expect("the paths are text"))
+}
+
+/// What sha256sum prints, and the program in Go as well.
+fn hashed_in(text: &str) -> Vec<Hashed> {
     let lines = text.lines().filter_map(|line| line.split_once("  "));
     lines.map(|(hash, path)| (PathBuf::from(path), hash.to_owned())).collect()
 }

@@ -129,14 +129,15 @@ fused!(fused_10, 10, map map map map map map map map map map);
 /// Stages that each have a task of their own; the last one's items are added up outside.
 fn boundaries(stages: usize, items: u64) -> Shape {
     let each = move |run: fn(usize, u64) -> u64, n: u64| sum(stages, n, || run(stages, n));
-    Shape::new("pipeline", "boundaries", by_stages(stages), Work::Exactly(items))
+    let shape = Shape::new("pipeline", "boundaries", by_stages(stages), Work::Exactly(items))
         .ours(move |n| each(boundaries_of_ours, n))
         .peer("tokio mpsc", move |n| each(boundaries_of_mpsc, n))
         .peer("tokio mpsc, recv_many", move |n| each(boundaries_of_recv_many, n))
         .peer("async-channel", move |n| each(boundaries_of_async_channel, n))
         .peer("vectors by hand", move |n| each(boundaries_of_vectors, n))
         .peer("pumps", move |n| each(boundaries_of_pumps, n))
-        .peer("roughage", move |n| each(boundaries_of_roughage, n))
+        .peer("roughage", move |n| each(boundaries_of_roughage, n));
+    if stages == 1 { shape.go("boundary") } else { shape }
 }
 
 /// The number of stages is in the types, so each number is written down.

@@ -43,7 +43,7 @@ pub fn shapes(scale: Scale) -> Vec<Shape> {
     let trivial = Jobs { count: million, submitters: 1, span: Duration::ZERO, results: false };
     let (micro, fifty) = (Duration::from_micros(1), Duration::from_micros(50));
     let kinds = [
-        ("trivial", trivial),
+        (TRIVIAL, trivial),
         ("trivial, with results", Jobs { results: true, ..trivial }),
         ("trivial, 4 submitters", Jobs { submitters: 4, ..trivial }),
         ("1 us", Jobs { count: million / 5, span: micro, ..trivial }),
@@ -128,25 +128,30 @@ impl Jobs {
     }
 }
 
+/// The parameter under which Go's program does the same.
+const TRIVIAL: &str = "trivial";
+
 /// Jobs that are closures.
 fn on_threads(parameter: &'static str, jobs: Jobs) -> Shape {
-    Shape::new("pool", "jobs on threads", parameter, Work::Exactly(jobs.count))
+    let shape = Shape::new("pool", "jobs on threads", parameter, Work::Exactly(jobs.count))
         .ours(move |_| ours_on_threads(jobs))
         .peer("rayon", move |_| rayon(jobs))
         .peer("threadpool", move |_| threadpool(jobs))
-        .peer("crossbeam-channel workers", move |_| crossbeam_workers(jobs))
+        .peer("crossbeam-channel workers", move |_| crossbeam_workers(jobs));
+    if parameter == TRIVIAL { shape.go("jobs") } else { shape }
 }
 
 /// Jobs that are futures.
 fn on_tasks(parameter: &'static str, jobs: Jobs) -> Shape {
-    Shape::new("pool", "jobs on tasks", parameter, Work::Exactly(jobs.count))
+    let shape = Shape::new("pool", "jobs on tasks", parameter, Work::Exactly(jobs.count))
         .ours(move |_| ours_on_tasks(jobs))
         .peer("JoinSet", move |_| join_set(jobs))
         .peer("JoinHandles", move |_| join_handles(jobs))
         .peer("Semaphore and spawn", move |_| semaphore_and_spawn(jobs))
         .peer("async-channel workers", move |_| async_channel_workers(jobs))
         .peer("futures_orchestra", move |_| orchestra(jobs))
-        .peer("futures_orchestra relaxed", move |_| orchestra_relaxed(jobs))
+        .peer("futures_orchestra relaxed", move |_| orchestra_relaxed(jobs));
+    if parameter == TRIVIAL { shape.go("goroutines") } else { shape }
 }
 
 fn ours_on_threads(jobs: Jobs) -> Count {

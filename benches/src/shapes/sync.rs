@@ -24,7 +24,7 @@ use crate::harness::{Count, Shape, Work};
 /// Every shape of the crate.
 pub fn shapes(_: Scale) -> Vec<Shape> {
     let mut shapes = vec![try_acquire(1), acquire(), owned(), try_acquire(2)];
-    shapes.push(tasks("64 tasks on 4 permits", "yield while held", 64, 4, Hold::Yield));
+    shapes.push(tasks("64 tasks on 4 permits", "yield while held", 64, 4, Hold::Yield).go("tasks"));
     for (parameter, hold) in [
         ("held 0 us", Hold::Not),
         ("held 1 us", Hold::Spin(Duration::from_micros(1))),
@@ -225,7 +225,7 @@ fn try_acquire(threads: usize) -> Shape {
         1 => ("try_acquire", "1 thread".to_owned()),
         _ => ("try_acquire", format!("{threads} threads")),
     };
-    Shape::new("sync", name, parameter, Work::Calibrated(2))
+    let shape = Shape::new("sync", name, parameter, Work::Calibrated(2))
         .ours(move |n| each::<Ours>(threads, n))
         .peer("tokio", move |n| each::<Tokio>(threads, n))
         .peer("async-lock", move |n| each::<AsyncLock>(threads, n))
@@ -240,7 +240,8 @@ fn try_acquire(threads: usize) -> Shape {
                     word.fetch_sub(4, Ordering::AcqRel);
                 }
             })
-        })
+        });
+    if threads == 1 { shape.go("semaphore") } else { shape }
 }
 
 /// A permit is acquired by a future that is ready at once, and given back.

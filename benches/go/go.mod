@@ -1,0 +1,3 @@
+module selvedge.invalid/bench
+
+go 1.19

@@ -1,0 +1,91 @@
+//! The Go programs of `benches/go`: built once, when a `go` is on the PATH, and started once a round.
+//!
+//! The program times its own work, as the contestants in Rust do, so what it takes to start it is
+//! not measured. What runs in another process shares the machine of the round and nothing else.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::{Count, Shape};
+
+/// Why the Go programs are not there, if they are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// There is no `go`.
+    NoGo,
+    /// It does not build them.
+    NotBuilt,
+}
+
+impl Missing {
+    /// In words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoGo => "no `go` on the PATH",
+            Self::NotBuilt => "`go build` of benches/go failed",
+        }
+    }
+}
+
+/// The program, built beside this one.
+pub fn program() -> Result<&'static Path, Missing> {
+    static PROGRAM: OnceLock<Result<PathBuf, Missing>> = OnceLock::new();
+    PROGRAM.get_or_init(build).as_deref().map_err(|missing| *missing)
+}
+
+fn build() -> Result<PathBuf, Missing> {
+    let quiet = |command: &mut Command| {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.status().map(|status| status.success())
+    };
+    if !quiet(Command::new("go").arg("version")).unwrap_or(false) {
+        return Err(Missing::NoGo);
+    }
+    let here = std::env::current_exe().map_err(|_| Missing::NotBuilt)?;
+    let program = here.with_file_name(format!("selvedge-bench-go{}", std::env::consts::EXE_SUFFIX));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("go");
+    let mut go = Command::new("go");
+    go.arg("build").arg("-o").arg(&program).arg(".").current_dir(source);
+    // The toolchain that is there, and nothing fetched.
+    go.env("GOTOOLCHAIN", "local").env("GOFLAGS", "-mod=mod");
+    if quiet(&mut go).unwrap_or(false) { Ok(program) } else { Err(Missing::NotBuilt) }
+}
+
+/// Starts the program, which says what its operations took and fails when their result is wrong;
+/// returns that and what it wrote to standard error.
+///
+/// # Panics
+///
+/// If it failed.
+pub fn run(arguments: &[&str]) -> (Count, String) {
+    let program = program().expect("a contestant in Go is there only when the program is");
+    let output = Command::new(program).args(arguments).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{arguments:?} in Go: {said}");
+    let nanos = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
+    (Count { elapsed: Duration::from_nanos(nanos), allocations: 0 }, said)
+}
+
+impl Shape {
+    /// With the Go program that does the same, where there is one: a reference, as nobody chooses
+    /// between a crate and a language by a bench.
+    #[must_use]
+    pub fn go(self, shape: &'static str) -> Self {
+        self.go_with(shape, Vec::new())
+    }
+
+    /// The same with what else the program wants to know.
+    #[must_use]
+    pub fn go_with(self, shape: &'static str, more: Vec<String>) -> Self {
+        if program().is_err() {
+            return self;
+        }
+        self.reference("Go", move |n| {
+            let operations = n.to_string();
+            let more = more.iter().map(String::as_str);
+            run(&[shape, &operations].into_iter().chain(more).collect::<Vec<_>>()).0
+        })
+    }
+}
