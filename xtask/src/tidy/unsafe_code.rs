@@ -24,9 +24,8 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let message = |source: &Source| {
         let unsafe_package = unsafe_packages.contains(package(&source.path)?);
         // A second root beside the library may have none of what the library has.
-        let forbids = says(source, "forbid");
-        let message = if unsafe_package { some } else { none };
-        (!forbids && !(unsafe_package && says(source, "deny"))).then_some(message)
+        let says_so = says(source, "forbid") || unsafe_package && says(source, "deny");
+        (!says_so).then_some(if unsafe_package { some } else { none })
     };
     tree.sources
         .iter()
