@@ -10,23 +10,26 @@ use std::time::{Duration, Instant};
 /// Nothing here takes that long unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The example `name`, built once; a test file has one.
+/// The example `name`, built once; for a test file of one example.
 pub(crate) fn program(name: &str) -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        // This test lies in <target>/<profile>/deps.
-        let here = std::env::current_exe().unwrap();
-        let profile = here.parent().unwrap().parent().unwrap();
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--package", "selvedge", "--example", name]);
-        build.arg("--target-dir").arg(profile.parent().unwrap());
-        if profile.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success(), "the example does not build");
-        profile.join("examples").join(name)
-    })
+    PROGRAM.get_or_init(|| build(name))
+}
+
+/// Builds the example `name`.
+pub(crate) fn build(name: &str) -> PathBuf {
+    // This test lies in <target>/<profile>/deps.
+    let here = std::env::current_exe().unwrap();
+    let profile = here.parent().unwrap().parent().unwrap();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--quiet", "--package", "selvedge", "--example", name]);
+    build.arg("--target-dir").arg(profile.parent().unwrap());
+    if profile.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(build.status().unwrap().success(), "the example does not build");
+    profile.join("examples").join(name)
 }
 
 /// What a process has printed.

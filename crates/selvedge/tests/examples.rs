@@ -1,0 +1,67 @@
+//! The small examples as processes: they end by themselves, in seconds, and print what they are about.
+#![cfg(unix)]
+
+mod support;
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use support::{build, text};
+
+/// Runs an example; gives what it printed.
+fn printed(name: &str) -> String {
+    let program = build(name);
+    let start = Instant::now();
+    let Output { status, stdout, stderr } = Command::new(program).output().unwrap();
+    assert!(status.success(), "{}", text(&stderr));
+    assert!(start.elapsed() < Duration::from_secs(30), "an example takes seconds");
+    text(&stdout)
+}
+
+#[test]
+fn context_says_what_was_there_when_the_time_was_up() {
+    let text = printed("context");
+    assert!(text.starts_with("north: 3 orders of ada\nsouth: 3 orders of ada\n"), "{text}");
+    assert!(text.contains("west: nothing after all, deadline"), "{text}");
+}
+
+#[test]
+fn rate_limit_draws_a_tick_and_a_burst() {
+    let text = printed("rate_limit");
+    assert_eq!(text.lines().filter(|line| line.contains(" ms ")).count(), 24, "{text}");
+    assert_eq!(text.matches("the next one in").count(), 2, "{text}");
+}
+
+#[test]
+fn semaphore_refuses_what_could_never_be_and_gives_everything_back() {
+    let text = printed("semaphore");
+    assert!(text.contains("upload 4 (100 MB) is refused"), "{text}");
+    assert!(text.ends_with("all ended, 64 MB are free\n"), "{text}");
+}
+
+#[test]
+fn worker_pool_counts_words_and_accounts_for_the_file_that_is_not_there() {
+    let text = printed("worker_pool");
+    assert!(text.contains("-  not-there.rs: a file that is there"), "{text}");
+    assert!(text.contains("in all"), "{text}");
+    assert!(text.contains("1 panicked"), "{text}");
+}
+
+#[test]
+fn fan_out_shares_one_stream_by_key() {
+    let text = printed("fan_out");
+    assert!(text.contains("every word went to one counter"), "{text}");
+}
+
+#[test]
+fn fan_in_merges_sensors_and_ends_with_the_last() {
+    let text = printed("fan_in");
+    assert!(text.ends_with("all three have ended\n"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.contains("reads")).count(), 12, "{text}");
+}
+
+#[test]
+fn generator_fetches_no_page_that_nobody_reads() {
+    let text = printed("generator");
+    assert!(text.contains("fetched 3 pages for 25 items"), "{text}");
+}
