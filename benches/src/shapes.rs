@@ -1,6 +1,7 @@
 //! The shapes, a file a crate of ours.
 
 pub mod cancel;
+pub mod fanio;
 pub mod pipeline;
 pub mod pool;
 pub mod sync;
@@ -42,6 +43,7 @@ pub const ALL: &[(&str, Shapes)] = &[
     ("cancel", cancel::shapes),
     ("sync", sync::shapes),
     ("pool", pool::shapes),
+    ("fanio", fanio::shapes),
     ("pipeline", pipeline::shapes),
 ];
 
