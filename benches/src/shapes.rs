@@ -52,6 +52,10 @@ pub const GO: &str = "Go";
 
 /// Peers that were named for a crate and are not measured: crate, peer, why.
 pub const ABSENT: &[(&str, &str, &str)] = &[
-    ("cancel", "nuclei", "0.5.x, the versions with its token, ask for Rust 1.99; not out yet"),
+    (
+        "cancel",
+        "nuclei",
+        "0.5, which has its token, asks for Rust 1.99 and does not compile with 1.95",
+    ),
     ("cancel", "async-shutdown", "has no children: it takes part in check, clone and wake only"),
 ];
