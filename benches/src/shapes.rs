@@ -1,6 +1,7 @@
 //! The shapes, a file a crate of ours.
 
 pub mod cancel;
+pub mod fanio;
 pub mod pipeline;
 pub mod pool;
 pub mod ratelimit;
@@ -44,6 +45,7 @@ pub const ALL: &[(&str, Shapes)] = &[
     ("sync", sync::shapes),
     ("ratelimit", ratelimit::shapes),
     ("pool", pool::shapes),
+    ("fanio", fanio::shapes),
     ("pipeline", pipeline::shapes),
 ];
 
@@ -52,6 +54,10 @@ pub const GO: &str = "Go";
 
 /// Peers that were named for a crate and are not measured: crate, peer, why.
 pub const ABSENT: &[(&str, &str, &str)] = &[
-    ("cancel", "nuclei", "0.5.x, the versions with its token, ask for Rust 1.99; not out yet"),
+    (
+        "cancel",
+        "nuclei",
+        "0.5, which has its token, asks for Rust 1.99 and does not compile with 1.95",
+    ),
     ("cancel", "async-shutdown", "has no children: it takes part in check, clone and wake only"),
 ];

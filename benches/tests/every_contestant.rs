@@ -38,6 +38,11 @@ fn of_pool() {
 }
 
 #[test]
+fn of_fanio() {
+    run("fanio");
+}
+
+#[test]
 fn of_pipeline() {
     run("pipeline");
 }

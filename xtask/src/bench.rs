@@ -7,6 +7,7 @@
 //! | file | has |
 //! |---|---|
 //! | `target/xtask/bench.jsonl` | a row a contestant of a shape, then a row a bar |
+//! | `target/xtask/bench.html` | charts of them, with `--html` |
 //! | `target/xtask/bench-raw.jsonl` | the raw record; with `--record` also below `benches/record/` |
 
 mod archive;
@@ -16,6 +17,7 @@ mod statistics;
 mod table;
 
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -30,6 +32,9 @@ use crate::artifacts::{self, MESSAGE_FORMAT};
 use crate::record::Record;
 use crate::shell;
 use crate::workspace::Workspace;
+
+/// The program that draws.
+const CHARTS: &str = "selvedge-bench-charts";
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -46,6 +51,9 @@ pub(crate) struct Args {
     /// Fail when a bar is missed, and say which.
     #[arg(long)]
     check: bool,
+    /// Draw one page with charts, `target/xtask/bench.html`.
+    #[arg(long)]
+    html: bool,
     /// Keep the raw record in the repository, below benches/record/.
     #[arg(long)]
     record: bool,
@@ -105,17 +113,17 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if !status.success() {
         return Ok(ExitCode::FAILURE);
     }
-    let program = executables
-        .into_iter()
-        .find(|built| built.kind == "bin" && built.name == PACKAGE)
-        .with_context(|| format!("cargo named no program of {PACKAGE}"))?;
+    let program = |name: &str| {
+        let found = executables.iter().find(|built| built.kind == "bin" && built.name == name);
+        found.with_context(|| format!("cargo named no program {name}"))
+    };
 
     let arguments = args.passed_on();
     let head = Head::of(workspace, &arguments)?;
     let mut archive = Archive::create(workspace, &head, args.record)?;
     let mut record = Record::create(workspace, "bench")?;
     println!("{}", head.machine());
-    let mut command = Command::new(&program.path);
+    let mut command = Command::new(&program(PACKAGE)?.path);
     command.args(&arguments).current_dir(&workspace.root);
     shell::scrub(&mut command);
     let measured = measure(&mut command, &mut archive, &mut record)?;
@@ -125,6 +133,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     for verdict in &verdicts {
         println!("{verdict}");
         record.row(verdict)?;
+    }
+    if args.html {
+        let page = draw(workspace, &program(CHARTS)?.path, &head)?;
+        println!("charts: {}", workspace.relative(&page).display());
     }
     if let Some(path) = &archive.kept {
         println!("raw record: {}", workspace.relative(path).display());
@@ -195,6 +207,18 @@ fn tell(row: &Measured, record: &mut Record) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// Draws the charts, and returns where.
+fn draw(workspace: &Workspace, program: &Path, head: &Head) -> Result<PathBuf> {
+    let folder = workspace.target.join("xtask");
+    let page = folder.join("bench.html");
+    let mut command = Command::new(program);
+    command.arg(folder.join("bench.jsonl")).arg(&page).arg(head.title());
+    shell::scrub(&mut command);
+    let status = shell::run(&mut command)?;
+    ensure!(status.success(), "the charts were not drawn: {status}");
+    Ok(page)
 }
 
 /// Holds the bars of the crates that were run against what was measured. With `--shape` only those

@@ -62,6 +62,11 @@ impl Head {
         })
     }
 
+    /// The day, the machine and the commit in words.
+    pub(crate) fn title(&self) -> String {
+        format!("{}, commit {}: {}", self.date, self.commit, self.machine())
+    }
+
     /// The machine in words.
     pub(crate) fn machine(&self) -> String {
         format!("{} cores of {}, {}, {}", self.cores, self.model, self.platform, self.rustc)
