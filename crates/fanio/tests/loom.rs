@@ -711,6 +711,23 @@ fn fan_out_end_vs_two_takes() {
     });
 }
 
+/// Race: the feed is dropped while two outlets of one queue wait, and one of them has been granted the
+/// last item. Whoever takes it tells the other of the end.
+#[test]
+fn fan_out_feed_drop_vs_two_takes() {
+    check(|| {
+        let ctx = Tree::background();
+        let (feed, outlets) = fan_out(iter(0..1_u64), 2, 2, Route::shared(), &ctx).unwrap();
+        let reading =
+            outlets.into_iter().map(|outlet| spawn(move || read(outlet))).collect::<Vec<_>>();
+        let mut feed = Box::pin(feed);
+        let _ = poll_with(feed.as_mut(), Waker::noop());
+        drop(feed);
+        let all: Vec<_> = reading.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        assert_eq!(all, [0]);
+    });
+}
+
 /// Race: an outlet that waits gives up while the feed puts an item, and another waits behind it. The
 /// item is passed on.
 #[test]

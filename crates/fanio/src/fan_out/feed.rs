@@ -24,7 +24,7 @@ use pin_project::{pin_project, pinned_drop};
 use selvedge_cancel::{Cancelled, Cause, Context, Stopping};
 use selvedge_primitives::{Origin, coop};
 
-use super::lane::{NotPut, Shared};
+use super::lane::Shared;
 use super::route::Route;
 
 /// The feed of a fan-out: a future that reads the source and hands its items to the outlets; from
@@ -147,11 +147,15 @@ impl<S: Stream> FanOut<S> {
     }
 
     /// Rule 4: the end.
-    fn end(self: Pin<&mut Self>) -> FanOutReport<S::Item> {
+    fn end(mut self: Pin<&mut Self>) -> FanOutReport<S::Item> {
+        self.shared.close();
+        self.shared.forget_feeder();
+        // Whoever left since this poll began.
+        for lane in 0..self.alive.len() {
+            self.as_mut().reclaim(lane);
+        }
         let mut this = self.project();
         this.source.set(None);
-        this.shared.close();
-        this.shared.forget_feeder();
         let waiting = this.waiting.take().map(|(_, item)| item);
         FanOutReport {
             read: *this.read,
@@ -198,19 +202,12 @@ impl<S: Stream> Future for FanOut<S> {
                 ready!(self.as_mut().project().cancelled.poll(cx));
                 return Poll::Ready(self.end());
             };
-            match self.shared.put(lane, item) {
-                Ok(()) => {}
-                Err(NotPut::Gone(item)) => {
-                    *self.as_mut().project().waiting = Some((lane, item));
-                    self.as_mut().reclaim(lane);
-                }
-                Err(NotPut::Full(item)) => {
-                    let this = self.as_mut().project();
-                    *this.waiting = Some((lane, item));
-                    let cause = ready!(this.cancelled.poll(cx));
-                    *this.cause = Some(cause);
-                    return Poll::Ready(self.end());
-                }
+            if let Err(item) = self.shared.put(lane, item) {
+                let this = self.as_mut().project();
+                *this.waiting = Some((lane, item));
+                let cause = ready!(this.cancelled.poll(cx));
+                *this.cause = Some(cause);
+                return Poll::Ready(self.end());
             }
         }
     }

@@ -10,9 +10,8 @@
 //!
 //! What a lane has is [`State`], under the lock of its [`WaitQueue`].
 //!
-//! 1. *Put*: refused when the lane has no outlets; with room, the item lies in the lane, and if an
-//!    outlet waits, one item is granted to the front. Without room the lane notes that the feed
-//!    waits for it.
+//! 1. *Put*: with room, the item lies in the lane, and if an outlet waits, one item is granted to the
+//!    front. Without room the lane notes that the feed waits for it.
 //! 2. *Take*: an item that is not granted to somebody else, or the end, or a place in the queue. Who
 //!    takes what the feed waits for (room, or the last item) wakes it.
 //! 3. *Give back*: an outlet that gives up its place after a grant leaves the item to the next in the
@@ -20,7 +19,7 @@
 //! 4. *Close*: nothing more comes. The lane has *ended* when it is closed and empty; then those who
 //!    wait are sent away. While a granted item is not taken, they are not: it may come back.
 //! 5. *Leave*: an outlet is dropped. With the last one of a lane the feed is woken, and *reclaims*
-//!    what lies there.
+//!    what lies there; it may have put some more before it knew.
 //!
 //! # Invariants
 //!
@@ -33,7 +32,8 @@
 //! - *Put against an outlet going to sleep*, *take against a feed going to sleep*: both sides look and
 //!   act under the lane's lock. The feed leaves its waker in `feeder` before it looks, and whoever
 //!   takes it out wakes it afterwards, so a feed that finds it gone is polled again.
-//! - *Put against leave*: decided by the lane's lock; the loser has the item reclaimed, or refused.
+//! - *Put against leave*: whatever is put into a lane without outlets is reclaimed when the feed is
+//!   polled for the departure, which is counted before the feed is woken.
 //! - *Grant against a dropped wait*: as in the window, [`Waiter::cancel`] decides.
 //!
 //! Wakers and items are dropped, cloned and woken with no lock held.
@@ -102,14 +102,6 @@ pub(super) struct State<T> {
     closed: bool,
     /// What the feed waits for.
     awaited: Awaited,
-}
-
-/// Why an item was not put.
-pub(super) enum NotPut<T> {
-    /// There is no room; the feed will be woken.
-    Full(T),
-    /// There is nobody to take it.
-    Gone(T),
 }
 
 impl<T> State<T> {
@@ -202,15 +194,12 @@ impl<T> Shared<T> {
         contain(|| drop(old));
     }
 
-    /// Rule 1.
-    pub(super) fn put(&self, lane: usize, item: T) -> Result<(), NotPut<T>> {
+    /// Rule 1. Gives the item back when there is no room, and then the feed will be woken.
+    pub(super) fn put(&self, lane: usize, item: T) -> Result<(), T> {
         let mut locked = self.lanes[lane].lock();
-        if locked.outlets == 0 {
-            return Err(NotPut::Gone(item));
-        }
         if locked.items.len() >= locked.capacity {
             locked.awaited = Awaited::Room;
-            return Err(NotPut::Full(item));
+            return Err(item);
         }
         locked.items.push_back(item);
         grant(locked);
