@@ -3,7 +3,8 @@
 //!
 //! Fan-out is [`map_concurrent`]: an async function for each item of a stream, several at a time, each
 //! in a task of its own; the results in order or as they come. Or [`fan_out()`]: the items of one
-//! stream to several consumers, through bounded queues.
+//! stream to several consumers, through bounded queues. Scatter and gather are [`all`] and
+//! [`first_ok`]: several futures at once, until each has ended or the first has succeeded.
 //!
 //! Fan-in is [`merge()`]: several streams become one, each of them served within a proven bound.
 //!
@@ -20,6 +21,8 @@
 //! |---|---|
 //! | an async function for each item of a stream, `n` at a time | [`map_concurrent`]`(stream, n, order, &ctx, f)` |
 //! | the same for an iterator | the same of [`iter()`] |
+//! | several futures at once, and what became of each, by a deadline | [`all`]`(futures, &ctx)` |
+//! | the first of several futures that succeeds, the others cancelled | [`first_ok`]`(futures, &ctx)` |
 //! | consumers that share the items of a stream, whoever is free | [`fan_out`]`(stream, n, capacity, `[`Route::shared`]`(), &ctx)` |
 //! | each consumer in turn, or each key to one consumer | [`Route::round_robin`], [`Route::by_key`] |
 //! | the items of several streams, as they come | [`merge()`] |
@@ -120,12 +123,16 @@
 //!
 //! # Features
 //!
-//! - `tokio` (default): `map_concurrent`, and tokio's cooperative budget. Without it there is no
-//!   `map_concurrent`; the rest runs on any executor all the same, and never yields while it is ready.
+//! - `tokio` (default): `map_concurrent`, `all` and `first_ok`, and tokio's cooperative budget.
+//!   Without it those are not there; the rest runs on any executor all the same, and never yields while it is ready.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![deny(unsafe_code)]
 
+#[cfg(feature = "tokio")]
+mod all;
 mod fan_out;
+#[cfg(feature = "tokio")]
+mod first_ok;
 mod iter;
 #[cfg(feature = "tokio")]
 mod map;
@@ -133,7 +140,11 @@ mod merge;
 mod next_item;
 mod window;
 
+#[cfg(feature = "tokio")]
+pub use all::{All, all};
 pub use fan_out::{FanOut, FanOutError, FanOutReport, Outlet, Route, Take, fan_out};
+#[cfg(feature = "tokio")]
+pub use first_ok::{Failure, FirstOk, NoneOk, first_ok};
 pub use iter::{Iter, iter};
 #[cfg(feature = "tokio")]
 pub use map::{MapConcurrent, MapError, map_concurrent};

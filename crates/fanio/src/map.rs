@@ -19,7 +19,7 @@ use selvedge_cancel::Context;
 use selvedge_primitives::Origin;
 
 use crate::{NextItem, Order, WindowError};
-use engine::Engine;
+use engine::{Engine, Numbered};
 
 /// Runs `f` for each item of a stream, for up to `limit` items at a time, each future in a tokio task
 /// of its own; gives the results as a stream, in the order of the items or as they come. For the
@@ -129,6 +129,11 @@ impl<S, F, T> MapConcurrent<S, F, T> {
     pub fn in_flight(&self) -> usize {
         self.engine.in_flight()
     }
+
+    /// Cancels what runs, and starts nothing more; their ends still come out.
+    pub(crate) fn cancel(&self) {
+        self.engine.cancel();
+    }
 }
 
 impl<S, F, Fut, T> MapConcurrent<S, F, T>
@@ -143,6 +148,11 @@ where
     pub const fn next(&mut self) -> NextItem<'_, Self> {
         NextItem::new(self)
     }
+
+    /// The next result, behind the number of its item.
+    pub(crate) fn poll_numbered(&mut self, cx: &mut TaskContext<'_>) -> Poll<Option<Numbered<T>>> {
+        self.engine.as_mut().poll_next(cx)
+    }
 }
 
 impl<S, F, Fut, T> Stream for MapConcurrent<S, F, T>
@@ -155,7 +165,7 @@ where
     type Item = Result<T, MapError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        self.engine.as_mut().poll_next(cx)
+        self.poll_numbered(cx).map(|numbered| numbered.map(|(_, result)| result))
     }
 }
 

@@ -64,7 +64,8 @@ assert_impl_all!(FanOutError: std::error::Error, Send, Sync, Unpin, Copy);
 #[cfg(feature = "tokio")]
 mod map {
     use super::*;
-    use selvedge_fanio::{MapConcurrent, MapError};
+    use selvedge_fanio::{All, Failure, FirstOk, MapConcurrent, MapError, NoneOk};
+    use std::future::Ready;
 
     assert_impl_all!(MapConcurrent<Pinned, Movable, Movable>: Send, Unpin);
     assert_impl_all!(MapConcurrent<u8, u8, Movable>: Send, Sync, Unpin);
@@ -72,4 +73,28 @@ mod map {
     assert_not_impl_any!(MapConcurrent<u8, Local, u8>: Send, Sync);
     assert_not_impl_any!(MapConcurrent<u8, u8, Local>: Send, Sync);
     assert_impl_all!(MapError: std::error::Error, Send, Sync, Unpin);
+
+    /// Futures and what they return may be anything; both are always `Unpin`.
+    type Future = Pinning<Movable>;
+    struct Pinning<T>(T, std::marker::PhantomPinned);
+    impl<T> std::future::Future for Pinning<T> {
+        type Output = T;
+
+        fn poll(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<T> {
+            std::task::Poll::Pending
+        }
+    }
+    assert_impl_all!(All<Future>: Send, Unpin);
+    assert_impl_all!(All<Ready<Movable>>: Send, Unpin);
+    assert_not_impl_any!(All<Ready<Local>>: Send, Sync);
+    assert_impl_all!(FirstOk<Future, Movable, Movable>: Send, Unpin);
+    assert_not_impl_any!(FirstOk<Ready<Local>, u8, u8>: Send, Sync);
+    assert_not_impl_any!(FirstOk<Future, Local, u8>: Send, Sync);
+    assert_not_impl_any!(FirstOk<Future, u8, Local>: Send, Sync);
+    assert_impl_all!(Failure<Movable>: Send, Unpin);
+    assert_impl_all!(NoneOk<Movable>: Send, Unpin);
+    assert_impl_all!(NoneOk<String>: std::error::Error, Send, Sync, Unpin);
 }

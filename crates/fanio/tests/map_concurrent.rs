@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use selvedge_cancel::{CauseKind, Context};
 use selvedge_fanio::{MapError, Order, WindowError, iter, map_concurrent};
 use selvedge_testkit::{block_on, watchdog};
-use support::pipe;
+use support::{Alive, Nasty, pipe};
 use tokio::runtime::Builder;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::yield_now;
@@ -69,7 +69,10 @@ async fn as_many_run_as_the_limit_and_no_more() {
                 let (running, most) = (Arc::clone(&inside), Arc::clone(&seen));
                 async move {
                     most.fetch_max(running.fetch_add(1, Relaxed) + 1, Relaxed);
-                    yield_now().await;
+                    // Longer than it takes to start as many, for which the task yields in between.
+                    for _ in 0..4 {
+                        yield_now().await;
+                    }
                     running.fetch_sub(1, Relaxed);
                 }
             })
@@ -177,22 +180,6 @@ async fn futures_do_not_time_out_because_the_body_is_slow() {
     }
 }
 
-/// Counts those that are alive.
-struct Alive(Arc<AtomicUsize>);
-
-impl Alive {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Alive {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_it_has_ended_nothing_is_alive() {
     for order in BOTH {
@@ -264,7 +251,9 @@ async fn a_stop_lets_what_runs_finish_and_says_that_the_source_was_cut_short() {
         finished.sort_unstable();
         assert_eq!(finished, [1, 2, 3]);
         match mapped.next().await {
-            Some(Err(MapError::Stopped { cause })) => assert_eq!(cause.kind(), CauseKind::Stopped),
+            Some(Err(MapError::Stopped { index: 4, cause })) => {
+                assert_eq!(cause.kind(), CauseKind::Stopped);
+            }
             other => panic!("{other:?}"),
         }
         assert!(mapped.next().await.is_none());
@@ -329,15 +318,6 @@ async fn a_source_that_had_ended_was_not_cut_short() {
     assert_eq!(mapped.next().await.unwrap().unwrap(), 0);
     canceller.cancel();
     assert!(mapped.next().await.is_none());
-}
-
-/// Panics when it is dropped.
-struct Nasty;
-
-impl Drop for Nasty {
-    fn drop(&mut self) {
-        panic!("a destructor panics");
-    }
 }
 
 #[tokio::test]
@@ -453,6 +433,22 @@ async fn a_loop_over_ready_results_yields() {
         }
     };
     tokio::join!(biased; busy, async { other_ran.set(true) });
+}
+
+/// However large the limit, the future of the stream does not start all in one poll: tokio's budget
+/// is 128 at the most.
+#[tokio::test]
+async fn starting_many_yields() {
+    let f = |n: u64| async move { n };
+    let mut mapped =
+        map_concurrent(iter(0..10_000), 10_000, Order::Ordered, &background(), f).unwrap();
+    let most = tokio::join!(
+        biased;
+        async { mapped.next().await.unwrap().unwrap() },
+        async {}
+    );
+    assert_eq!(most.0, 0);
+    assert!(mapped.in_flight() < 1_000, "{} were started at once", mapped.in_flight());
 }
 
 #[test]

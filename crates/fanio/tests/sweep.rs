@@ -499,6 +499,108 @@ fn a_dropped_next_of_a_mapping_loses_no_result_and_no_item() {
     assert_eq!(summary.pending_points, 3);
 }
 
+/// Two futures that hold something, each of which returns in a turn of its own.
+#[cfg(feature = "tokio")]
+struct Scattered {
+    runtime: tokio::runtime::Runtime,
+    gates: [std::sync::Arc<tokio::sync::Semaphore>; 2],
+    alive: std::sync::Arc<()>,
+}
+
+#[cfg(feature = "tokio")]
+impl Scattered {
+    fn new() -> Self {
+        let gate = || std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        Self { runtime, gates: [gate(), gate()], alive: std::sync::Arc::new(()) }
+    }
+
+    fn futures(&self) -> [impl Future<Output = Result<usize, usize>> + Send + 'static; 2] {
+        let (gates, alive) = (self.gates.clone(), std::sync::Arc::clone(&self.alive));
+        let future = move |n: usize| {
+            let (gate, held) = (gates[n].clone(), alive.clone());
+            async move {
+                gate.acquire().await.unwrap().forget();
+                drop(held);
+                if n == 0 { Err(n) } else { Ok(n) }
+            }
+        };
+        [future(0), future(1)]
+    }
+
+    /// Lets the tasks run.
+    fn turn(&self) {
+        self.runtime.block_on(async {
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
+    /// One future a turn returns.
+    fn step(&self, k: usize) {
+        match k {
+            0 => self.turn(),
+            _ => self.gates[(k - 1).min(1)].add_permits(1),
+        }
+        self.turn();
+    }
+
+    /// Whatever became of it, no future stays behind.
+    fn nothing_stays_behind(&self) {
+        self.turn();
+        assert_eq!(std::sync::Arc::strong_count(&self.alive), 1, "a future stays behind");
+    }
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_dropped_all_leaves_no_future_behind() {
+    let summary = sweep("All", |run: &mut Run| {
+        let scattered = Scattered::new();
+        let (ctx, canceller) = Context::background().child();
+        let guard = scattered.runtime.enter();
+        let all = selvedge_fanio::all(scattered.futures(), &ctx);
+        drop(guard);
+        let cancel = || {
+            canceller.cancel();
+            scattered.turn();
+        };
+        let ended = run.drive_cancel(all, |k| scattered.step(k), cancel);
+        if let Some(results) = ended.ready() {
+            assert_eq!(results.len(), 2, "a result for each, whenever it was cancelled");
+        }
+        scattered.nothing_stays_behind();
+        assert_eq!(run.live_wakers(), 0);
+    });
+    // Before the tasks run, while both wait, and while the second does.
+    assert_eq!(summary.pending_points, 3);
+}
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_dropped_first_ok_leaves_no_future_behind() {
+    let summary = sweep("FirstOk", |run: &mut Run| {
+        let scattered = Scattered::new();
+        let (ctx, canceller) = Context::background().child();
+        let guard = scattered.runtime.enter();
+        let first = selvedge_fanio::first_ok(scattered.futures(), &ctx);
+        drop(guard);
+        let cancel = || {
+            canceller.cancel();
+            scattered.turn();
+        };
+        match run.drive_cancel(first, |k| scattered.step(k), cancel).ready() {
+            None => {}
+            Some(Ok(first)) => assert_eq!(first, 1),
+            Some(Err(none)) => assert_eq!(none.failures.len(), 2),
+        }
+        scattered.nothing_stays_behind();
+        assert_eq!(run.live_wakers(), 0);
+    });
+    assert_eq!(summary.pending_points, 3);
+}
+
 #[test]
 fn an_iterator_as_a_stream_is_never_pending() {
     let summary = sweep("Iter", |run: &mut Run| {

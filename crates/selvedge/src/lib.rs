@@ -11,6 +11,7 @@
 //! | `time.Tick`, `x/time/rate` | [`ratelimit::Limiter`] | `selvedge-ratelimit` |
 //! | worker pool | [`pool::Pool`] | `selvedge-pool` |
 //! | fan-out over a stream, the results in order or not | [`fanio::map_concurrent`] | `selvedge-fanio` |
+//! | a goroutine for each server, the first answer or all by a deadline | [`fanio::first_ok`], [`fanio::all()`] | `selvedge-fanio` |
 //! | goroutines that range over one channel | [`fanio::fan_out()`] | `selvedge-fanio` |
 //! | results in order, with workers of your own | [`fanio::window()`] | `selvedge-fanio` |
 //! | fan-in: many channels into one | [`fanio::merge()`] | `selvedge-fanio` |

@@ -10,9 +10,10 @@
 //! One task polls; what runs beside it are the tasks of the items, which meet it in the window alone.
 //!
 //! 1. A poll first takes the next result out of the window, which makes room.
-//! 2. Then, while there is room, it reads the source. For each item it reserves a slot, calls the
-//!    function, and spawns the future with the slot. There is room in the window, because it has as
-//!    many places as the limit, and nobody else reserves; so the slot is there before the future.
+//! 2. Then, while there is room and tokio's cooperative budget lasts, it reads the source. For each
+//!    item it reserves a slot, calls the function, and spawns the future with the slot. There is room
+//!    in the window, because it has as many places as the limit, and nobody else reserves; so the slot
+//!    is there before the future.
 //! 3. When the source has ended, or the context is stopping, or there is no runtime, the source is
 //!    dropped and the window closed. When the window has ended, and so has every future, what cut
 //!    the source short is given once, and then nothing.
@@ -22,7 +23,7 @@
 //! Without room only a result can change something.
 //!
 //! The futures run under a child of the context, whose canceller lies here: to drop the stream
-//! cancels them.
+//! cancels them, and so does [`Engine::cancel`], after which their ends still come out.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -31,11 +32,14 @@ use std::task::{Context as TaskContext, Poll};
 use futures_core::Stream;
 use pin_project::pin_project;
 use selvedge_cancel::{Canceller, Context, Stopping};
-use selvedge_primitives::Panic;
+use selvedge_primitives::{Panic, coop};
 use tokio::runtime::Handle;
 
 use super::work::Work;
 use crate::{Emitted, Entry, Exit, MapError, Order, Slot, WindowError, window};
+
+/// What became of an item, behind its number.
+pub(crate) type Numbered<T> = (u64, Result<T, MapError>);
 
 /// Starts futures, and gives out their results.
 #[pin_project]
@@ -57,11 +61,11 @@ pub(super) struct Engine<S, F, T> {
     /// Where the results come out.
     exit: Exit<Result<T, MapError>>,
     /// What cut the source short, to be given at the end.
-    last: Option<MapError>,
+    last: Option<(u64, MapError)>,
     /// What the futures run under.
     ctx: Context,
-    /// Cancels them when it is dropped.
-    _canceller: Canceller,
+    /// Cancels them, also when it is dropped.
+    canceller: Canceller,
     /// The runtime in which the stream was made.
     home: Option<Handle>,
 }
@@ -88,7 +92,7 @@ impl<S, F, T> Engine<S, F, T> {
             exit,
             last: None,
             ctx: child,
-            _canceller: canceller,
+            canceller,
             home: Handle::try_current().ok(),
         })
     }
@@ -96,6 +100,11 @@ impl<S, F, T> Engine<S, F, T> {
     /// How many were started and not given out.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Cancels what runs, and reads no more.
+    pub(super) fn cancel(&self) {
+        self.canceller.cancel();
     }
 }
 
@@ -110,15 +119,15 @@ where
     pub(super) fn poll_next(
         mut self: Pin<&mut Self>,
         cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<T, MapError>>> {
+    ) -> Poll<Option<Numbered<T>>> {
         let this = self.as_mut().project();
         let taken = this.exit.poll_next(cx).map(|emitted| {
             let emitted = emitted?;
             *this.in_flight -= 1;
             Some(match emitted {
-                Emitted::Item { value, .. } => value,
+                Emitted::Item { sequence, value } => (sequence, value),
                 // The task was dropped before its end.
-                Emitted::Gap { sequence } => Err(MapError::Lost { index: sequence }),
+                Emitted::Gap { sequence } => (sequence, Err(MapError::Lost { index: sequence })),
             })
         });
         self.as_mut().read(cx);
@@ -127,7 +136,7 @@ where
             Poll::Ready(Some(result)) => Poll::Ready(Some(result)),
             // The window ends when it is closed and empty, which `read` may just have brought about.
             _ if this.source.is_none() && *this.in_flight == 0 => {
-                Poll::Ready(this.last.take().map(Err))
+                Poll::Ready(this.last.take().map(|(index, error)| (index, Err(error))))
             }
             _ => Poll::Pending,
         }
@@ -141,8 +150,13 @@ where
                 return;
             }
             let Some(source) = this.source.as_mut().as_pin_mut() else { return };
+            // Spent at once: the source may spend of the budget itself. Where it has run out, tokio
+            // has woken the task.
+            let Poll::Ready(proceed) = coop::poll_proceed(cx) else { return };
+            proceed.made_progress();
             if let Poll::Ready(cause) = this.stopping.poll(cx) {
-                return self.end(Some(MapError::Stopped { cause }));
+                let index = this.exit.counts().reserved;
+                return self.end(Some(MapError::Stopped { index, cause }));
             }
             if this.home.is_none() && Handle::try_current().is_err() {
                 return self.end(Some(MapError::NoRuntime));
@@ -189,7 +203,7 @@ where
         let index = this.exit.counts().reserved;
         let second =
             dropped.map_err(|panic| MapError::Panicked { index, panic: Panic::new(panic) });
-        *this.last = why.or(second.err());
+        *this.last = why.or(second.err()).map(|error| (index, error));
         this.entry.close();
     }
 }

@@ -35,9 +35,12 @@ pub enum MapError {
     /// The source was not read any further.
     #[error("no item started: no tokio runtime, neither where the stream was made nor here")]
     NoRuntime,
-    /// The source was not read to its end, because the context is stopping or cancelled.
-    #[error("source not read to its end: the context is stopping")]
+    /// The item and those behind it were not started, because the context is stopping or cancelled:
+    /// the source was not read to its end. Whether it had such an item is not known.
+    #[error("item {index} not started: the context is stopping")]
     Stopped {
+        /// Which item would have been next.
+        index: u64,
         /// Why the context ended.
         #[source]
         cause: Cause,

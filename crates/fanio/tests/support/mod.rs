@@ -1,8 +1,9 @@
-//! A source whose other side is moved by hand.
+//! A source whose other side is moved by hand, and values that count or panic.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
@@ -85,5 +86,31 @@ impl Stream for Pipe {
         }
         state.waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+}
+
+/// Counts those that are alive.
+pub(crate) struct Alive(Arc<AtomicUsize>);
+
+impl Alive {
+    pub(crate) fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Panics when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Nasty;
+
+impl Drop for Nasty {
+    fn drop(&mut self) {
+        panic!("a destructor panics");
     }
 }
