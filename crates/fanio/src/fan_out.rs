@@ -55,7 +55,7 @@ pub enum FanOutError {
 /// | the source ends | waits until every queue is empty, then completes | gives what is in its queue, then nothing |
 /// | the context is stopping | reads no more, then as above | as above |
 /// | the context is cancelled | completes at once | as above |
-/// | an outlet is dropped | hands its share to the others, as [`Route`] says | |
+/// | an outlet is dropped | hands its share to the others, or reads no more, as [`Route`] says | |
 /// | all outlets are dropped | completes, with what nobody took in its [report](FanOutReport) | |
 /// | the feed is dropped, or panics | | as above |
 ///
@@ -73,7 +73,7 @@ pub enum FanOutError {
 ///
 /// # Panics
 ///
-/// The feed goes on with a panic of the source and of the key's function; the item in hand is
+/// The feed goes on with a panic of the source and of the route's function; the item in hand is
 /// dropped, and the outlets end.
 ///
 /// # Examples

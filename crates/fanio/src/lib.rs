@@ -24,7 +24,7 @@
 //! | several futures at once, and what became of each, by a deadline | [`all`]`(futures, &ctx)` |
 //! | the first of several futures that succeeds, the others cancelled | [`first_ok`]`(futures, &ctx)` |
 //! | consumers that share the items of a stream, whoever is free | [`fan_out`]`(stream, n, capacity, `[`Route::shared`]`(), &ctx)` |
-//! | each consumer in turn, or each key to one consumer | [`Route::round_robin`], [`Route::by_key`] |
+//! | each consumer in turn, each key to one consumer, or as a function says | [`Route::round_robin`], [`Route::by_key`], [`Route::by_index`] |
 //! | the items of several streams, as they come | [`merge()`] |
 //! | the same with the number of the stream | [`Merge::tagged`] |
 //! | jobs done by hands of your own, the results in their order | [`window`]`(n, `[`Order::Ordered`]`)` |

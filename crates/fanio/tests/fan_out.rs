@@ -130,6 +130,45 @@ fn the_same_key_goes_to_the_same_outlet_in_order() {
 }
 
 #[test]
+fn an_index_names_the_outlet() {
+    let (mut feed, mut outlets) = made(3, 4, Route::by_index(|item| (item % 3) as usize));
+    assert!(poll(feed.as_mut()).is_pending());
+    assert_eq!(drain(&mut outlets[0]).0, [0, 3, 6, 9]);
+    assert!(poll(feed.as_mut()).is_pending());
+    assert_eq!(drain(&mut outlets[1]).0, [1, 4, 7, 10]);
+}
+
+#[test]
+fn an_item_for_an_outlet_that_is_gone_or_never_was_ends_the_reading_and_is_left() {
+    for gone in [false, true] {
+        let last = if gone { 1 } else { 2 };
+        let index = move |item: &u64| if item % 5 == 4 { last } else { 0 };
+        let (mut feed, mut outlets) = made(2, 4, Route::by_index(index));
+        if gone {
+            drop(outlets.pop());
+        }
+        assert!(poll(feed.as_mut()).is_pending());
+        assert_eq!(drain(&mut outlets[0]), (vec![0, 1, 2, 3], true));
+        let report = ended(feed.as_mut());
+        assert_eq!((report.read, report.complete, report.left), (5, false, vec![4]));
+    }
+}
+
+#[test]
+fn what_a_dropped_outlet_leaves_goes_to_no_other_where_an_index_names_it() {
+    let (mut feed, mut outlets) = made(2, 3, Route::by_index(|item| (item % 2) as usize));
+    assert!(poll(feed.as_mut()).is_pending());
+    drop(outlets.remove(1));
+    // What waits for room in the other one is handed over.
+    assert!(poll(feed.as_mut()).is_pending());
+    assert_eq!(drain(&mut outlets[0]), (vec![0, 2, 4], false));
+    assert!(poll(feed.as_mut()).is_pending());
+    assert_eq!(drain(&mut outlets[0]), (vec![6], true));
+    let report = ended(feed.as_mut());
+    assert_eq!((report.read, report.complete, report.left), (7, false, vec![1, 3, 5]));
+}
+
+#[test]
 fn exactly_the_capacity_lies_in_a_queue() {
     for capacity in [1, 3] {
         let (mut feed, mut outlets) = made(1, capacity, Route::shared());
@@ -215,7 +254,8 @@ fn what_a_dropped_outlet_leaves_goes_to_the_others_first() {
 
 #[test]
 fn with_all_outlets_gone_the_feed_ends_and_gives_back_what_is_left() {
-    for route in [Route::shared(), Route::round_robin(), Route::by_key(|item| *item)] {
+    let by_index = Route::by_index(|item| *item as usize % 3);
+    for route in [Route::shared(), Route::round_robin(), Route::by_key(|item| *item), by_index] {
         let (mut feed, outlets) = made(3, 2, route);
         let counting = CountingWaker::new();
         let waker = counting.waker();
@@ -412,7 +452,8 @@ fn compare(consumers: usize, capacity: usize, way: u8, steps: &[Step]) {
     let route = match way {
         0 => Route::shared(),
         1 => Route::round_robin(),
-        _ => Route::by_key(|item: &u64| item % 5),
+        2 => Route::by_key(|item: &u64| item % 5),
+        _ => Route::by_index(move |item: &u64| *item as usize % consumers),
     };
     let (source, hand): (Pipe, _) = pipe();
     let ctx = Context::background();
@@ -489,7 +530,7 @@ fn compare(consumers: usize, capacity: usize, way: u8, steps: &[Step]) {
             assert!(of_key.is_sorted_by_key(|(_, item)| item), "key {key}: {of_key:?}");
         }
     }
-    if way == 1 && !gone {
+    if way == 3 || (way == 1 && !gone) {
         assert!(out.iter().all(|(at, item)| *item as usize % consumers == *at));
     }
     let mut all: Vec<_> = out.into_iter().map(|(_, item)| item).chain(report.left).collect();
@@ -507,7 +548,7 @@ proptest! {
     fn each_item_that_was_read_is_taken_once_or_left(
         consumers in 1..5_usize,
         capacity in 1..5_usize,
-        way in 0..3_u8,
+        way in 0..4_u8,
         steps in prop::collection::vec(steps(), 200..400),
     ) {
         compare(consumers, capacity, way, &steps);

@@ -7,6 +7,8 @@
 //! 2. What lay in a lane that lost its last outlet is put *back*, and behind it the item that waits
 //!    for room in that lane. It goes before everything else, in its order, so that the order of a key
 //!    is kept.
+//!    Where the route names one outlet and no other, what is put back has nowhere to go: it stays there,
+//!    and the source is read no more.
 //! 3. The next item is the one that found no room before; or the first of those put back; or one
 //!    from the source. It goes into the lane of its route and waits there for room.
 //! 4. When the source has ended, or the context is stopping, and nothing waits for room, the lanes
@@ -127,7 +129,11 @@ impl<S: Stream> FanOut<S> {
         if let Some(waiting) = this.waiting.take() {
             return Poll::Ready(Some(waiting));
         }
-        let mut item = if *this.closed { None } else { this.back.pop_front() };
+        let stuck = this.route.is_fixed() && !this.back.is_empty();
+        if stuck {
+            this.source.set(None);
+        }
+        let mut item = if *this.closed || stuck { None } else { this.back.pop_front() };
         if item.is_none()
             && let Some(source) = this.source.as_mut().as_pin_mut()
         {
@@ -143,7 +149,14 @@ impl<S: Stream> FanOut<S> {
                 this.source.set(None);
             }
         }
-        Poll::Ready(item.map(|item| (this.route.pick(&item, this.alive), item)))
+        let Some(item) = item else { return Poll::Ready(None) };
+        let Some(lane) = this.route.pick(&item, this.alive) else {
+            // Rule 2: nowhere to go.
+            this.back.push_back(item);
+            this.source.set(None);
+            return Poll::Ready(None);
+        };
+        Poll::Ready(Some((lane, item)))
     }
 
     /// Rule 4: the end.

@@ -17,7 +17,12 @@ pub(super) enum Way<T> {
     RoundRobin(usize),
     /// By what this makes of an item.
     ByKey(Hasher64<T>),
+    /// To the outlet that this names, and to no other.
+    ByIndex(Index<T>),
 }
+
+/// Names the outlet of an item.
+type Index<T> = Box<dyn FnMut(&T) -> usize + Send>;
 
 /// Makes a number of an item.
 type Hasher64<T> = Box<dyn FnMut(&T) -> u64 + Send>;
@@ -49,27 +54,46 @@ impl<T> Route<T> {
         })))
     }
 
+    /// A queue for each consumer: an item goes to the one that `index` names, counted from 0, and to no
+    /// other. A slow one whose queue is full holds up the others.
+    ///
+    /// Once there is an item for a consumer that is gone, or that there never was, the source is not
+    /// read any further: the others get what is theirs, and what was for the one that is gone is
+    /// [left](crate::FanOutReport::left).
+    pub fn by_index(index: impl FnMut(&T) -> usize + Send + 'static) -> Self {
+        Self(Way::ByIndex(Box::new(index)))
+    }
+
+    /// Whether an item is for one outlet alone, be it there or not.
+    pub(super) fn is_fixed(&self) -> bool {
+        matches!(self.0, Way::ByIndex(_))
+    }
+
     /// How many lanes so many outlets have, and how many outlets each of the lanes.
     pub(super) fn lanes(&self, outlets: usize) -> (usize, usize) {
         match self.0 {
             Way::Shared => (1, outlets),
-            Way::RoundRobin(_) | Way::ByKey(_) => (outlets, 1),
+            Way::RoundRobin(_) | Way::ByKey(_) | Way::ByIndex(_) => (outlets, 1),
         }
     }
 
-    /// The lane of an item, among those that are alive; there is one.
-    pub(super) fn pick(&mut self, item: &T, alive: &[bool]) -> usize {
+    /// The lane of an item, among those that are alive, of which there is one; none when the item is
+    /// for no other than one that is not.
+    pub(super) fn pick(&mut self, item: &T, alive: &[bool]) -> Option<usize> {
         let first = match &mut self.0 {
             Way::Shared => 0,
             Way::RoundRobin(next) => *next,
             Way::ByKey(hash) => (hash(item) % alive.len() as u64) as usize,
+            Way::ByIndex(index) => {
+                return Some(index(item)).filter(|lane| alive.get(*lane) == Some(&true));
+            }
         };
         let ring = (first..alive.len()).chain(0..first);
         let lane = ring.into_iter().find(|lane| alive[*lane]).unwrap_or(first);
         if let Way::RoundRobin(next) = &mut self.0 {
             *next = (lane + 1) % alive.len();
         }
-        lane
+        Some(lane)
     }
 }
 
@@ -79,6 +103,7 @@ impl<T> fmt::Debug for Route<T> {
             Way::Shared => "Route::shared",
             Way::RoundRobin(_) => "Route::round_robin",
             Way::ByKey(_) => "Route::by_key",
+            Way::ByIndex(_) => "Route::by_index",
         })
     }
 }
