@@ -4,7 +4,7 @@
 //! A pipeline is described first ([`from_iter`], [`from_stream`], [`generate`](generate()) and their
 //! like, then stages, then a sink) and does nothing until it is [run](Ready::run). Adjacent
 //! synchronous stages fuse into one loop; items change tasks only where the description says so, at
-//! [`workers`] and [`blocking`].
+//! [`workers`], [`blocking`] and [`branch`].
 //!
 //! # Which one do I want?
 //!
@@ -22,6 +22,9 @@
 //! | results in the order of the items, or as they come | [`Order`] |
 //! | items that may fail without ending the rest | [`skip_failed`](Stage::skip_failed) |
 //! | items to handle so many at a time, or what came within a time | [`batch`](Stage::batch) |
+//! | some items to take another way, or the items of a key one after the other | [`branch`] |
+//! | the items of several pipelines as one | [`merge`](Stage::merge) |
+//! | pipelines of different stages as one type | [`boxed`](Stage::boxed) |
 //! | no more than so many in a second | [`throttle`](Stage::throttle) |
 //! | somewhere for the items to go | [`for_each`](Stage::for_each), [`try_for_each`](Stage::try_for_each), [`fold`](Stage::fold), [`collect`](Stage::collect), [`into_sink`](Stage::into_sink) |
 //! | somebody who takes them one by one | [`into_stream`](Stage::into_stream), [`into_channel`] |
@@ -86,18 +89,20 @@
 //!
 //! # Features
 //!
-//! - `tokio` (default): [`workers`], [`blocking`] and [`start`], which run in tasks. Without it,
+//! - `tokio` (default): [`workers`], [`blocking`], [`branch`] and [`start`], which run in tasks. Without it,
 //!   sources, fused stages and sinks remain, and run on any executor.
 //! - `channel` (default): [`from_channel`] and [`into_channel`], for `async-channel`.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 //!
 #![cfg_attr(feature = "tokio", doc = "[`workers`]: Stage::workers")]
 #![cfg_attr(feature = "tokio", doc = "[`blocking`]: Stage::blocking")]
+#![cfg_attr(feature = "tokio", doc = "[`branch`]: Stage::branch")]
 #![cfg_attr(feature = "tokio", doc = "[`start`]: Ready::start")]
 #![cfg_attr(feature = "channel", doc = "[`into_channel`]: Stage::into_channel")]
 // What a feature brings that is off leads to the list of features.
 #![cfg_attr(not(feature = "tokio"), doc = "[`workers`]: #features")]
 #![cfg_attr(not(feature = "tokio"), doc = "[`blocking`]: #features")]
+#![cfg_attr(not(feature = "tokio"), doc = "[`branch`]: #features")]
 #![cfg_attr(not(feature = "tokio"), doc = "[`start`]: #features")]
 #![cfg_attr(not(feature = "tokio"), doc = "[`Order`]: #features")]
 #![cfg_attr(not(feature = "tokio"), doc = "[`Pipeline`]: #features")]
@@ -109,6 +114,9 @@ mod alarm;
 mod batch;
 #[cfg(feature = "tokio")]
 mod blocking;
+mod boxed;
+#[cfg(feature = "tokio")]
+mod branch;
 mod caught;
 #[cfg(feature = "tokio")]
 mod component;
@@ -122,7 +130,9 @@ mod halt;
 #[cfg(feature = "channel")]
 mod into_channel;
 mod into_stream;
+mod lanes;
 mod launch;
+mod merge;
 mod report;
 mod run;
 mod sink;
@@ -139,10 +149,13 @@ mod workers;
 #[doc(hidden)]
 pub mod seams {
     pub use crate::batch::BatchFlow;
+    #[cfg(feature = "tokio")]
+    pub use crate::branch::{BranchFlow, LaneFlow};
     pub use crate::flow::Flow;
     pub use crate::fused::{FusedFlow, Step, Verdict};
     pub use crate::generate::GeneratorFlow;
     pub use crate::launch::Launch;
+    pub use crate::merge::MergeFlow;
     pub use crate::skip::{Fallible, OnSkip};
     pub use crate::source::{IterFlow, StreamFlow, TickFlow};
     pub use crate::throttle::ThrottleFlow;
@@ -153,6 +166,9 @@ pub mod seams {
 pub use batch::Batch;
 #[cfg(feature = "tokio")]
 pub use blocking::Blocking;
+pub use boxed::Boxed;
+#[cfg(feature = "tokio")]
+pub use branch::{Branched, Lane};
 #[cfg(feature = "tokio")]
 pub use component::{Join, Pipeline, StartError};
 pub use error::PipelineError;
@@ -162,10 +178,11 @@ pub use generate::{Generator, Give, Reserve, Room, Yielder, generate};
 #[cfg(feature = "channel")]
 pub use into_channel::{ChannelClosed, IntoChannel};
 pub use into_stream::Items;
+pub use merge::Merged;
 pub use report::{Report, StageReport};
 pub use run::{Ended, Ready, Run};
 #[cfg(feature = "tokio")]
-pub use selvedge_fanio::Order;
+pub use selvedge_fanio::{Order, Route};
 pub use selvedge_primitives::Panic;
 pub use sink::{Collect, Fold, ForEach, Sink, TryForEach};
 #[cfg(feature = "channel")]

@@ -22,7 +22,8 @@ use crate::flow::{adds_up, label};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {
-    /// The stages, the source first and the sink last.
+    /// The stages, the source first and the sink last. Where pipelines are merged, those of one come
+    /// behind those of the other; behind a branch come those of each lane.
     pub stages: Vec<StageReport>,
     /// How long it ran.
     pub elapsed: Duration,
@@ -35,7 +36,7 @@ pub struct StageReport {
     /// Its name, or its kind when it has none.
     pub name: String,
     /// What it is: `from_iter`, `from_stream`, `from_channel`, `ticks`, `generate`, `map`, `try_map`,
-    /// `filter`, `workers`, `blocking`, `batch`, `sink`.
+    /// `filter`, `throttle`, `workers`, `blocking`, `batch`, `branch`, `lane`, `merge`, `sink`.
     pub kind: &'static str,
     /// Where it was described.
     pub place: &'static Location<'static>,

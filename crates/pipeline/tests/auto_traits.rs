@@ -9,10 +9,10 @@ use std::panic::panic_any;
 use futures_core::Stream;
 use selvedge_cancel::{Component, Context};
 use selvedge_pipeline::{
-    Batch, Blocking, ChannelClosed, Collect, Ended, Filter, Fold, ForEach, FromIter, FromStream,
-    Fused, Generator, Give, IntoChannel, Items, Join, Map, Order, Panic, Pipeline, PipelineError,
-    Ready, Report, Reserve, Room, Run, Stage, StageReport, StartError, Throttled, Ticks,
-    TryForEach, TryMap, Workers, Yielder, from_iter,
+    Batch, Blocking, Boxed, Branched, ChannelClosed, Collect, Ended, Filter, Fold, ForEach,
+    FromIter, FromStream, Fused, Generator, Give, IntoChannel, Items, Join, Lane, Map, Merged,
+    Order, Panic, Pipeline, PipelineError, Ready, Report, Reserve, Room, Run, Stage, StageReport,
+    StartError, Throttled, Ticks, TryForEach, TryMap, Workers, Yielder, from_iter,
 };
 use selvedge_testkit::block_on;
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -37,6 +37,10 @@ assert_impl_all!(Fused<Source, TryMap<fn(Item)>>: Send, Unpin);
 assert_impl_all!(Fused<Source, Filter<fn(&Item) -> bool>>: Send, Unpin);
 assert_impl_all!(Batch<Source>: Send, Unpin);
 assert_impl_all!(Throttled<Source>: Send, Unpin);
+assert_impl_all!(Boxed<Item>: Send, Unpin);
+assert_impl_all!(Merged<Item>: Send, Unpin);
+assert_impl_all!(Branched<Source, fn()>: Send, Unpin);
+assert_impl_all!(Lane<Item>: Send, Unpin);
 assert_impl_all!(Ticks: Send, Sync, Unpin);
 assert_impl_all!(FromStream<async_channel::Receiver<Item>>: Send);
 assert_impl_all!(FromStream<std::future::Ready<Item>>: Send, Unpin);

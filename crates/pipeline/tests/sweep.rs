@@ -105,6 +105,50 @@ fn a_run_loses_no_item_wherever_it_ends() {
     assert_eq!(summary.pending_points, 7, "{summary}");
 }
 
+/// Two generators merged: what one of them has made and the loop has not taken is dropped once, and
+/// the waker that it left is gone.
+#[test]
+fn a_merged_run_loses_no_item_wherever_it_ends() {
+    let summary = sweep("Run", |run: &mut Run| {
+        let (made, drops) = (Tally::default(), Tally::default());
+        let gates = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+        let (ctx, canceller) = Context::background().child();
+        let source = |gate: &Arc<Notify>| {
+            let (gate, made, drops) = (Arc::clone(gate), made.clone(), drops.clone());
+            generate(move |y| async move {
+                for _ in 0..2 {
+                    gate.notified().await;
+                    made.add();
+                    y.give(OnDrop(drops.clone())).await;
+                }
+                Ok::<_, Infallible>(())
+            })
+        };
+        let merged = source(&gates[0]).merge([source(&gates[1])]);
+        let future = merged.collect().run(&ctx);
+
+        let cancel_on_the_way = matches!(run.mode(), Mode::Cancel | Mode::WakeThenCancel);
+        let step = |k: usize| gates[k % 2].notify_one();
+        let ended = run.drive_cancel(future, step, || canceller.cancel());
+
+        match ended {
+            Ended::Ready(ended) => {
+                assert!(ended.report.adds_up());
+                assert_eq!(ended.output.len(), made.get(), "an item was lost");
+                assert_eq!(drops.get(), 0);
+                match &ended.error {
+                    None => assert_eq!(made.get(), 4),
+                    Some(PipelineError::Ended(_)) => assert!(cancel_on_the_way),
+                    Some(other) => panic!("{other:?}"),
+                }
+            }
+            Ended::Dropped => assert_eq!(drops.get(), made.get(), "an item was kept"),
+        }
+        assert_eq!(run.live_wakers(), 0, "a waker stayed behind");
+    });
+    assert_eq!(summary.pending_points, 4, "{summary}");
+}
+
 /// A poll that is pending has pulled nothing, so what a dropped wait leaves is all there.
 #[test]
 fn a_stream_loses_no_item_wherever_a_wait_for_the_next_ends() {
