@@ -65,3 +65,57 @@ fn generator_fetches_no_page_that_nobody_reads() {
     let text = printed("generator");
     assert!(text.contains("fetched 3 pages for 25 items"), "{text}");
 }
+
+#[test]
+fn pipeline_leaves_out_what_it_says_and_accounts_for_the_rest() {
+    let text = printed("pipeline");
+    assert_eq!(text.matches("left out").count(), 3, "{text}");
+    let shipped = text.lines().filter(|line| line.starts_with("shipped:"));
+    assert_eq!(shipped.map(|line| line.matches("EUR").count()).sum::<usize>(), 9, "{text}");
+    assert!(text.contains("lane 1"), "{text}");
+}
+
+#[test]
+fn graceful_shutdown_answers_what_it_took_and_names_who_was_late() {
+    let text = printed("graceful_shutdown");
+    assert!(text.contains("half a second is over"), "{text}");
+    let (_, counts) = text.split_once("took ").unwrap();
+    let (taken, answered) = counts.split_once(" requests, answered ").unwrap();
+    assert_eq!(Some(taken), answered.lines().next(), "{text}");
+    assert!(text.contains("report writer") && text.contains("1 of 2 components late"), "{text}");
+}
+
+#[test]
+fn select_default_takes_what_is_there() {
+    let text = printed("select_default");
+    let made = text.lines().filter(|line| line.contains("made version")).count();
+    let fresh: usize = text.lines().last().unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(made == fresh && (1..12).contains(&fresh), "{text}");
+}
+
+#[test]
+fn channels_sell_every_loaf() {
+    let text = printed("channels");
+    assert_eq!(text.matches("  sold").count(), 10, "{text}");
+    assert!(text.contains("after waiting for a place"), "{text}");
+    assert!(text.ends_with("in the afternoon: all ten\n"), "{text}");
+}
+
+#[test]
+fn wait_group_lets_all_start_together_and_waits_for_the_last() {
+    let text = printed("wait_group");
+    let line = |part: &str| text.lines().position(|line| line.contains(part)).expect(part);
+    assert!(line("ben is at the line") < line("ben is in"), "{text}");
+    assert!(line("ben is at the line") < line("dora is in"), "{text}");
+    assert!(line("cleo stumbles") < line("the track is empty"), "{text}");
+    assert!(text.ends_with("and 0 when they are dropped\n"), "{text}");
+}
+
+#[test]
+fn scatter_gives_the_first_and_then_what_came_in_time() {
+    let text = printed("scatter");
+    assert_eq!(text.matches("pune is not waited for any more").count(), 2, "{text}");
+    assert!(text.contains("the others are gone"), "{text}");
+    assert!(text.contains("late: no result for item 3: cancelled"), "{text}");
+    assert!(text.contains("none of 2 futures succeeded"), "{text}");
+}
