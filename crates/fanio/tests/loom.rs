@@ -768,6 +768,28 @@ fn fan_out_put_vs_leave() {
     });
 }
 
+/// Race: an outlet that alone may have some of the items is dropped while the feed puts them. They are
+/// left, and go to nobody else.
+#[test]
+fn fan_out_index_vs_leave() {
+    check(|| {
+        let ctx = Tree::background();
+        let route = Route::by_index(|item: &u64| (item % 2) as usize);
+        let (feed, mut outlets) = fan_out(iter(0..3_u64), 2, 1, route, &ctx).unwrap();
+        let (second, first) = (outlets.pop().unwrap(), outlets.pop().unwrap());
+        let leaving = spawn(move || drop(second));
+        let reading = spawn(move || read(first));
+        let report = block_on(feed);
+        leaving.join().unwrap();
+        let taken = reading.join().unwrap();
+        assert!(taken.iter().all(|item| item % 2 == 0), "an item of the other outlet: {taken:?}");
+        assert!(report.left.contains(&1) && report.read >= 2);
+        let mut all = [taken, report.left].concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..report.read));
+    });
+}
+
 /// Race: the last outlet is dropped while the feed waits for room, or for its source. It completes,
 /// and tells what is left.
 #[test]
