@@ -5,6 +5,7 @@ pub mod fanio;
 pub mod pipeline;
 pub mod pool;
 pub mod ratelimit;
+pub mod shutdown;
 pub mod sync;
 
 mod digest;
@@ -47,6 +48,7 @@ pub const ALL: &[(&str, Shapes)] = &[
     ("pool", pool::shapes),
     ("fanio", fanio::shapes),
     ("pipeline", pipeline::shapes),
+    ("shutdown", shutdown::shapes),
 ];
 
 /// What the contestants in Go are called where it is said that there are none.

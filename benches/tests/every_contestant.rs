@@ -48,6 +48,11 @@ fn of_pipeline() {
 }
 
 #[test]
+fn of_shutdown() {
+    run("shutdown");
+}
+
+#[test]
 fn no_two_shapes_have_one_name_and_parameter() {
     let mut names = std::collections::HashSet::new();
     for (_, make) in shapes::ALL {
