@@ -48,8 +48,9 @@ use word::Take;
 /// Two things come later than they are due, and both are the machine's. A timer rings late; those who wait
 /// are made up for up to [2 ms](Self::CATCH_UP) of that, so in a span of time there may be granted what
 /// comes in those 2 ms more. And a grant may be used later than it was made, by a task that is not polled
-/// at once. Tokens that were granted and never used, because the future was dropped in that moment, go to
-/// the next.
+/// at once. Tokens that were granted and never used, because the future was dropped before it was polled
+/// again, go to the next: all of them within those 2 ms; later, as many as would not have been beyond the
+/// burst by then. More would be a second burst.
 ///
 /// # The clock
 ///
@@ -213,7 +214,8 @@ impl Limiter {
     /// # Cancel safety
     ///
     /// Safe. A future dropped while it waits takes no tokens, and whoever waited behind it moves up by as
-    /// many. One that was granted and not polled since gives its tokens back.
+    /// many. One that was granted and not polled since gives its tokens back, as the
+    /// [limiter's page](Self#exactness) says.
     ///
     /// # Fairness
     ///

@@ -214,6 +214,39 @@ fn what_was_granted_to_a_future_that_is_dropped_goes_to_the_next() {
 }
 
 #[test]
+fn what_comes_back_late_brings_no_more_than_the_burst() {
+    let (limiter, clock) = spent(Quota::every(SEC).burst(3));
+    let granted = [queued(&limiter, 1), queued(&limiter, 1)];
+    clock.advance(2 * SEC);
+    // Long enough for the bucket to be full, had they never been granted.
+    clock.advance(SEC);
+    limiter.try_acquire(1).unwrap();
+    drop(granted);
+    assert_eq!(drain(&limiter), 2, "three at this moment, with the one that was taken");
+
+    // One of five that come back late is still above what has come.
+    let (limiter, clock) = spent(Quota::every(SEC).burst(5));
+    let granted = queued(&limiter, 5);
+    clock.advance(5 * SEC);
+    clock.advance(4 * SEC + Duration::from_millis(2));
+    assert_eq!(drain(&limiter), 4);
+    drop(granted);
+    assert_eq!(drain(&limiter), 1);
+}
+
+#[test]
+fn within_two_milliseconds_everything_comes_back() {
+    let (limiter, clock) = spent(Quota::per_second(1_000));
+    let granted = queued(&limiter, 1);
+    clock.advance(Duration::from_millis(1));
+    clock.advance(Duration::from_millis(2));
+    // What it was granted then, and what has come since.
+    assert_eq!(drain(&limiter), 1);
+    drop(granted);
+    assert_eq!(drain(&limiter), 1);
+}
+
+#[test]
 fn a_front_that_wants_less_than_the_one_before_it_did_has_an_alarm_of_its_own() {
     let (limiter, clock) = spent(Quota::per_second(1).burst(100));
     for _ in 0..50 {

@@ -199,6 +199,27 @@ fn granted_and_never_polled_vs_wait() {
     });
 }
 
+// A refund of a token that the bucket has overflowed with since, against a take of the whole bucket: the
+// clock that the refund goes by must not be one from before the take.
+#[test]
+fn refund_vs_take() {
+    model::check(|| {
+        let (limiter, clock) = limiter(2, 0);
+        let (asleep, _) = polled(&limiter, 1);
+        clock.advance(SEC);
+        let takes = {
+            let (limiter, clock) = (limiter.clone(), Arc::clone(&clock));
+            spawn(move || {
+                clock.advance(3 * SEC);
+                drain(&limiter)
+            })
+        };
+        drop(asleep);
+        assert_eq!(takes.join().unwrap() + drain(&limiter), 2, "beyond the burst, at once");
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
 // Two set alarms against each other: the one that leaves the front to a smaller request, and the ring.
 // One registration at most is left, and the one behind is served.
 #[test]

@@ -104,7 +104,7 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
         let grant = ready!(engine.poll_wait(standing, cx, wanted));
         place.set(None);
         Poll::Ready(match grant {
-            Grant::Tokens => Ok(()),
+            Grant::Tokens(_) => Ok(()),
             Grant::NoTimer(error) => Err(AcquireError::NoTimer(error)),
         })
     }

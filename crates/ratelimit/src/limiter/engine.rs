@@ -20,7 +20,8 @@
 //!    waiter that is not polled holds up nobody: it has its tokens, and whoever is behind it is next.
 //! 5. *Leave*: a waiter that is dropped in line unlinks itself and serves: whoever was behind it
 //!    moves up by its tokens, because what is granted is all that counts, and those were not. One that
-//!    was granted and not polled since gives its tokens back.
+//!    was granted and not polled since gives its tokens back, as far as they can be (see below), and
+//!    serves as well.
 //! 6. *Lose*: the timer's driver is gone. Nobody in line would ever be told, so everybody is, now.
 //!
 //! # The races
@@ -29,7 +30,7 @@
 //!   says no.
 //! - *Take against wait*. The waiter sets QUEUED by a CAS on the whole word. A take is before it, and
 //!   the CAS looks again; or after it, and finds the bit.
-//! - *Refund against wait*: the same, and a refund that sees the bit serves the line (W3).
+//! - *Refund against wait*: both hold the lock; who refunds serves the line (W3).
 //! - *Grant against leave*: decided by the lock. The waiter is out of the line, or finds its grant and
 //!   gives it back.
 //! - *Setting the alarm against everything*. An alarm has a number. Whoever comes back from the
@@ -45,6 +46,25 @@
 //! [`CATCH_UP`]; without that, a burst of one and a timer of a millisecond would be a thousand a second
 //! at most. What is older is gone as if nobody had been in line: a process that was stopped for
 //! an hour does not make up for the hour.
+//!
+//! # Refunds
+//!
+//! A token that is given back long after it was granted may be one that would be beyond the burst by now,
+//! had it never been granted; to give it to somebody beside a full bucket would be too much. So a grant
+//! keeps its [`Receipt`]: how many were granted in all, it included. At a refund no more than what that
+//! is above the tokens that had come at the horizon goes back, less what others gave back since. Then
+//! what is used in a span of time that begins at `s` and ends at `e` is at most the burst and what came
+//! from the horizon of `s` to `e`, with refunds as without:
+//!
+//! - Without refunds it is `granted(e) - granted(s)`, with `granted(e) <= earned(e) + burst` and
+//!   `granted(s) >= earned(horizon of s)`, since a take raises it to that.
+//! - A refund in the span of a grant in the span takes away what was not used.
+//! - Of refunds in the span of grants before it, take the last, at `t`, of a grant whose receipt says `g`.
+//!   It and those before it in the span are together at most `g - earned(horizon of t)`, less what was
+//!   given back between the grant and `s`; and `granted(s)` is at least `g` less the same. So what is used
+//!   is at most `earned(e) + burst - earned(horizon of t)`, and `t` is not before `s`.
+//!
+//! Nothing is held back within [`CATCH_UP`] of the grant.
 //!
 //! # Why everybody in line is served
 //!
@@ -71,9 +91,18 @@ pub(super) const CATCH_UP: Duration = Duration::from_millis(2);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Grant {
     /// The tokens are its own.
-    Tokens,
+    Tokens(Receipt),
     /// Nobody will tell it when they have come.
     NoTimer(TimerError),
+}
+
+/// What a refund has to know of the grant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Receipt {
+    /// How many tokens were granted in all, with these.
+    granted: u64,
+    /// How many had been given back in all.
+    refunded: u64,
 }
 
 /// The line: requests are numbers of tokens.
@@ -82,13 +111,15 @@ pub(super) type Queue = WaitQueue<Bell, u32, Grant>;
 /// A place in the line.
 pub(super) type Place<'q> = Waiter<'q, Bell, u32, Grant>;
 
-/// The state beside the line: the alarm that is set.
+/// The state beside the line: the alarm that is set, and what was given back.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
     /// The alarm.
     alarm: Option<Alarm>,
     /// The number of the next one.
     next: u64,
+    /// How many tokens were given back in all; modulo 2^64.
+    refunded: u64,
 }
 
 /// A registration with the timer, or one that is about to be made.
@@ -205,7 +236,8 @@ impl Engine {
                 return Entry::Wait(wanted);
             }
             match self.word.take_or_queue(wanted, self.quota.burst_size(), self.earned()) {
-                Take::Taken => Entry::Ready(Grant::Tokens),
+                // Seen at once, so nobody asks for the receipt.
+                Take::Taken => Entry::Ready(Grant::Tokens(Receipt::default())),
                 Take::Short | Take::Queued => {
                     first = true;
                     Entry::Wait(wanted)
@@ -221,12 +253,24 @@ impl Engine {
     /// Leaves the line, or gives back what was granted to `place` and not seen.
     pub(super) fn leave(self: &Arc<Self>, place: Pin<&mut Place<'_>>, wanted: u32) {
         match place.cancel_then(|locked| self.serve(locked)) {
-            Left::Granted(Grant::Tokens) => {
-                if self.word.refund(wanted) {
-                    self.serve(self.queue.lock());
-                }
-            }
+            Left::Granted(Grant::Tokens(receipt)) => self.refund(receipt, wanted),
             Left::Granted(Grant::NoTimer(_)) | Left::Queued(_) | Left::Nothing => {}
+        }
+    }
+
+    /// Gives back what was granted and not used.
+    fn refund(self: &Arc<Self>, receipt: Receipt, count: u32) {
+        let mut locked = self.queue.lock();
+        let since = locked.refunded.wrapping_sub(receipt.refunded);
+        let back = self.word.refund(count, || {
+            let horizon = self.accrual.earned(horizon(self.elapsed()));
+            receipt.granted.saturating_sub(since).saturating_sub(horizon)
+        });
+        locked.refunded = locked.refunded.wrapping_add(back);
+        if locked.is_empty() {
+            drop(locked);
+        } else {
+            self.serve(locked);
         }
     }
 
@@ -242,16 +286,18 @@ impl Engine {
         } else {
             let (burst, now) = (self.quota.burst_size(), self.elapsed());
             let earned = self.accrual.earned(now);
-            let horizon = self.accrual.earned(now.saturating_sub(CATCH_UP.as_nanos() as u64));
+            let horizon = self.accrual.earned(horizon(now));
             contain(|| {
                 self.queue.grant_each(locked, |locked| {
                     let wanted = locked.front(|wanted| *wanted)?;
                     let last = locked.len() == 1;
-                    if self.word.hand_over(wanted, horizon, earned, burst, last) {
+                    if let Some(granted) = self.word.hand_over(wanted, horizon, earned, burst, last)
+                    {
                         if last {
                             locked.silence(&mut errand);
                         }
-                        return Some(Grant::Tokens);
+                        let refunded = locked.refunded;
+                        return Some(Grant::Tokens(Receipt { granted, refunded }));
                     }
                     let needs = self.word.snapshot().needs(wanted, burst);
                     match self.due(needs) {
@@ -307,6 +353,11 @@ impl Engine {
         });
         self.run(errand);
     }
+}
+
+/// Before what was `now`, in nanoseconds, tokens beyond the burst are gone also to those in line.
+fn horizon(now: u64) -> u64 {
+    now.saturating_sub(CATCH_UP.as_nanos() as u64)
 }
 
 impl Bell {

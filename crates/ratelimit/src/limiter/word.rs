@@ -22,8 +22,9 @@
 //!   beyond the quota.
 //! - **W2** QUEUED changes only under the lock of the line, and whenever that lock is free, it is set
 //!   exactly if somebody is in line. While it is set, `granted` grows under the lock only.
-//! - **W3** `granted` shrinks only by what was granted and not used (a refund). Who refunds and sees
-//!   QUEUED in the word that the refund returned serves the line afterwards.
+//! - **W3** `granted` shrinks only by what was granted and not used (a refund), under the lock of the line,
+//!   and never below what had come at the horizon of that moment, counted from the grant: `engine.rs` says
+//!   why. Who refunds serves the line afterwards.
 //! - **W4** `granted` is at most [`MOST`] and twice the largest burst, so it fits.
 //!
 //! The orderings are all Relaxed: tokens carry nothing from one who used them to the next. The line has
@@ -174,8 +175,8 @@ impl Word {
         }
     }
 
-    /// Under the lock of the line: takes `wanted` tokens for its front, if they have come. With the
-    /// last of the line QUEUED goes.
+    /// Under the lock of the line: takes `wanted` tokens for its front, if they have come, and gives how
+    /// many are granted then. With the last of the line QUEUED goes.
     pub(super) fn hand_over(
         &self,
         wanted: u32,
@@ -183,12 +184,12 @@ impl Word {
         earned: u64,
         burst: u32,
         last: bool,
-    ) -> bool {
+    ) -> Option<u64> {
         let mut seen = self.snapshot();
         loop {
-            let Some(next) = seen.taking(wanted, horizon, earned, burst) else { return false };
+            let next = seen.taking(wanted, horizon, earned, burst)?;
             match self.exchange(seen, if last { next.unqueued() } else { next }) {
-                Ok(()) => return true,
+                Ok(()) => return Some(next.granted()),
                 Err(now) => seen = now,
             }
         }
@@ -200,10 +201,16 @@ impl Word {
         self.bits.fetch_and(!QUEUED_BIT, Ordering::Relaxed);
     }
 
-    /// Gives back `count` tokens that were granted and not used; whether somebody is in line.
-    pub(super) fn refund(&self, count: u32) -> bool {
-        let count = u64::from(count) << GRANTED_SHIFT;
-        // Relaxed: see the header.
-        State(self.bits.fetch_sub(count, Ordering::Relaxed)).is_queued()
+    /// Under the lock of the line: gives back up to `count` tokens that were granted and not used, of
+    /// those that are `above` the horizon, which is read after the word. Returns how many.
+    pub(super) fn refund(&self, count: u32, above: impl Fn() -> u64) -> u64 {
+        let mut seen = self.snapshot();
+        loop {
+            let back = above().min(u64::from(count));
+            match self.exchange(seen, State(seen.0 - (back << GRANTED_SHIFT))) {
+                Ok(()) => return back,
+                Err(now) => seen = now,
+            }
+        }
     }
 }
