@@ -173,7 +173,7 @@ fn measure(command: &mut Command, archive: &mut Archive, record: &mut Record) ->
             .with_context(|| format!("the bench printed something else: {line}"))?;
         match event {
             Event::Absent { of, contestant, why } => {
-                println!("{of:<8} absent: {contestant}: {why}")
+                println!("{of:<9} absent: {contestant}: {why}")
             }
             Event::Shape { of, shape, parameter, operations } => {
                 let shape = Measured::new(of, shape, parameter, operations);

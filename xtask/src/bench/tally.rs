@@ -78,7 +78,7 @@ impl Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = format!("{}: {}", self.shape, self.parameter);
-        write!(f, "{:<8} {what:<46}", self.of)?;
+        write!(f, "{:<9} {what:<46}", self.of)?;
         for (place, admitted) in self.admitted.iter().enumerate() {
             let mark = ["", " |"].get(place).unwrap_or(&",");
             write!(f, "{mark} {} {}", admitted.contestant, admitted.count)?;

@@ -137,8 +137,8 @@ impl<S: Stream<Item = u64> + Unpin> Stream for NextMany<S> {
 /// the wake-up of its input on.
 fn sparse(scale: Scale) -> Shape {
     let parameter = format!("{ACTIVE} of {INPUTS} inputs");
-    // StreamMap and futures-concurrency look at all inputs for an item or a few: the work is as much as
-    // they do in a tenth of a second, which ours does in a millisecond.
+    // StreamMap and futures-concurrency look at all inputs for an item or a few: this is about a second
+    // of their work, and a millisecond or two of ours.
     let work = Work::Exactly(scale.of(20_000, 1_000, 20));
     Shape::new("fanio", "merge", parameter, work)
         .ours(|n| in_turns(merge, n))
