@@ -1,10 +1,11 @@
 //! Those who wait: one caller after the other, a thousand at once, ten thousand at once.
 //!
-//! Everybody is on tokio, whose timer has a grain of a millisecond, and has a burst of one. governor
-//! sleeps on a timer of its own; `ratelimit` has nothing that waits, so its callers sleep for as long
-//! as it tells them and try again, as its documentation does with threads. leaky-bucket counts in
-//! milliseconds, so above a thousand a second its burst is what comes in one. Ours grants what came in
-//! up to 2 ms in which its timer was late.
+//! Everybody has a burst of one and runs in tokio; by default, ours and governor wait for a timer thread,
+//! each for its own, and leaky-bucket for tokio's timer, which has a grain of a millisecond. So ours on
+//! that timer is there as a reference. `ratelimit` has nothing that waits, so its callers sleep in tokio
+//! for as long as it tells them and try again, as its documentation does with threads. leaky-bucket
+//! counts in milliseconds, so above a thousand a second its burst is what comes in one. Ours grants what
+//! came in up to 2 ms in which its timer was late.
 
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU32;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::poll_fn;
 use governor::clock::{Clock, MonotonicClock, QuantaClock, ReasonablyRealtime};
-use selvedge_ratelimit::Quota;
+use selvedge_ratelimit::{Quota, Timer};
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
@@ -38,7 +39,7 @@ pub(super) fn shapes(scale: Scale) -> Vec<Shape> {
 trait Paced: 'static {
     /// Whether it promises to serve in order and to wake nobody in vain.
     const IN_LINE: bool = false;
-    /// So many a second, one at a time.
+    /// So many a second, one at a time; called in a runtime.
     fn new(rate: u32) -> Self;
     /// Takes a token when there is one.
     async fn take(&self);
@@ -53,6 +54,22 @@ impl Paced for Ours {
 
     async fn take(&self) {
         self.acquire(1).await.expect("there is a timer");
+    }
+}
+
+/// Ours on tokio's clock and timer.
+struct OnTokio(Ours);
+
+impl Paced for OnTokio {
+    const IN_LINE: bool = true;
+
+    fn new(rate: u32) -> Self {
+        let timer = Timer::ambient().expect("the runtime has a time driver");
+        Self(Ours::with_timer(Quota::per_second(rate.into()), timer))
+    }
+
+    async fn take(&self) {
+        self.0.take().await;
     }
 }
 
@@ -100,8 +117,15 @@ fn period(rate: u32) -> Duration {
     Duration::from_secs(1) / rate
 }
 
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+/// A limiter and the runtime that it is made in.
+fn limiter<L: Paced>(rate: u32) -> (L, Runtime) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let limiter = {
+        let _inside = runtime.enter();
+        L::new(rate)
+    };
+    (limiter, runtime)
 }
 
 /// With everybody that waits.
@@ -112,6 +136,7 @@ fn contest(shape: Shape, each: impl Contest + 'static) -> Shape {
         .peer("governor, quanta", move |n| each.run::<Governor<QuantaClock>>(n))
         .peer("leaky-bucket", move |n| each.run::<LeakyBucket>(n))
         .peer("ratelimit and sleep", move |n| each.run::<Iops>(n))
+        .reference("ours, tokio's timer", move |n| each.run::<OnTokio>(n))
 }
 
 /// A shape for whichever limiter.
@@ -128,7 +153,7 @@ fn one_caller(parameter: &'static str, rate: u32, tokens: u64) -> Shape {
 
     impl Contest for OneCaller {
         fn run<L: Paced>(self, n: u64) -> Count {
-            let (limiter, runtime) = (L::new(self.0), runtime());
+            let (limiter, runtime) = limiter::<L>(self.0);
             runtime.block_on(async {
                 // The first is there. With the second its timer has been used once.
                 limiter.take().await;
@@ -165,7 +190,8 @@ fn thousand(scale: Scale) -> Shape {
 
     impl Contest for Thousand {
         fn run<L: Paced>(self, n: u64) -> Count {
-            let (limiter, runtime) = (Rc::new(L::new(RATE)), runtime());
+            let (limiter, runtime) = limiter::<L>(RATE);
+            let limiter = Rc::new(limiter);
             runtime.block_on(limiter.take());
             let (tasks, share) = (LocalSet::new(), n / self.0);
             for _ in 0..self.0 {
@@ -202,7 +228,8 @@ fn lateness(scale: Scale) -> Shape {
 
     impl Contest for Lateness {
         fn run<L: Paced>(self, n: u64) -> Count {
-            let (limiter, runtime) = (Rc::new(L::new(RATE)), runtime());
+            let (limiter, runtime) = limiter::<L>(RATE);
+            let limiter = Rc::new(limiter);
             let (polls, tasks) = (Rc::new(Cell::new(0)), LocalSet::new());
             let admitted = Rc::new(RefCell::new(Vec::<(usize, Instant)>::new()));
             for number in 0..self.0 {
