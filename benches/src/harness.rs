@@ -8,9 +8,11 @@ pub mod go;
 pub mod ping_pong;
 pub mod rounds;
 pub mod shape;
+pub mod tally;
 pub mod threads;
 
 pub use self::count::Count;
 pub use self::event::Event;
 pub use self::rounds::Rounds;
 pub use self::shape::{Contestant, Role, Shape, Work};
+pub use self::tally::Tally;

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use selvedge_bench::harness::allocations::Allocator;
-use selvedge_bench::harness::{Event, Rounds, go};
+use selvedge_bench::harness::{Event, Rounds};
 use selvedge_bench::shapes::{self, Scale};
 
 /// Counts what the shapes allocate.
@@ -47,13 +47,8 @@ fn main() -> Result<()> {
         sample: Duration::from_millis(if cli.quick { 4 } else { 20 }),
     };
 
-    for (of, contestant, why) in shapes::ABSENT.iter().copied().filter(|(of, ..)| wanted(of)) {
+    for (of, contestant, why) in shapes::absent().filter(|(of, ..)| wanted(of)) {
         print(&Event::Absent { of, contestant, why });
-    }
-    if let Err(missing) = go::program() {
-        for (of, _) in shapes::ALL.iter().filter(|(name, _)| wanted(name)) {
-            print(&Event::Absent { of, contestant: shapes::GO, why: missing.as_str() });
-        }
     }
     let made: Vec<_> = shapes::ALL
         .iter()
@@ -69,6 +64,12 @@ fn main() -> Result<()> {
         bar.inc(1);
     }
     bar.finish_and_clear();
+    shapes::TALLIES
+        .iter()
+        .filter(|(name, _)| wanted(name))
+        .flat_map(|(_, make)| make())
+        .filter(|tally| cli.shape.as_ref().is_none_or(|text| tally.name.contains(text.as_str())))
+        .for_each(|tally| tally.count(print));
     Ok(())
 }
 

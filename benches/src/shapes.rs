@@ -11,7 +11,7 @@ pub mod sync;
 mod digest;
 mod poll;
 
-use crate::harness::Shape;
+use crate::harness::{Shape, Tally, go};
 
 /// How large the shapes of a fixed size are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,9 @@ impl Scale {
 /// is measured.
 pub type Shapes = fn(Scale) -> Vec<Shape>;
 
+/// The tallies of a crate, which have one scale: they are exact.
+pub type Tallies = fn() -> Vec<Tally>;
+
 /// Every crate that has shapes.
 pub const ALL: &[(&str, Shapes)] = &[
     ("cancel", cancel::shapes),
@@ -51,15 +54,31 @@ pub const ALL: &[(&str, Shapes)] = &[
     ("shutdown", shutdown::shapes),
 ];
 
-/// What the contestants in Go are called where it is said that there are none.
-pub const GO: &str = "Go";
+/// The crates that have something to count, and what makes that.
+pub const TALLIES: &[(&str, Tallies)] = &[("ratelimit", ratelimit::tallies)];
 
-/// Peers that were named for a crate and are not measured: crate, peer, why.
-pub const ABSENT: &[(&str, &str, &str)] = &[
+/// Who was named for a crate and is not measured here: crate, peer, why.
+pub fn absent() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let go = go::program().err().map(|missing| GO.map(|of| (of, "Go", missing.as_str())));
+    let xargs = (!digest::has_xargs()).then_some((
+        "pipeline",
+        "xargs sha256sum",
+        "no `find`, `xargs` and `sha256sum` on the PATH",
+    ));
+    ABSENT.iter().copied().chain(go.into_iter().flatten()).chain(xargs)
+}
+
+/// The crates whose shapes have contestants in Go.
+const GO: [&str; 4] = ["cancel", "sync", "pool", "pipeline"];
+
+/// Peers that no machine has, or some shapes have not.
+const ABSENT: &[(&str, &str, &str)] = &[
     (
         "cancel",
         "nuclei",
         "0.5, which has its token, asks for Rust 1.99 and does not compile with 1.95",
     ),
     ("cancel", "async-shutdown", "has no children: it takes part in check, clone and wake only"),
+    ("ratelimit", "leaky-bucket", "has no clock to be moved by hand: not in `admitted in 2 s`"),
+    ("ratelimit", "ratelimit", "has nothing that waits: not in `acquire`"),
 ];

@@ -33,6 +33,22 @@ fn of_sync() {
 }
 
 #[test]
+fn of_ratelimit() {
+    run("ratelimit");
+}
+
+#[test]
+fn of_the_tallies() {
+    for tally in shapes::TALLIES.iter().flat_map(|(_, make)| make()) {
+        assert_eq!(tally.contestants[0].role, Role::Ours, "{}: ours comes first", tally.name);
+        assert!(tally.contestants.len() > 1, "{}: nobody to compare with", tally.name);
+        for contestant in &tally.contestants {
+            (contestant.run)();
+        }
+    }
+}
+
+#[test]
 fn of_pool() {
     run("pool");
 }
@@ -59,5 +75,8 @@ fn no_two_shapes_have_one_name_and_parameter() {
         for shape in make(Scale::Smoke) {
             assert!(names.insert((shape.of, shape.name, shape.parameter.clone())), "{shape:?}");
         }
+    }
+    for tally in shapes::TALLIES.iter().flat_map(|(_, make)| make()) {
+        assert!(names.insert((tally.of, tally.name, tally.parameter.to_owned())), "{tally:?}");
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | file | has |
 //! |---|---|
-//! | `target/xtask/bench.jsonl` | a row a contestant of a shape, then a row a bar |
+//! | `target/xtask/bench.jsonl` | a row a contestant of a shape or a tally, then a row a bar |
 //! | `target/xtask/bench.html` | charts of them, with `--html` |
 //! | `target/xtask/bench-raw.jsonl` | the raw record; with `--record` also below `benches/record/` |
 
@@ -15,19 +15,21 @@ mod bars;
 mod measured;
 mod statistics;
 mod table;
+mod tally;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use self::archive::{Archive, Head, PACKAGE};
 use self::bars::{Bar, Verdict};
-use self::measured::{Event, Measured, Role};
+use self::measured::{Event, Measured, Role, Told};
 use self::statistics::Spread;
 use self::table::Row;
+use self::tally::{Admitted, Tally};
 use crate::artifacts::{self, MESSAGE_FORMAT};
 use crate::record::Record;
 use crate::shell;
@@ -126,9 +128,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let mut command = Command::new(&program(PACKAGE)?.path);
     command.args(&arguments).current_dir(&workspace.root);
     shell::scrub(&mut command);
-    let measured = measure(&mut command, &mut archive, &mut record)?;
+    let told = measure(&mut command, &mut archive, &mut record)?;
 
-    let verdicts = judge(&bars, &measured, args)?;
+    let verdicts = judge(&bars, &told, args)?;
     println!("\nBars (benches/bars.toml); a ratio is our time by the peer's");
     for verdict in &verdicts {
         println!("{verdict}");
@@ -147,12 +149,14 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     Ok(if args.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// What the bench program is telling of.
+enum Open {
+    Shape(Measured),
+    Tally(Tally),
+}
+
 /// Runs the bench program, prints a row as soon as its shape is done, and returns all of them.
-fn measure(
-    command: &mut Command,
-    archive: &mut Archive,
-    record: &mut Record,
-) -> Result<Vec<Measured>> {
+fn measure(command: &mut Command, archive: &mut Archive, record: &mut Record) -> Result<Told> {
     shell::announce(command);
     let mut child = command
         .stdin(Stdio::null())
@@ -161,7 +165,7 @@ fn measure(
         .with_context(|| format!("could not start `{}`", shell::line(command)))?;
     let stdout = child.stdout.take().context("the stdout of the bench is not a pipe")?;
 
-    let mut measured: Vec<Measured> = Vec::new();
+    let (mut told, mut open) = (Told::default(), None);
     for line in BufReader::new(stdout).lines() {
         let line = line?;
         archive.line(&line)?;
@@ -169,19 +173,49 @@ fn measure(
             .with_context(|| format!("the bench printed something else: {line}"))?;
         match event {
             Event::Absent { of, contestant, why } => {
-                println!("{of:<8} absent: {contestant}: {why}")
+                println!("{of:<9} absent: {contestant}: {why}")
             }
             Event::Shape { of, shape, parameter, operations } => {
-                measured.last().map_or(Ok(()), |done| tell(done, record))?;
-                measured.push(Measured::new(of, shape, parameter, operations));
+                let shape = Measured::new(of, shape, parameter, operations);
+                close(open.replace(Open::Shape(shape)), &mut told, record)?;
             }
-            told => measured.last_mut().context("a figure before its shape")?.add(told),
+            Event::Tally { of, shape, parameter, allowed } => {
+                let tally = Tally { of, shape, parameter, allowed, admitted: Vec::new() };
+                close(open.replace(Open::Tally(tally)), &mut told, record)?;
+            }
+            Event::Admitted { contestant, role, admitted: count } => match &mut open {
+                Some(Open::Tally(tally)) => {
+                    tally.admitted.push(Admitted { contestant, role, count });
+                }
+                _ => bail!("a count outside of a tally: {line}"),
+            },
+            figure => match &mut open {
+                Some(Open::Shape(shape)) => shape.add(figure),
+                _ => bail!("a figure outside of a shape: {line}"),
+            },
         }
     }
     let status = child.wait()?;
     ensure!(status.success(), "the bench failed: {status}");
-    measured.last().map_or(Ok(()), |done| tell(done, record))?;
-    Ok(measured)
+    close(open, &mut told, record)?;
+    Ok(told)
+}
+
+/// Prints, records and keeps what is done.
+fn close(done: Option<Open>, told: &mut Told, record: &mut Record) -> Result<()> {
+    match done {
+        None => {}
+        Some(Open::Shape(measured)) => {
+            tell(&measured, record)?;
+            told.measured.push(measured);
+        }
+        Some(Open::Tally(tally)) => {
+            println!("{tally}");
+            tally.rows().try_for_each(|row| record.row(&row))?;
+            told.tallies.push(tally);
+        }
+    }
+    Ok(())
 }
 
 /// Prints and records a shape that is done.
@@ -223,11 +257,11 @@ fn draw(workspace: &Workspace, program: &Path, head: &Head) -> Result<PathBuf> {
 
 /// Holds the bars of the crates that were run against what was measured. With `--shape` only those
 /// of the shapes that it chose.
-fn judge(bars: &[Bar], measured: &[Measured], args: &Args) -> Result<Vec<Verdict>> {
+fn judge(bars: &[Bar], told: &Told, args: &Args) -> Result<Vec<Verdict>> {
     let crates: Vec<String> = args.crates.iter().map(|name| short(name)).collect();
     bars.iter()
         .filter(|bar| crates.is_empty() || crates.contains(&bar.of))
         .filter(|bar| args.shape.as_ref().is_none_or(|text| bar.shape.contains(text.as_str())))
-        .map(|bar| bar.judge(measured, args.is_partial()))
+        .map(|bar| bar.judge(told, args.is_partial()))
         .collect()
 }

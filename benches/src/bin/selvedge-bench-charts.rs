@@ -35,6 +35,7 @@ struct Cli {
 #[serde(untagged)]
 enum Row {
     Figures(Figures),
+    Count(Count),
     Verdict(Verdict),
 }
 
@@ -54,6 +55,19 @@ struct Figures {
     #[serde(default)]
     ratio: Option<[f64; 3]>,
     ping_pong_ns: f64,
+}
+
+/// A contestant of a tally.
+#[derive(Debug, Deserialize)]
+struct Count {
+    #[serde(rename = "crate")]
+    of: String,
+    shape: String,
+    parameter: String,
+    contestant: String,
+    admitted: u64,
+    allowed: u64,
+    error: f64,
 }
 
 /// A bar and what became of it.
@@ -93,9 +107,10 @@ const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:60rem;margin:2rem a
 /// The page.
 fn page(rows: &[Row], title: &str) -> Result<String> {
     let mut shapes: Vec<Vec<&Figures>> = Vec::new();
-    let mut verdicts = Vec::new();
+    let (mut counts, mut verdicts) = (Vec::new(), Vec::new());
     for row in rows {
         match row {
+            Row::Count(count) => counts.push(count),
             Row::Verdict(verdict) => verdicts.push(verdict),
             Row::Figures(figures) => match shapes.last_mut() {
                 Some(shape) if is_same_shape(shape[0], figures) => shape.push(figures),
@@ -114,6 +129,9 @@ fn page(rows: &[Row], title: &str) -> Result<String> {
     );
     if !verdicts.is_empty() {
         page.push_str(&table(&verdicts)?);
+    }
+    if !counts.is_empty() {
+        page.push_str(&tallies(&counts)?);
     }
     let mut of = "";
     for shape in &shapes {
@@ -178,6 +196,26 @@ fn table(verdicts: &[&Verdict]) -> Result<String> {
             what[1],
             what[2],
             escaped(word)
+        )?;
+    }
+    table.push_str("</table>\n");
+    Ok(table)
+}
+
+/// What was counted.
+fn tallies(counts: &[&Count]) -> Result<String> {
+    let mut table = String::from(
+        "<h2>Counts</h2>\n<table><tr><th>tally<th>who<th>admitted<th>allowed<th>error</tr>\n",
+    );
+    for count in counts {
+        let what = [&count.of, &count.shape, &count.parameter, &count.contestant];
+        let [of, shape, parameter, who] = what.map(|word| escaped(word));
+        let Count { admitted, allowed, error, .. } = count;
+        let percent = error * 100.0;
+        writeln!(
+            table,
+            "<tr><td>{of}: {shape}, {parameter}<td>{who}<td>{admitted}<td>{allowed}\
+             <td>{percent:+.2} %</tr>"
         )?;
     }
     table.push_str("</table>\n");
@@ -264,6 +302,7 @@ mod tests {
 
     const ROWS: &str = r#"{"crate":"sync","shape":"try","parameter":"1","contestant":"ours","role":"ours","median_ns":5.0,"min_ns":4.0,"max_ns":6.0,"allocs_per_op":0.0,"operations":9,"ping_pong_ns":60.0}
 {"crate":"sync","shape":"try","parameter":"1","contestant":"<tokio>","role":"peer","median_ns":10.0,"min_ns":9.0,"max_ns":2000.0,"allocs_per_op":0.0,"ratio":[0.4,0.5,0.6],"operations":9,"ping_pong_ns":60.0}
+{"crate":"ratelimit","shape":"admitted","parameter":"1","contestant":"x","role":"peer","admitted":143,"allowed":100,"error":0.43}
 {"crate":"sync","shape":"try","parameter":"1","peer":"tokio","ratio":0.5,"bar":0.4,"holds":false}
 {"crate":"sync","shape":"try","parameter":"2","peer":"x","ratio":null,"bar":0.4,"holds":null,"unmeasured":"no shape yet"}"#;
 
@@ -273,6 +312,7 @@ mod tests {
         assert_eq!(page.matches("<svg").count(), 1);
         assert!(page.contains("2 cores &amp; more"));
         assert!(page.contains("0.50 (quartiles 0.40 to 0.60) of the time of &lt;tokio&gt;"));
+        assert!(page.contains("<td>x<td>143<td>100<td>+43.00 %"));
         assert!(page.contains("class=\"missed\">missed") && page.contains("no shape yet"));
     }
 

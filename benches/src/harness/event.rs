@@ -44,6 +44,27 @@ pub enum Event<'a> {
         /// Blocks an operation.
         each: f64,
     },
+    /// A tally begins.
+    Tally {
+        /// The crate of ours.
+        #[serde(rename = "crate")]
+        of: &'a str,
+        /// What is admitted.
+        shape: &'a str,
+        /// At which rate.
+        parameter: &'a str,
+        /// How much should be.
+        allowed: u64,
+    },
+    /// How much a contestant of the tally that began last admitted.
+    Admitted {
+        /// Who.
+        contestant: &'a str,
+        /// What it is to the tally.
+        role: &'a str,
+        /// How much.
+        admitted: u64,
+    },
     /// Somebody who is not there, and why.
     Absent {
         /// The crate of ours.

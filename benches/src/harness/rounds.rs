@@ -89,7 +89,9 @@ mod tests {
                 Event::Round { round, .. } => format!("round {round}"),
                 Event::Sample { contestant, ns, .. } => format!("{contestant} {ns}"),
                 Event::Allocations { contestant, .. } => format!("{contestant} allocates"),
-                Event::Absent { contestant, .. } => format!("{contestant} absent"),
+                Event::Tally { .. } | Event::Admitted { .. } | Event::Absent { .. } => {
+                    unreachable!("of a shape")
+                }
             });
         });
         words

@@ -57,12 +57,13 @@ pub(super) fn shape(files: u64) -> Shape {
             count
         });
     }
+    if has_xargs() { shape.peer("xargs sha256sum", each(xargs)) } else { shape }
+}
+
+/// Whether there is all that the shell's way needs.
+pub(super) fn has_xargs() -> bool {
     let runs = |program| Command::new(program).arg("--version").output().is_ok();
-    if ["find", "xargs", "sha256sum"].into_iter().all(runs) {
-        shape.peer("xargs sha256sum", each(xargs))
-    } else {
-        shape
-    }
+    ["find", "xargs", "sha256sum"].into_iter().all(runs)
 }
 
 /// A file and its hash.

@@ -1,16 +1,20 @@
-//! The window beside futures' FuturesOrdered and FuturesUnordered and those of futures-buffered.
+//! The window beside futures' FuturesOrdered and FuturesUnordered and those of futures-buffered; the
+//! concurrent mapping beside their `buffered` with spawned tasks; the merge, in `fanio/merge.rs`.
 //!
-//! They differ in what they are: ours is a place for each result, and whoever works completes it;
-//! theirs hold the work itself and poll it. So there are two shapes: what a place costs, with work
-//! that is done at once on one thread, and a window of spawned tasks, where theirs hold join handles.
+//! The windows differ in what they are: ours is a place for each result, and whoever works completes
+//! it; theirs hold the work itself and poll it. What a place costs is shown with work that is done at
+//! once, on one thread. In the mapping everybody's work is a task, and theirs hold join handles.
+
+mod merge;
 
 use std::future::ready;
 
 use futures::StreamExt;
 use futures::stream::{FuturesOrdered, FuturesUnordered};
 use futures_buffered::{FuturesOrderedBounded, FuturesUnorderedBounded};
-use selvedge_fanio::{Emitted, Order, window};
-use tokio::runtime::Runtime;
+use selvedge_cancel::Context;
+use selvedge_fanio::{Emitted, Order, iter, map_concurrent, window};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::Scale;
 use super::poll;
@@ -19,8 +23,11 @@ use crate::harness::{Count, Shape, Work};
 /// Every shape of the crate.
 pub fn shapes(scale: Scale) -> Vec<Shape> {
     let orders = [Order::Ordered, Order::Unordered];
-    let spawned = scale.of(200_000, 10_000, 500);
-    orders.map(places).into_iter().chain(orders.map(|order| tasks(order, spawned))).collect()
+    let million = scale.of(1_000_000, 20_000, 500);
+    let mut shapes = Vec::from(orders.map(places));
+    shapes.extend(orders.map(|order| mapped(order, million)));
+    shapes.extend(merge::shapes(scale));
+    shapes
 }
 
 /// Jobs under way at a time.
@@ -109,79 +116,103 @@ fn places(order: Order) -> Shape {
     }
 }
 
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("threads start")
-}
-
-/// A window of spawned tasks; an operation is a task.
-fn tasks(order: Order, jobs: u64) -> Shape {
-    let each = |run: fn(&Runtime, u64) -> u64| {
-        move |n: u64| {
-            let runtime = runtime();
-            let (count, sum) = Count::of(|| run(&runtime, n));
-            assert_eq!(sum, expected(n));
+/// A future for each item, each in a task, a window of them at a time; an operation is an item. All of
+/// them are read by a task of the runtime, because from there tokio spawns fastest.
+fn mapped(order: Order, items: u64) -> Shape {
+    fn each<F>(read: impl Fn(u64) -> F) -> impl FnMut(u64) -> Count
+    where
+        F: Future<Output = u64> + Send + 'static,
+    {
+        move |n| {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+            let reader = read(n);
+            let (count, sum) = Count::of(|| runtime.block_on(runtime.spawn(reader)));
+            assert_eq!(sum.expect("no reader panics"), expected(n));
             count
         }
-    };
-    let shape = Shape::new("fanio", "window of 64 tasks", by_order(order), Work::Exactly(jobs));
-    if order == Order::Ordered {
+    }
+
+    let room = WINDOW as usize;
+    let parameter = format!("{WINDOW} at a time, {}", by_order(order));
+    let shape = Shape::new("fanio", "map_concurrent", parameter, Work::Exactly(items))
+        .ours(each(move |n| mapped_by_ours(n, order)));
+    let shape = if order == Order::Ordered {
         shape
-            .ours(each(|runtime, n| tasks_of_ours(runtime, n, Order::Ordered)))
-            .peer(
-                "buffered and spawn",
-                each(|runtime, n| {
-                    runtime.block_on(started(n).buffered(WINDOW as usize).fold(0, add))
-                }),
-            )
+            .peer("buffered and spawn", each(move |n| started(n).buffered(room).fold(0, add)))
             .peer(
                 "futures-buffered and spawn",
-                each(|runtime, n| {
+                each(move |n| {
                     use futures_buffered::BufferedStreamExt;
-                    runtime.block_on(started(n).buffered_ordered(WINDOW as usize).fold(0, add))
+                    started(n).buffered_ordered(room).fold(0, add)
                 }),
             )
     } else {
         shape
-            .ours(each(|runtime, n| tasks_of_ours(runtime, n, Order::Unordered)))
             .peer(
                 "buffer_unordered and spawn",
-                each(|runtime, n| {
-                    runtime.block_on(started(n).buffer_unordered(WINDOW as usize).fold(0, add))
-                }),
+                each(move |n| started(n).buffer_unordered(room).fold(0, add)),
             )
             .peer(
                 "futures-buffered and spawn",
-                each(|runtime, n| {
+                each(move |n| {
                     use futures_buffered::BufferedStreamExt;
-                    runtime.block_on(started(n).buffered_unordered(WINDOW as usize).fold(0, add))
+                    started(n).buffered_unordered(room).fold(0, add)
                 }),
             )
-    }
+            .peer("JoinSet, bounded", each(bounded_join_set))
+    };
+    shape.reference("ours, window by hand", each(move |n| window_by_hand(n, order)))
 }
 
 /// Tasks that are spawned when the stream is asked for them.
-fn started(n: u64) -> impl futures::Stream<Item = tokio::task::JoinHandle<u64>> {
-    futures::stream::iter(0..n).map(|job| tokio::spawn(async move { job }))
+fn started(n: u64) -> impl futures::Stream<Item = JoinHandle<u64>> {
+    futures::stream::iter(0..n).map(|item| tokio::spawn(async move { item }))
 }
 
 fn add(sum: u64, done: Result<u64, tokio::task::JoinError>) -> std::future::Ready<u64> {
     ready(sum + done.expect("no task panics"))
 }
 
-fn tasks_of_ours(runtime: &Runtime, n: u64, order: Order) -> u64 {
-    runtime.block_on(async {
-        let (entry, mut exit) = window(WINDOW as usize, order).expect("room for some");
-        tokio::spawn(async move {
-            for job in 0..n {
-                let slot = entry.reserve().await.expect("somebody reads");
-                tokio::spawn(async move { slot.complete(job) });
-            }
-        });
-        let mut sum = 0;
-        while let Some(emitted) = exit.next().await {
-            let Emitted::Item { value, .. } = emitted else { panic!("no task was given up") };
-            sum += value;
+async fn mapped_by_ours(n: u64, order: Order) -> u64 {
+    let ctx = Context::background();
+    let mut results =
+        map_concurrent(iter(0..n), WINDOW as usize, order, &ctx, ready).expect("room for some");
+    let mut sum = 0;
+    while let Some(result) = results.next().await {
+        sum += result.expect("no task panics");
+    }
+    sum
+}
+
+/// As many as fit are in the set, and then one comes out for each that goes in.
+async fn bounded_join_set(n: u64) -> u64 {
+    let (mut set, mut sum) = (JoinSet::new(), 0);
+    for item in 0..n {
+        if set.len() == WINDOW as usize {
+            sum += set.join_next().await.expect("it is full").expect("no task panics");
         }
-        sum
-    })
+        set.spawn(async move { item });
+    }
+    while let Some(done) = set.join_next().await {
+        sum += done.expect("no task panics");
+    }
+    sum
+}
+
+/// A task that reserves and spawns, beside the one that reads.
+async fn window_by_hand(n: u64, order: Order) -> u64 {
+    let (entry, mut exit) = window(WINDOW as usize, order).expect("room for some");
+    tokio::spawn(async move {
+        for item in 0..n {
+            let slot = entry.reserve().await.expect("somebody reads");
+            tokio::spawn(async move { slot.complete(item) });
+        }
+    });
+    let mut sum = 0;
+    while let Some(emitted) = exit.next().await {
+        let Emitted::Item { value, .. } = emitted else { panic!("no task was given up") };
+        sum += value;
+    }
+    sum
 }

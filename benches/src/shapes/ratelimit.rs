@@ -1,17 +1,22 @@
 //! The limiter beside governor (on both of its clocks), leaky-bucket and ratelimit.
 //!
-//! Each has a quota from which a sample takes what it needs without a wait: a token a nanosecond,
-//! and as many saved up as fit, which is faster than anybody asks.
+//! Here each has a quota from which a sample takes what it needs without a wait: a token a nanosecond,
+//! and as many saved up as fit, which is faster than anybody asks. `ratelimit/paced.rs` has those who
+//! wait, `ratelimit/exactness.rs` what is admitted in all.
+
+mod exactness;
+mod paced;
+
+pub use exactness::tallies;
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use governor::clock::{Clock, MonotonicClock, QuantaClock};
+use governor::clock::{Clock, MonotonicClock, QuantaClock, ReasonablyRealtime};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use selvedge_ratelimit::Quota;
-use tokio::runtime::Runtime;
 
 use super::Scale;
 use super::poll::ready;
@@ -20,14 +25,15 @@ use crate::harness::{Count, Shape, Work};
 
 /// Every shape of the crate.
 pub fn shapes(scale: Scale) -> Vec<Shape> {
-    vec![
+    let mut shapes = vec![
         tried("granted", "1 thread", 1, true),
         tried("granted", "2 threads", 2, true),
         tried("refused", "1 thread", 1, false),
         tried("refused", "2 threads", 2, false),
         acquired(),
-        paced(scale),
-    ]
+    ];
+    shapes.extend(paced::shapes(scale));
+    shapes
 }
 
 /// What the limiters have in common.
@@ -169,8 +175,8 @@ fn acquired() -> Shape {
         Count::time(|| (0..n).for_each(|_| ready(limiter.acquire(1)).expect("it is there")))
     }
 
-    fn quanta(n: u64) -> Count {
-        let limiter = <Quanta as Limiter>::new(true);
+    fn governed<C: Clock + Default + ReasonablyRealtime>(n: u64) -> Count {
+        let limiter = governor::<C>(true);
         Count::time(|| (0..n).for_each(|_| ready(limiter.until_ready())))
     }
 
@@ -181,69 +187,7 @@ fn acquired() -> Shape {
 
     Shape::new("ratelimit", "acquire", "1 thread", Work::Calibrated(1))
         .ours(ours)
-        .peer("governor, quanta", quanta)
-        .peer("leaky-bucket", leaky_bucket)
-}
-
-/// One caller takes tokens as they come, 1,000 a second, one at a time: how long a token takes to the
-/// caller that waits for it. A millisecond is the ideal; what is above it the caller has lost.
-fn paced(scale: Scale) -> Shape {
-    fn runtime() -> Runtime {
-        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
-    }
-
-    fn ours(n: u64) -> Count {
-        let limiter = Ours::new(Quota::per_second(1_000));
-        let (runtime, mut count) = (runtime(), Count::default());
-        runtime.block_on(async {
-            limiter.acquire(1).await.expect("the first");
-            let start = Instant::now();
-            for _ in 0..n {
-                limiter.acquire(1).await.expect("there is a timer");
-            }
-            count.elapsed = start.elapsed();
-        });
-        count
-    }
-
-    fn quanta(n: u64) -> Count {
-        let quota = governor::Quota::per_second(NonZeroU32::new(1_000).expect("not zero"));
-        let one = NonZeroU32::new(1).expect("not zero");
-        let limiter = governor::RateLimiter::direct(quota.allow_burst(one));
-        let (runtime, mut count) = (runtime(), Count::default());
-        runtime.block_on(async {
-            limiter.until_ready().await;
-            let start = Instant::now();
-            for _ in 0..n {
-                limiter.until_ready().await;
-            }
-            count.elapsed = start.elapsed();
-        });
-        count
-    }
-
-    fn leaky_bucket(n: u64) -> Count {
-        let limiter = leaky_bucket::RateLimiter::builder()
-            .max(1)
-            .initial(0)
-            .refill(1)
-            .interval(Duration::from_millis(1))
-            .build();
-        let (runtime, mut count) = (runtime(), Count::default());
-        runtime.block_on(async {
-            limiter.acquire_one().await;
-            let start = Instant::now();
-            for _ in 0..n {
-                limiter.acquire_one().await;
-            }
-            count.elapsed = start.elapsed();
-        });
-        count
-    }
-
-    let work = Work::Exactly(scale.of(300, 50, 5));
-    Shape::new("ratelimit", "paced", "1,000 a second, burst 1", work)
-        .ours(ours)
-        .peer("governor, quanta", quanta)
+        .peer("governor, std clock", governed::<MonotonicClock>)
+        .peer("governor, quanta", governed::<QuantaClock>)
         .peer("leaky-bucket", leaky_bucket)
 }

@@ -1,7 +1,7 @@
 //! The bars of `benches/bars.toml`: what the project promises of its speed, and whether it holds.
 //!
-//! A bar is on the ratio of our time to a contestant's (`peer`), on our allocations, or on our time
-//! in nanoseconds. One whose shape has not been written yet stands in the file all the same, with
+//! A bar is on the ratio of our time to a contestant's (`peer`), on our allocations, on our time in
+//! nanoseconds, or on what we admitted above what was allowed. One whose shape has not been written yet stands in the file all the same, with
 //! `unmeasured` saying what is missing, and is printed with the others.
 
 use std::fs;
@@ -9,7 +9,7 @@ use std::fs;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::measured::Measured;
+use super::measured::{Measured, Told};
 use super::statistics::geometric_mean;
 use crate::workspace::Workspace;
 
@@ -62,6 +62,8 @@ enum On {
     Allocations,
     /// Our nanoseconds an operation.
     Nanoseconds,
+    /// What a tally counted of ours above what is allowed.
+    Excess,
 }
 
 /// What became of a bar; a row of `target/xtask/bench.jsonl`.
@@ -108,12 +110,13 @@ fn parse(text: &str) -> Result<Vec<Bar>> {
 impl Bar {
     /// Holds the bar against what was measured. A shape, a parameter or a contestant that is not
     /// there is an error unless `partial` says that not everything was run.
-    pub(crate) fn judge(&self, measured: &[Measured], partial: bool) -> Result<Verdict> {
+    pub(crate) fn judge(&self, told: &Told, partial: bool) -> Result<Verdict> {
         let found: Result<f64> = match &self.unmeasured {
             Some(why) => return Ok(self.verdict(None, Some(why.clone()))),
             None => match &self.parameter {
-                Some(parameter) => self.figure(measured, parameter),
-                None => self.mean(measured),
+                Some(parameter) if self.on == On::Excess => self.excess(told, parameter),
+                Some(parameter) => self.figure(&told.measured, parameter),
+                None => self.mean(&told.measured),
             },
         };
         match found {
@@ -135,7 +138,18 @@ impl Bar {
             On::Allocations => Ok(ours.allocations),
             On::Nanoseconds => Ok(ours.spread().with_context(missing)?.median),
             On::Time => self.ratio(row),
+            On::Excess => bail!("{place} is timed and admits nothing"),
         }
+    }
+
+    fn excess(&self, told: &Told, parameter: &str) -> Result<f64> {
+        let place = format!("{}: {}, {parameter}", self.of, self.shape);
+        let found = told
+            .tallies
+            .iter()
+            .find(|row| row.of == self.of && row.shape == self.shape && row.parameter == parameter);
+        let Some(tally) = found else { bail!("{place} was not run") };
+        tally.excess().with_context(|| format!("{place} has no figures"))
     }
 
     /// The median ratio of a row to the peer of the bar.
@@ -160,6 +174,7 @@ impl Bar {
             On::Time => self.peer.clone().unwrap_or_default(),
             On::Allocations => "allocations".to_owned(),
             On::Nanoseconds => "nanoseconds".to_owned(),
+            On::Excess => "excess".to_owned(),
         };
         Verdict {
             of: self.of.clone(),
@@ -177,6 +192,7 @@ impl Bar {
 #[cfg(test)]
 mod tests {
     use super::super::measured::{Role, example};
+    use super::super::tally;
     use super::*;
 
     fn bar(rest: &str) -> Bar {
@@ -184,8 +200,9 @@ mod tests {
         parse(&text).unwrap().remove(0)
     }
 
-    fn rows() -> Vec<Measured> {
-        vec![example(&[2.0, 4.0, 2.0], &[("tokio", Role::Peer, &[4.0, 8.0, 2.0])])]
+    fn rows() -> Told {
+        let measured = example(&[2.0, 4.0, 2.0], &[("tokio", Role::Peer, &[4.0, 8.0, 2.0])]);
+        Told { measured: vec![measured], tallies: Vec::new() }
     }
 
     #[test]
@@ -200,7 +217,7 @@ mod tests {
     #[test]
     fn bars_are_on_time_on_allocations_and_on_nanoseconds() {
         let mut rows = rows();
-        rows[0].contestants[0].allocations = 1.0;
+        rows.measured[0].contestants[0].allocations = 1.0;
         for (on, figure) in [("allocations", 1.0), ("nanoseconds", 2.0)] {
             let rest = format!("parameter = \"1 thread\"\non = \"{on}\"\nat_most = 1.5");
             let verdict = bar(&rest).judge(&rows, false).unwrap();
@@ -209,10 +226,23 @@ mod tests {
     }
 
     #[test]
+    fn a_bar_on_the_excess_is_on_a_tally() {
+        let text = "[[bar]]\ncrate = \"ratelimit\"\nshape = \"admitted in 2 s\"\n\
+                    parameter = \"10 a second\"\non = \"excess\"\nat_most = 1";
+        let bar = parse(text).unwrap().remove(0);
+        for (ours, holds) in [(21, true), (22, true), (23, false)] {
+            let tallies = vec![tally::example(21, ours, 30)];
+            let verdict = bar.judge(&Told { measured: Vec::new(), tallies }, false).unwrap();
+            assert_eq!(verdict.holds, Some(holds), "{ours}");
+        }
+        assert!(bar.judge(&rows(), false).is_err());
+    }
+
+    #[test]
     fn without_a_parameter_the_mean_over_all_of_them_counts() {
         let mut rows = rows();
-        rows.push(example(&[8.0], &[("tokio", Role::Peer, &[4.0])]));
-        rows[1].parameter = "2 threads".to_owned();
+        rows.measured.push(example(&[8.0], &[("tokio", Role::Peer, &[4.0])]));
+        rows.measured[1].parameter = "2 threads".to_owned();
         let verdict = bar("peer = \"best peer\"\nat_most = 1.03").judge(&rows, false).unwrap();
         assert_eq!((verdict.ratio, verdict.holds), (Some(1.0), Some(true)));
     }

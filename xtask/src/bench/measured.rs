@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::statistics::Spread;
+use super::tally::Tally;
 
 /// A line of the bench program; its `harness/event.rs` has the words.
 #[derive(Debug, Deserialize)]
@@ -27,6 +28,18 @@ pub(crate) enum Event {
         contestant: String,
         each: f64,
     },
+    Tally {
+        #[serde(rename = "crate")]
+        of: String,
+        shape: String,
+        parameter: String,
+        allowed: u64,
+    },
+    Admitted {
+        contestant: String,
+        role: Role,
+        admitted: u64,
+    },
     Absent {
         #[serde(rename = "crate")]
         of: String,
@@ -42,6 +55,15 @@ pub(crate) enum Role {
     Ours,
     Peer,
     Reference,
+}
+
+/// Everything that was told.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// What was timed.
+    pub(crate) measured: Vec<Measured>,
+    /// What was counted.
+    pub(crate) tallies: Vec<Tally>,
 }
 
 /// A shape and its contestants, in the order in which they were first told.
@@ -90,7 +112,11 @@ impl Measured {
                 contestant.ns.push(ns);
             }
             Event::Allocations { contestant, each } => self.entry(contestant).allocations = each,
-            Event::Shape { .. } | Event::Absent { .. } => {}
+            // Not of a shape that is under way; `bench.rs` has put them in their place.
+            Event::Shape { .. }
+            | Event::Tally { .. }
+            | Event::Admitted { .. }
+            | Event::Absent { .. } => {}
         }
     }
 

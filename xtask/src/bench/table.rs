@@ -14,7 +14,7 @@ impl fmt::Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(row) = self;
         let what = format!("{}: {}", row.shape, row.parameter);
-        write!(f, "{:<8} {what:<46}", row.of)?;
+        write!(f, "{:<9} {what:<46}", row.of)?;
         let Some(ours) = row.ours() else { return write!(f, " no figures") };
         let median = ours.spread().map_or(f64::NAN, |spread| spread.median);
         write!(f, " ours {:>9}", time(median))?;
@@ -51,7 +51,7 @@ impl fmt::Display for Verdict {
             None => "unmeasured",
         };
         let what = format!("{}: {}", self.shape, self.parameter);
-        write!(f, "{word:<10} {:<8} {what:<46} {:<28}", self.of, self.peer)?;
+        write!(f, "{word:<10} {:<9} {what:<46} {:<28}", self.of, self.peer)?;
         match (self.ratio, &self.unmeasured) {
             (Some(ratio), _) => write!(f, " {} (at most {})", short(ratio), short(self.bar)),
             (None, Some(why)) => write!(f, " (at most {}) {why}", short(self.bar)),
