@@ -7,9 +7,12 @@
 //!
 //! - **A1** The multiplier's error is below one part in 2^63. So below 2^63 tokens the estimate is
 //!   what has come, or one less; never more.
-//! - **A2** One more has come exactly if `(estimate + 1) * period <= t * tokens`. Both products fit in
-//!   128 bits.
-//! - **A3** Each figure is made from the whole time since the beginning, never from the one before: there
+//! - **A2** One more has come exactly if the rest, `t * tokens - estimate * period`, is `period` or more. By
+//!   A1 the rest is below `2 * period`, so with a period below 2^63 it fits in 64 bits, and is right
+//!   although each of the two products may not fit: the difference modulo 2^64 is the difference.
+//! - **A3** Where A1 or A2 does not hold (at the end of the count, or with a period of 292 years and more)
+//!   there is a division.
+//! - **A4** Each figure is made from the whole time since the beginning, never from the one before: there
 //!   is nothing that could drift.
 //!
 //! An interval of whole nanoseconds between two tokens, which is what a limiter with a theoretical
@@ -30,12 +33,17 @@ pub(super) const MOST: u64 = (1 << 63) - (1 << 34);
 pub(super) struct Accrual {
     /// `tokens / period * 2^shift`, rounded down; the highest bit is set.
     multiplier: u64,
-    /// At least 61, at most 127.
-    shift: u32,
+    /// By how much the time is shifted to the left before it is multiplied, 3 at most, and the upper
+    /// half of the product to the right behind: the shift less 64, in two halves.
+    before: u32,
+    /// As above; 63 at most.
+    behind: u32,
     /// How many tokens come in a period.
     tokens: u64,
     /// In nanoseconds.
     period: u64,
+    /// Up to this time, in nanoseconds, A1 and A2 hold.
+    until: u64,
 }
 
 impl Accrual {
@@ -46,7 +54,7 @@ impl Accrual {
         // A long division, bit by bit, until there are 64 significant ones.
         let mut multiplier = tokens / period;
         let mut rest = u128::from(tokens % period);
-        let mut shift = 0;
+        let mut shift = 0_u32;
         while multiplier < 1 << 63 {
             rest <<= 1;
             multiplier <<= 1;
@@ -56,19 +64,40 @@ impl Accrual {
             }
             shift += 1;
         }
-        Self { multiplier, shift, tokens, period }
+        let (before, behind) = (64_u32.saturating_sub(shift), shift.saturating_sub(64));
+        let mut this = Self { multiplier, before, behind, tokens, period, until: 0 };
+        if period < 1 << 63 {
+            let end = this.due(MOST).unwrap_or(u64::MAX);
+            this.until = (end - 1).min(u64::MAX >> before);
+        }
+        this
     }
 
     /// How many tokens have come after `elapsed` nanoseconds; at most [`MOST`].
     #[inline]
     pub(super) fn earned(&self, elapsed: u64) -> u64 {
-        let elapsed = u128::from(elapsed);
-        let estimate = (elapsed * u128::from(self.multiplier)) >> self.shift;
-        if estimate >= u128::from(MOST) {
-            return MOST;
+        if elapsed > self.until {
+            return self.divided(elapsed);
         }
-        let next = (estimate + 1) * u128::from(self.period);
-        estimate as u64 + u64::from(next <= elapsed * u128::from(self.tokens))
+        let product = u128::from(elapsed << self.before) * u128::from(self.multiplier);
+        let estimate = (product >> 64) as u64 >> self.behind;
+        let rest =
+            elapsed.wrapping_mul(self.tokens).wrapping_sub(estimate.wrapping_mul(self.period));
+        if rest >= self.period { Self::one_more(estimate) } else { estimate }
+    }
+
+    /// The estimate was one too low, which is rare: a branch, so that whoever wants the figure need not
+    /// wait for the check.
+    #[cold]
+    fn one_more(estimate: u64) -> u64 {
+        estimate + 1
+    }
+
+    /// [`earned`](Self::earned) by a division.
+    #[cold]
+    fn divided(&self, elapsed: u64) -> u64 {
+        let earned = u128::from(elapsed) * u128::from(self.tokens) / u128::from(self.period);
+        u64::try_from(earned).map_or(MOST, |earned| earned.min(MOST))
     }
 
     /// After how many nanoseconds `count` tokens, at most [`MOST`], will have come: the first at which
@@ -100,7 +129,8 @@ mod tests {
         fn as_many_tokens_have_come_as_a_division_says((tokens, period) in rate(), elapsed: u64) {
             let quota = Quota::new(tokens, Duration::from_nanos(period));
             let accrual = Accrual::new(&quota);
-            prop_assert!(accrual.multiplier >> 63 == 1 && (61..=127).contains(&accrual.shift));
+            prop_assert!(accrual.multiplier >> 63 == 1);
+            prop_assert!(accrual.before <= 3 && accrual.behind <= 63);
             let exact = u128::from(elapsed) * u128::from(tokens) / u128::from(period);
             prop_assert_eq!(u128::from(accrual.earned(elapsed)), exact.min(u128::from(MOST)));
         }
@@ -134,6 +164,26 @@ mod tests {
                 None => prop_assert!(accrual.earned(u64::MAX) < count),
             }
         }
+    }
+
+    #[test]
+    fn the_longest_periods_and_the_end_of_the_count_are_divided() {
+        for (tokens, period) in
+            [(3, u64::MAX), (7, (1 << 63) + 1), (1, 1 << 63), (5, (1 << 63) - 1)]
+        {
+            let accrual = Accrual::new(&Quota::new(tokens, Duration::from_nanos(period)));
+            assert_eq!(accrual.until == 0, period >= 1 << 63);
+            for elapsed in [0, 1, period / tokens, period - 1, period, u64::MAX - 1, u64::MAX] {
+                let exact = u128::from(elapsed) * u128::from(tokens) / u128::from(period);
+                assert_eq!(u128::from(accrual.earned(elapsed)), exact);
+            }
+        }
+        let fastest = Accrual::new(&Quota::per_second(4_000_000_000));
+        let end = MOST.div_ceil(4);
+        for elapsed in [fastest.until, fastest.until + 1, end - 1] {
+            assert_eq!(fastest.earned(elapsed), 4 * elapsed);
+        }
+        assert_eq!([fastest.earned(end), fastest.earned(u64::MAX)], [MOST; 2]);
     }
 
     #[test]
