@@ -169,6 +169,27 @@ fn what_a_dropped_outlet_leaves_goes_to_no_other_where_an_index_names_it() {
 }
 
 #[test]
+fn where_the_route_is_strict_nobody_gets_what_was_for_another() {
+    for route in [Route::round_robin(), Route::by_key(|item: &u64| item % 5)] {
+        let (mut feed, mut outlets) = made(3, 20, route.strict());
+        assert!(poll(feed.as_mut()).is_pending());
+        drop(outlets.remove(1));
+        let mut all = Vec::new();
+        let report = loop {
+            if let Poll::Ready(report) = poll(feed.as_mut()) {
+                break report;
+            }
+            all.extend(outlets.iter_mut().flat_map(|outlet| drain(outlet).0));
+        };
+        assert!(report.complete && !report.left.is_empty(), "{:?}", report.left);
+        assert!(report.left.is_sorted(), "in the order in which they came");
+        all.extend(report.left);
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..20));
+    }
+}
+
+#[test]
 fn exactly_the_capacity_lies_in_a_queue() {
     for capacity in [1, 3] {
         let (mut feed, mut outlets) = made(1, capacity, Route::shared());
@@ -453,6 +474,7 @@ fn compare(consumers: usize, capacity: usize, way: u8, steps: &[Step]) {
         0 => Route::shared(),
         1 => Route::round_robin(),
         2 => Route::by_key(|item: &u64| item % 5),
+        3 => Route::round_robin().strict(),
         _ => Route::by_index(move |item: &u64| *item as usize % consumers),
     };
     let (source, hand): (Pipe, _) = pipe();
@@ -530,7 +552,7 @@ fn compare(consumers: usize, capacity: usize, way: u8, steps: &[Step]) {
             assert!(of_key.is_sorted_by_key(|(_, item)| item), "key {key}: {of_key:?}");
         }
     }
-    if way == 3 || (way == 1 && !gone) {
+    if way >= 3 || (way == 1 && !gone) {
         assert!(out.iter().all(|(at, item)| *item as usize % consumers == *at));
     }
     let mut all: Vec<_> = out.into_iter().map(|(_, item)| item).chain(report.left).collect();
@@ -548,7 +570,7 @@ proptest! {
     fn each_item_that_was_read_is_taken_once_or_left(
         consumers in 1..5_usize,
         capacity in 1..5_usize,
-        way in 0..4_u8,
+        way in 0..5_u8,
         steps in prop::collection::vec(steps(), 200..400),
     ) {
         compare(consumers, capacity, way, &steps);
@@ -559,6 +581,8 @@ proptest! {
 fn debug_says_what_it_is() {
     let (feed, mut outlets) = made(2, 2, Route::round_robin());
     assert!(format!("{feed:?}").contains("Route::round_robin"));
+    let strict = format!("{:?}", Route::by_index(|item: &u64| *item as usize));
+    assert_eq!(strict, "Route::by_index (strict)");
     assert_eq!(format!("{:?}", outlets[1]), "Outlet { lane: 1, .. }");
     assert!(format!("{:?}", outlets[0].next()).contains("Outlet"));
 }

@@ -8,9 +8,11 @@
 //!
 //! 1. The feed sees the end of the run only as a cancel: at a stop, what comes before ends by itself,
 //!    and has then given everything that it had begun.
-//! 2. A lane that finds an item when the run is cancelled drops it, and ends early. So an item that was
-//!    for a lane that is gone is never worked on by another one.
-//! 3. What the feed has learned of its end ([`Fed`]) is written before the lanes are closed, so before
+//! 2. A lane that finds an item when the run is cancelled drops it, and ends early.
+//! 3. The route is strict: what is for a lane that is gone is never worked on by another one, whose stages
+//!    may be others, or beside what that lane still has under way of the same key. Nothing more is read
+//!    then, and the run is ending for some other reason, or the route names a lane that there is not.
+//! 4. What the feed has learned of its end ([`Fed`]) is written before the lanes are closed, so before
 //!    the last of them ends. Behind that end it is told: an error of what came before; or why a lane
 //!    ended early; or, when items were read and no lane took them, why the feed did.
 
@@ -167,8 +169,8 @@ where
         let counts = launch.stage(origin, "branch");
         let fed = Arc::new(Fed { counts, end: Mutex::default() });
         let upstream = Upstream { flow, fed: Arc::clone(&fed) };
-        // Rule 1.
-        let made = fan_out(upstream, lanes, capacity, route, &Context::background());
+        // Rules 1 and 3.
+        let made = fan_out(upstream, lanes, capacity, route.strict(), &Context::background());
         let (feed, outlets) = made.map_err(|error| {
             let what = format!("has impossible lanes: {error}");
             PipelineError::BadStage { stage: fed.counts.name(), what }
@@ -205,7 +207,7 @@ struct End {
 }
 
 impl Fed {
-    /// Rule 3: what is told when all lanes have ended, one of them perhaps early.
+    /// Rule 4: what is told when all lanes have ended, one of them perhaps early.
     fn end(&self, early: Option<PipelineError>) -> Option<PipelineError> {
         let End { exhausted, error, cancelled } = std::mem::take(&mut *self.end.lock());
         let counts = self.counts.read();

@@ -7,8 +7,8 @@
 //! 2. What lay in a lane that lost its last outlet is put *back*, and behind it the item that waits
 //!    for room in that lane. It goes before everything else, in its order, so that the order of a key
 //!    is kept.
-//!    Where the route names one outlet and no other, what is put back has nowhere to go: it stays there,
-//!    and the source is read no more.
+//!    Where the route is strict, what is put back has nowhere to go: it stays there, and the source is read
+//!    no more.
 //! 3. The next item is the one that found no room before; or the first of those put back; or one
 //!    from the source. It goes into the lane of its route and waits there for room.
 //! 4. When the source has ended, or the context is stopping, and nothing waits for room, the lanes
@@ -129,7 +129,7 @@ impl<S: Stream> FanOut<S> {
         if let Some(waiting) = this.waiting.take() {
             return Poll::Ready(Some(waiting));
         }
-        let stuck = this.route.is_fixed() && !this.back.is_empty();
+        let stuck = this.route.is_strict() && !this.back.is_empty();
         if stuck {
             this.source.set(None);
         }
