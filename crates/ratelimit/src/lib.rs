@@ -51,7 +51,8 @@
 //!   back too late to be within the quota is the one exception.
 //! - **Nobody is held up by a waiter that is not polled.**
 //! - **No request blocks the line for ever** by its size: more than the burst is an error at once.
-//! - **Nothing is allocated** by waiting; a limiter costs its timer one registration, however many wait.
+//! - **Nothing is allocated** by a place in the line; a limiter costs its timer one registration, however
+//!   many wait.
 //! - **A quota makes sense** or is not made: zero, NaN and too much are errors, of the compiler where it
 //!   can know.
 //!

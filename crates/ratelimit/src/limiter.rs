@@ -45,12 +45,13 @@ use word::Take;
 /// a token is there in the nanosecond in which it is due. There is no drift, at any rate: what has come
 /// is computed, exactly, from the whole time since the limiter was made.
 ///
-/// Two things come later than they are due, and both are the machine's. A timer rings late; those who wait
-/// are made up for up to [2 ms](Self::CATCH_UP) of that, so in a span of time there may be granted what
+/// Two things come later than they are due, and both are the machine's. A timer rings late; those who are
+/// in line then are made up for up to [2 ms](Self::CATCH_UP) of that (not somebody who comes again only
+/// when served, such as a loop that is alone with the limiter), so in a span of time there may be granted what
 /// comes in those 2 ms more. And a grant may be used later than it was made, by a task that is not polled
 /// at once. Tokens that were granted and never used, because the future was dropped before it was polled
-/// again, go to the next: all of them within those 2 ms; later, as many as would not have been beyond the
-/// burst by then. More would be a second burst.
+/// again, go to the next: all of them within 2 ms of the moment in which they came; later, as many as would
+/// not be beyond the burst by then. More would be a second burst.
 ///
 /// # The clock
 ///
@@ -99,7 +100,8 @@ use word::Take;
 /// the next token comes but how many were granted, as a whole number in one word. What has come by now is
 /// three multiplications of 64 bits and a shift. To take is to read the clock and one compare-and-swap; to be
 /// refused writes nothing. One timer registration serves all who wait; a waiter costs two
-/// lock trips (its own, and a share in that of who serves), one wake-up and no allocation.
+/// lock trips (its own, and a share in that of who serves), one wake-up and no allocation; the line's
+/// registration with the timer costs what that timer's costs.
 pub struct Limiter {
     /// Counts, queues, serves.
     engine: Arc<Engine>,

@@ -75,7 +75,8 @@ pub enum QuotaError {
 }
 
 impl QuotaError {
-    /// As `Display`, in a constant.
+    /// As `Display`, in a constant, at the place of the caller's caller.
+    #[track_caller]
     const fn panic(self) -> ! {
         match self {
             Self::NoTokens => panic!("quota not made: it admits nothing"),

@@ -18,7 +18,8 @@ use crate::{AcquireError, AcquireOwned, Limiter};
 /// # Cancel safety
 ///
 /// Safe: dropping a wait for the next item loses neither the item nor the place in the line, which
-/// are kept in here. [`into_inner`](Self::into_inner) gives both the stream and the item that waits.
+/// are kept in here. Dropping the throttle drops the item that waits; [`take_waiting`](Self::take_waiting)
+/// gives it out before.
 ///
 /// # Fairness
 ///
@@ -31,7 +32,8 @@ use crate::{AcquireError, AcquireOwned, Limiter};
 /// # Errors
 ///
 /// Items are `Ok`. One `Err` when an item would have to wait and the limiter has no timer any more, as
-/// [`Limiter::acquire`](Limiter::acquire) has it; then the stream ends, and `into_inner` has the item.
+/// [`Limiter::acquire`](Limiter::acquire) has it; then the stream ends, and [`take_waiting`](Self::take_waiting) has
+/// the item.
 ///
 /// # Panics
 ///
@@ -98,9 +100,11 @@ impl<S: Stream> Throttle<S> {
         Self { stream, limiter: limiter.clone(), item: None, acquire: None, failed: false }
     }
 
-    /// The stream, and the item that waits for its token.
-    pub fn into_inner(self) -> (S, Option<S::Item>) {
-        (self.stream, self.item)
+    /// Takes out the item that waits for its token, and leaves the line.
+    pub fn take_waiting(self: Pin<&mut Self>) -> Option<S::Item> {
+        let mut this = self.project();
+        this.acquire.set(None);
+        this.item.take()
     }
 }
 

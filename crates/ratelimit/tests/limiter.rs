@@ -235,6 +235,54 @@ fn what_comes_back_late_brings_no_more_than_the_burst() {
 }
 
 #[test]
+fn what_several_give_back_comes_back_in_whatever_order_they_go() {
+    for newest_first in [false, true] {
+        let (limiter, clock) = spent(Quota::every(SEC).burst(4));
+        let mut granted: Vec<_> = (0..4).map(|_| queued(&limiter, 1)).collect();
+        clock.advance(4 * SEC);
+        if newest_first {
+            granted.reverse();
+        }
+        granted.into_iter().for_each(drop);
+        assert_eq!(drain(&limiter), 4, "newest first: {newest_first}");
+    }
+}
+
+/// More are granted than are woken with the lock held once; the waker of the first lets an hour go by.
+#[test]
+fn what_is_granted_behind_a_waker_that_takes_an_hour_counts_from_then() {
+    let (limiter, clock) = spent(Quota::every(SEC).burst(40));
+    let clock = std::sync::Arc::new(clock);
+    let hour = ReentrantWaker::on_wake_and_drop(
+        {
+            let clock = std::sync::Arc::clone(&clock);
+            move || clock.advance(3600 * SEC)
+        },
+        || {},
+    );
+    let mut first = Box::pin(limiter.acquire(1));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&hour.waker())).is_pending());
+    let others: Vec<_> = (1..40).map(|_| queued(&limiter, 1)).collect();
+    clock.advance(40 * SEC);
+    let late = others.len() + 1 - 32;
+    assert!(late as u32 + drain(&limiter) <= 41, "more than the burst, and one for the 2 ms");
+}
+
+#[test]
+fn at_the_end_of_the_count_nothing_comes_and_nobody_hangs() {
+    watchdog(Duration::from_secs(30), "the end of the count", || {
+        let (limiter, clock) = limiter(Quota::per_second(4_000_000_000).burst(2));
+        clock.advance(Duration::from_secs(100 * 366 * 86_400));
+        assert_eq!(drain(&limiter), 2);
+        assert_eq!(limiter.ready_in(1), None);
+        let mut waits = queued(&limiter, 1);
+        assert_eq!(clock.registered(), 0, "it will never ring");
+        clock.advance(SEC);
+        assert!(!served(&mut waits));
+    });
+}
+
+#[test]
 fn within_two_milliseconds_everything_comes_back() {
     let (limiter, clock) = spent(Quota::per_second(1_000));
     let granted = queued(&limiter, 1);

@@ -44,8 +44,11 @@ struct Model {
     burst: u64,
     now: u64,
     granted: u64,
-    /// How many were given back.
+    /// How many were given back; how many had been when refunds of ever older grants began, and the
+    /// number of the last of those.
     refunded: u64,
+    backwards: u64,
+    last: u64,
     /// Who waits, in order: what was granted and given back in all when it was granted, and its place
     /// in `grants`; and how many it wants.
     line: Vec<(Option<(u64, u64, usize)>, u64)>,
@@ -101,7 +104,15 @@ impl Model {
 
     /// Gives back what was granted and not used, as far as it is above what had come at the horizon.
     fn refund(&mut self, (granted, refunded, grant): (u64, u64, usize), n: u64) {
-        let above = granted.saturating_sub(self.refunded - refunded);
+        let number = granted + refunded;
+        let older = number >= self.last;
+        if older {
+            self.backwards = self.refunded;
+        }
+        self.last = number;
+        let since = self.refunded - refunded;
+        let since = if !older && self.backwards <= refunded { 0 } else { since };
+        let above = granted.saturating_sub(since);
         let back = n.min(above.saturating_sub(self.minted(self.horizon())));
         self.granted -= back;
         self.refunded += back;
@@ -205,8 +216,9 @@ proptest! {
         let limiter = Limiter::with_timer(quota, timer);
         let (line, grants) = (Vec::new(), Vec::new());
         let burst = u64::from(burst);
-        let (now, granted, refunded) = (0, 0, 0);
-        let model = Model { tokens, period, burst, now, granted, refunded, line, grants };
+        let (now, granted, refunded, backwards, last) = (0, 0, 0, 0, 0);
+        let model =
+            Model { tokens, period, burst, now, granted, refunded, backwards, last, line, grants };
         let mut both = Both { limiter, clock, model, line: Vec::new() };
         for op in ops {
             both.apply(op);

@@ -83,16 +83,17 @@ fn a_stream_that_has_nothing_takes_no_token() {
 }
 
 #[test]
-fn the_item_that_waits_comes_out_with_the_stream() {
+fn the_item_that_waits_can_be_taken_out() {
     let (limiter, clock) = limiter(Quota::every(SEC));
     let mut stream = Box::pin(limiter.throttle(count_down(3)));
+    assert_eq!(stream.as_mut().take_waiting(), None);
     assert_eq!(item(poll(stream.as_mut())), Some(2));
     assert_eq!(item(poll(stream.as_mut())), None);
     assert_eq!(clock.registered(), 1);
-    drop(stream);
+    assert_eq!(stream.as_mut().take_waiting(), Some(1));
     assert_eq!(clock.registered(), 0, "it has left the line");
-    let (stream, waits) = limiter.throttle(count_down(3)).into_inner();
-    assert_eq!((stream.left, waits), (3, None));
+    clock.advance(SEC);
+    assert_eq!(item(poll(stream.as_mut())), Some(0), "the next one");
 }
 
 #[test]
@@ -106,6 +107,7 @@ fn a_timer_that_is_gone_is_shown_once_and_then_it_has_ended() {
     assert_eq!(given, Err(AcquireError::NoTimer(TimerError::Lost)));
     assert!(matches!(poll(stream.as_mut()), Poll::Ready(None)));
     assert_eq!(stream.size_hint(), (0, Some(0)));
+    assert_eq!(stream.as_mut().take_waiting(), Some(1));
 }
 
 #[test]

@@ -100,9 +100,12 @@ impl Accrual {
         u64::try_from(earned).map_or(MOST, |earned| earned.min(MOST))
     }
 
-    /// After how many nanoseconds `count` tokens, at most [`MOST`], will have come: the first at which
+    /// After how many nanoseconds `count` tokens will have come: the first at which
     /// [`earned`](Self::earned) says so. None if that is beyond the end of the count.
     pub(super) fn due(&self, count: u64) -> Option<u64> {
+        if count > MOST {
+            return None;
+        }
         let due = u128::from(count) * u128::from(self.period);
         u64::try_from(due.div_ceil(u128::from(self.tokens))).ok()
     }
@@ -184,6 +187,7 @@ mod tests {
             assert_eq!(fastest.earned(elapsed), 4 * elapsed);
         }
         assert_eq!([fastest.earned(end), fastest.earned(u64::MAX)], [MOST; 2]);
+        assert_eq!([fastest.due(MOST), fastest.due(MOST + 1)], [Some(end), None]);
     }
 
     #[test]

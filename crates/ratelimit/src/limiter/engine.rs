@@ -51,20 +51,27 @@
 //!
 //! A token that is given back long after it was granted may be one that would be beyond the burst by now,
 //! had it never been granted; to give it to somebody beside a full bucket would be too much. So a grant
-//! keeps its [`Receipt`]: how many were granted in all, it included. At a refund no more than what that
-//! is above the tokens that had come at the horizon goes back, less what others gave back since. Then
+//! keeps its [`Receipt`]: how many were granted in all, it included. At a refund no more goes back than
+//! that is above what had come at the horizon, less what *older* grants gave back since. Then
 //! what is used in a span of time that begins at `s` and ends at `e` is at most the burst and what came
-//! from the horizon of `s` to `e`, with refunds as without:
+//! from the horizon of `s` to `e`, with refunds as without. Count `N`, all that was ever granted (or gone
+//! beyond the burst), and `R`, all that was ever given back; the word has `N - R`.
 //!
-//! - Without refunds it is `granted(e) - granted(s)`, with `granted(e) <= earned(e) + burst` and
-//!   `granted(s) >= earned(horizon of s)`, since a take raises it to that.
-//! - A refund in the span of a grant in the span takes away what was not used.
-//! - Of refunds in the span of grants before it, take the last, at `t`, of a grant whose receipt says `g`.
-//!   It and those before it in the span are together at most `g - earned(horizon of t)`, less what was
-//!   given back between the grant and `s`; and `granted(s)` is at least `g` less the same. So what is used
-//!   is at most `earned(e) + burst - earned(horizon of t)`, and `t` is not before `s`.
+//! - Without refunds, what is used is at most `granted(e) - granted(s)`, with `granted(e) <= earned(e) +
+//!   burst` and `granted(s) >= earned(horizon of s)`, since a take raises it to that. A refund in the span
+//!   of a grant in the span takes away what was not used. So it remains to be shown that what grants before
+//!   `s` give back in the span is at most `granted(s) - earned(horizon of s)`.
+//! - Take those grants from the oldest on: the first `j` of them give back at most `N_j` less what was
+//!   given back before `s` by older ones, less `earned(horizon of s)`, or nothing if that is below zero.
+//!   For the first, that is the rule. From one to the next, `N` grows by the next one's tokens, and by those
+//!   of the grants between them, which gave back no more than they had.
+//! - `granted(s) = N(s) - R(s)`, and what was granted behind the newest of them gave back no more than it
+//!   had: so `granted(s)` is at least the `N_j` of the newest less what older ones gave back before `s`.
 //!
-//! Nothing is held back within [`CATCH_UP`] of the grant.
+//! What older grants gave back is not known of each pair, but where all who gave back since did so from the
+//! newest on, and so does this one, it is nothing; else everything since the grant counts, which is never
+//! too little. Nothing is held back within [`CATCH_UP`] of the time at which the tokens had come, but for
+//! that.
 //!
 //! # Why everybody in line is served
 //!
@@ -118,8 +125,12 @@ pub(super) struct Bell {
     alarm: Option<Alarm>,
     /// The number of the next one.
     next: u64,
-    /// How many tokens were given back in all; modulo 2^64.
+    /// How many tokens were given back in all.
     refunded: u64,
+    /// How many had been when the refunds began that came from ever older grants, up to the last.
+    backwards: u64,
+    /// The number of the grant that gave back last: what had ever been granted then.
+    last: u64,
 }
 
 /// A registration with the timer, or one that is about to be made.
@@ -261,12 +272,12 @@ impl Engine {
     /// Gives back what was granted and not used.
     fn refund(self: &Arc<Self>, receipt: Receipt, count: u32) {
         let mut locked = self.queue.lock();
-        let since = locked.refunded.wrapping_sub(receipt.refunded);
+        let older = locked.given_back_by_older(receipt);
         let back = self.word.refund(count, || {
             let horizon = self.accrual.earned(horizon(self.elapsed()));
-            receipt.granted.saturating_sub(since).saturating_sub(horizon)
+            receipt.granted.saturating_sub(older).saturating_sub(horizon)
         });
-        locked.refunded = locked.refunded.wrapping_add(back);
+        locked.refunded += back;
         if locked.is_empty() {
             drop(locked);
         } else {
@@ -284,13 +295,16 @@ impl Engine {
             locked.silence(&mut errand);
             drop(locked);
         } else {
-            let (burst, now) = (self.quota.burst_size(), self.elapsed());
-            let earned = self.accrual.earned(now);
-            let horizon = self.accrual.earned(horizon(now));
+            let burst = self.quota.burst_size();
             contain(|| {
                 self.queue.grant_each(locked, |locked| {
                     let wanted = locked.front(|wanted| *wanted)?;
                     let last = locked.len() == 1;
+                    // For each: between two batches wakers run with the lock free, for as long as they
+                    // like, and what is granted behind them must not count as granted before.
+                    let now = self.elapsed();
+                    let earned = self.accrual.earned(now);
+                    let horizon = self.accrual.earned(horizon(now));
                     if let Some(granted) = self.word.hand_over(wanted, horizon, earned, burst, last)
                     {
                         if last {
@@ -361,6 +375,20 @@ fn horizon(now: u64) -> u64 {
 }
 
 impl Bell {
+    /// At most what grants older than `receipt` have given back since; notes that it gives back now.
+    fn given_back_by_older(&mut self, receipt: Receipt) -> u64 {
+        let number = receipt.granted + receipt.refunded;
+        let backwards = number < self.last;
+        self.last = number;
+        if !backwards {
+            self.backwards = self.refunded;
+        }
+        match backwards && self.backwards <= receipt.refunded {
+            true => 0,
+            false => self.refunded - receipt.refunded,
+        }
+    }
+
     /// Sees to it that there is an alarm not after `at`.
     fn ring_at(&mut self, at: Instant, errand: &mut Errand) {
         if self.alarm.as_ref().is_some_and(|alarm| alarm.at <= at) {

@@ -16,7 +16,7 @@ pub enum AcquireError {
         burst: u32,
     },
     /// They have not come yet, and nothing would tell when they have.
-    #[error("tokens not acquired, and nothing tells when they come: {0}")]
+    #[error("tokens not acquired: nothing tells when they come")]
     NoTimer(
         /// Why not.
         #[source]
