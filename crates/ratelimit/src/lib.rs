@@ -47,8 +47,8 @@
 //! - **Never too little.** A token is there in the nanosecond in which it is due, at any rate up to
 //!   [`Quota::MAX_PER_SECOND`]; nothing drifts.
 //! - **First in, first out**, by position: who leaves the line lets everybody behind it move up.
-//! - **No token is lost.** What was granted to a future that is dropped goes to the next; what is given
-//!   back too late to be within the quota is the one exception.
+//! - **No token is lost.** What was granted to a future that is dropped goes to the next, unless it comes
+//!   back too late to be within the quota ([exactness](Limiter#exactness) has the details).
 //! - **Nobody is held up by a waiter that is not polled.**
 //! - **No request blocks the line for ever** by its size: more than the burst is an error at once.
 //! - **Nothing is allocated** by a place in the line; a limiter costs its timer one registration, however

@@ -50,8 +50,9 @@ use word::Take;
 /// when served, such as a loop that is alone with the limiter), so in a span of time there may be granted what
 /// comes in those 2 ms more. And a grant may be used later than it was made, by a task that is not polled
 /// at once. Tokens that were granted and never used, because the future was dropped before it was polled
-/// again, go to the next: all of them within 2 ms of the moment in which they came; later, as many as would
-/// not be beyond the burst by then. More would be a second burst.
+/// again, go to the next: all of them within 2 ms of the moment in which they came (if several go, from the
+/// first on or from the last on; in another order some may be held back); later, as many as would not be
+/// beyond the burst by then. More would be a second burst.
 ///
 /// # The clock
 ///
@@ -100,8 +101,8 @@ use word::Take;
 /// the next token comes but how many were granted, as a whole number in one word. What has come by now is
 /// three multiplications of 64 bits and a shift. To take is to read the clock and one compare-and-swap; to be
 /// refused writes nothing. One timer registration serves all who wait; a waiter costs two
-/// lock trips (its own, and a share in that of who serves), one wake-up and no allocation; the line's
-/// registration with the timer costs what that timer's costs.
+/// lock trips (its own, and a share in that of who serves), one wake-up and no allocation. The first in
+/// line costs two more, and the registration: on tokio's timer, when nothing else is registered, a task.
 pub struct Limiter {
     /// Counts, queues, serves.
     engine: Arc<Engine>,
@@ -110,7 +111,9 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// How late a timer may ring without a loss to those who wait.
+    /// How late a timer may ring without a loss to those who are in line then. A loop that is alone with
+    /// the limiter is not in line again before it was served, so what came meanwhile beyond the burst is
+    /// lost to it.
     pub const CATCH_UP: Duration = engine::CATCH_UP;
 
     /// A limiter on std's clock, with its burst to be had at once.
@@ -233,6 +236,9 @@ impl Limiter {
     /// - [`AcquireError::NoTimer`]: the tokens have not come, and the timer is gone, with the runtime
     ///   that drove it. What can be had without a wait still can.
     ///
+    /// What would come beyond the end of the clock or of the count, in 73 years or more, is waited for
+    /// without an end.
+    ///
     /// # Panics
     ///
     /// The future panics when it is polled after it was ready.
@@ -296,7 +302,23 @@ impl Limiter {
     }
 
     /// Takes `n` tokens, blocking the thread until they are there. It stands in the same line as the
-    /// tasks. Not for use in a task.
+    /// tasks.
+    ///
+    /// Not for use in a task: it holds up the others of its thread. A limiter on the timer of a tokio
+    /// runtime whose only thread it blocks is never rung, and it waits for ever; one on the timer thread,
+    /// as [`new`](Self::new) makes it, is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once it has begun it cannot be given up.
+    ///
+    /// # Fairness
+    ///
+    /// First in, first out; see [`Limiter`](Self#fairness).
+    ///
+    /// # Memory ordering
+    ///
+    /// None; see [`Limiter`](Self#memory-ordering).
     ///
     /// # Errors
     ///
@@ -326,7 +348,6 @@ impl Limiter {
     }
 
     /// A stream of the items of `stream`, each of which takes one token; see [`Throttle`].
-    #[track_caller]
     pub fn throttle<S: futures_core::Stream>(&self, stream: S) -> Throttle<S> {
         Throttle::new(stream, self)
     }

@@ -51,7 +51,7 @@ pub struct Quota {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum QuotaError {
-    /// No tokens, or less than one in 272 years by [`Quota::from_f64`].
+    /// No tokens, or less than half a one in 272 years by [`Quota::from_f64`], which rounds.
     #[error("quota not made: it admits nothing, give it at least one token a period")]
     NoTokens,
     /// The period is zero.

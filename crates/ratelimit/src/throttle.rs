@@ -23,7 +23,9 @@ use crate::{AcquireError, AcquireOwned, Limiter};
 ///
 /// # Fairness
 ///
-/// It stands in the limiter's line with all others: first in, first out.
+/// It stands in the limiter's line with all others: first in, first out. It is in line for one item at a
+/// time, so with a burst of one and a timer that rings late it is as much late with each
+/// ([`CATCH_UP`](Limiter::CATCH_UP) is for lines that do not empty): give fast streams a burst.
 ///
 /// # Memory ordering
 ///

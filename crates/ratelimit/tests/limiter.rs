@@ -235,7 +235,7 @@ fn what_comes_back_late_brings_no_more_than_the_burst() {
 }
 
 #[test]
-fn what_several_give_back_comes_back_in_whatever_order_they_go() {
+fn what_several_give_back_comes_back_from_the_first_on_and_from_the_last_on() {
     for newest_first in [false, true] {
         let (limiter, clock) = spent(Quota::every(SEC).burst(4));
         let mut granted: Vec<_> = (0..4).map(|_| queued(&limiter, 1)).collect();
@@ -262,10 +262,40 @@ fn what_is_granted_behind_a_waker_that_takes_an_hour_counts_from_then() {
     );
     let mut first = Box::pin(limiter.acquire(1));
     assert!(first.as_mut().poll(&mut Context::from_waker(&hour.waker())).is_pending());
-    let others: Vec<_> = (1..40).map(|_| queued(&limiter, 1)).collect();
+    let mut others: Vec<_> = (1..40).map(|_| queued(&limiter, 1)).collect();
     clock.advance(40 * SEC);
-    let late = others.len() + 1 - 32;
+    let late = others[31..].iter_mut().map(served).filter(|served| *served).count();
+    assert_eq!(late, 8, "granted behind the waker");
     assert!(late as u32 + drain(&limiter) <= 41, "more than the burst, and one for the 2 ms");
+}
+
+/// At a rate at which there is always a token, whoever is woken comes again at once: whoever serves is not
+/// kept at it, but leaves the newcomers to an alarm.
+#[test]
+fn who_serves_serves_those_who_were_there_and_the_others_are_served_as_well() {
+    use std::sync::{Arc, Mutex};
+
+    let (limiter, clock) = spent(Quota::per_second(1_000).burst(100));
+    let newcomers = Arc::new(Mutex::new(Vec::new()));
+    let again = ReentrantWaker::on_wake_and_drop(
+        {
+            let (limiter, newcomers) = (limiter.clone(), Arc::clone(&newcomers));
+            move || {
+                let mut acquire = Box::pin(limiter.acquire_owned(1));
+                let ready = poll(acquire.as_mut()).is_ready();
+                newcomers.lock().unwrap().push((acquire, ready));
+            }
+        },
+        || {},
+    );
+    let mut first = Box::pin(limiter.acquire(1));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&again.waker())).is_pending());
+    let mut others: Vec<_> = (0..40).map(|_| queued(&limiter, 1)).collect();
+    clock.advance(SEC);
+    assert!(served(&mut first) && others.iter_mut().all(served));
+    let mut newcomers = newcomers.lock().unwrap();
+    assert!(newcomers.iter_mut().all(|(one, ready)| *ready || poll(one.as_mut()).is_ready()));
+    assert_eq!(clock.registered(), 0);
 }
 
 #[test]
@@ -352,6 +382,19 @@ fn threads_and_tasks_wait_in_one_line() {
             }
         });
         assert!(start.elapsed() >= 39 * MS, "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn blocking_in_a_runtime_of_one_thread_ends_where_the_timer_has_a_thread_of_its_own() {
+    watchdog(Duration::from_secs(30), "a blocked runtime", || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let limiter = Limiter::new(Quota::every(5 * MS));
+            for _ in 0..3 {
+                limiter.acquire_blocking(1).unwrap();
+            }
+        });
     });
 }
 

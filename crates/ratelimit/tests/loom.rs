@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use selvedge_cancel::Context as Tree;
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{block_on, model, thread};
 use selvedge_ratelimit::{
@@ -216,6 +217,49 @@ fn refund_vs_take() {
         };
         drop(asleep);
         assert_eq!(takes.join().unwrap() + drain(&limiter), 2, "beyond the burst, at once");
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// The cancellation tree ends a wait while its token comes: the token is the waiter's or is there, and no
+// registration is left.
+#[test]
+fn wait_vs_tree_cancel() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let (ctx, canceller) = Tree::background().child();
+        let cancels = spawn(move || canceller.cancel());
+        let rings = {
+            let clock = Arc::clone(&clock);
+            spawn(move || clock.advance(SEC))
+        };
+        let waits = limiter.clone();
+        let got = block_on(async move { ctx.run(waits.acquire(1)).await });
+        cancels.join().unwrap();
+        rings.join().unwrap();
+        assert_left(&limiter, &clock, u32::from(got.is_err()));
+    });
+}
+
+// More are due than are woken under one lock: the third is granted in a second batch, while somebody comes
+// behind it. Each is served with its token and nobody before its time.
+#[test]
+fn second_batch_vs_wait() {
+    model::check(|| {
+        let (limiter, clock) = limiter(4, 0);
+        let mut line: Vec<_> = (0..3).map(|_| polled(&limiter, 1).0).collect();
+        let comes = {
+            let limiter = limiter.clone();
+            spawn(move || polled(&limiter, 1))
+        };
+        clock.advance(3 * SEC);
+        let (mut late, ready) = comes.join().unwrap();
+        assert!(!ready && poll(late.as_mut()).is_pending(), "before its time");
+        for waiter in &mut line {
+            assert_eq!(poll(waiter.as_mut()), Poll::Ready(Ok(())));
+        }
+        clock.advance(SEC);
+        assert_eq!(poll(late.as_mut()), Poll::Ready(Ok(())));
         assert_left(&limiter, &clock, 0);
     });
 }

@@ -37,6 +37,9 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What was granted and given back in all at a grant, with it, and its place among the grants.
+type Granted = (u64, u64, usize);
+
 /// The sequential model: whole numbers, and a division where there is one.
 struct Model {
     tokens: u64,
@@ -51,7 +54,7 @@ struct Model {
     last: u64,
     /// Who waits, in order: what was granted and given back in all when it was granted, and its place
     /// in `grants`; and how many it wants.
-    line: Vec<(Option<(u64, u64, usize)>, u64)>,
+    line: Vec<(Option<Granted>, u64)>,
     /// When how many were granted, and not given back without being used.
     grants: Vec<(u64, u64)>,
 }
@@ -103,7 +106,7 @@ impl Model {
     }
 
     /// Gives back what was granted and not used, as far as it is above what had come at the horizon.
-    fn refund(&mut self, (granted, refunded, grant): (u64, u64, usize), n: u64) {
+    fn refund(&mut self, (granted, refunded, grant): Granted, n: u64) {
         let number = granted + refunded;
         let older = number >= self.last;
         if older {

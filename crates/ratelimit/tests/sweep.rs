@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
+use selvedge_cancel::Context as Tree;
 use selvedge_ratelimit::{AcquireError, Limiter, ManualClock, Quota, Timer};
 use selvedge_testkit::{CountingWaker, Ended, Run, next, sweep};
 
@@ -121,4 +122,28 @@ fn throttle_loses_nothing_at_any_await_point() {
         assert_eq!((limiter.available(), clock.registered(), run.live_wakers()), (0, 0, 0));
     });
     assert_eq!(summary.pending_points, 1, "{summary}");
+}
+
+#[test]
+fn a_wait_that_its_context_ends_loses_nothing() {
+    let summary = sweep("Acquire", |run| {
+        let (limiter, clock) = spent();
+        let (ctx, canceller) = Tree::background().child();
+        let mut seconds = 0;
+        let step = |_| {
+            clock.advance(SEC);
+            seconds += 1;
+        };
+        let ended = run.drive_cancel(ctx.run(limiter.acquire(2)), step, || canceller.cancel());
+        let taken = match ended {
+            Ended::Ready(Ok(tokens)) => {
+                tokens.unwrap();
+                2
+            }
+            Ended::Ready(Err(_)) | Ended::Dropped => 0,
+        };
+        assert_eq!(limiter.available(), seconds - taken);
+        assert_eq!((clock.registered(), run.live_wakers()), (0, 0));
+    });
+    assert_eq!(summary.pending_points, 2, "{summary}");
 }

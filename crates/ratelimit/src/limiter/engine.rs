@@ -43,7 +43,7 @@
 //!
 //! A timer rings late: by its grain, and by what the machine is at. What came between the time at which
 //! the front was due and the ring was wanted by those in line, and they get it, up to what comes in
-//! [`CATCH_UP`]; without that, a burst of one and a timer of a millisecond would be a thousand a second
+//! [`CATCH_UP`], as long as the line is not empty: who comes again when it was served, alone, comes anew; without that, a burst of one and a timer of a millisecond would be a thousand a second
 //! at most. What is older is gone as if nobody had been in line: a process that was stopped for
 //! an hour does not make up for the hour.
 //!
@@ -125,7 +125,7 @@ pub(super) struct Bell {
     alarm: Option<Alarm>,
     /// The number of the next one.
     next: u64,
-    /// How many tokens were given back in all.
+    /// How many tokens were given back in all; modulo 2^64, as all that is reckoned from it.
     refunded: u64,
     /// How many had been when the refunds began that came from ever older grants, up to the last.
     backwards: u64,
@@ -277,7 +277,7 @@ impl Engine {
             let horizon = self.accrual.earned(horizon(self.elapsed()));
             receipt.granted.saturating_sub(older).saturating_sub(horizon)
         });
-        locked.refunded += back;
+        locked.refunded = locked.refunded.wrapping_add(back);
         if locked.is_empty() {
             drop(locked);
         } else {
@@ -296,6 +296,9 @@ impl Engine {
             drop(locked);
         } else {
             let burst = self.quota.burst_size();
+            // Those who come while this serves do not keep it serving: at a rate that no thread can
+            // keep up with it would never return. For them there is an alarm, which may be past.
+            let mut most = locked.len();
             contain(|| {
                 self.queue.grant_each(locked, |locked| {
                     let wanted = locked.front(|wanted| *wanted)?;
@@ -305,8 +308,12 @@ impl Engine {
                     let now = self.elapsed();
                     let earned = self.accrual.earned(now);
                     let horizon = self.accrual.earned(horizon(now));
-                    if let Some(granted) = self.word.hand_over(wanted, horizon, earned, burst, last)
-                    {
+                    let granted = match most {
+                        0 => None,
+                        _ => self.word.hand_over(wanted, horizon, earned, burst, last),
+                    };
+                    if let Some(granted) = granted {
+                        most -= 1;
                         if last {
                             locked.silence(&mut errand);
                         }
@@ -377,16 +384,16 @@ fn horizon(now: u64) -> u64 {
 impl Bell {
     /// At most what grants older than `receipt` have given back since; notes that it gives back now.
     fn given_back_by_older(&mut self, receipt: Receipt) -> u64 {
-        let number = receipt.granted + receipt.refunded;
-        let backwards = number < self.last;
+        let number = receipt.granted.wrapping_add(receipt.refunded);
+        // What is alive lies closer together than 2^63.
+        let backwards = (number.wrapping_sub(self.last) as i64) < 0;
         self.last = number;
         if !backwards {
             self.backwards = self.refunded;
         }
-        match backwards && self.backwards <= receipt.refunded {
-            true => 0,
-            false => self.refunded - receipt.refunded,
-        }
+        let since = self.refunded.wrapping_sub(receipt.refunded);
+        let run = self.refunded.wrapping_sub(self.backwards);
+        if backwards && since <= run { 0 } else { since }
     }
 
     /// Sees to it that there is an alarm not after `at`.
@@ -428,5 +435,22 @@ impl Expire for Engine {
         if let Some(ticket) = alarm.and_then(|alarm| alarm.ticket) {
             self.timer.revoke(ticket);
         }
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_back_is_counted_modulo_two_to_the_64() {
+        let mut bell = Bell { refunded: u64::MAX, ..Bell::default() };
+        let receipt = Receipt { granted: 5, refunded: u64::MAX - 1 };
+        assert_eq!(bell.given_back_by_older(receipt), 1);
+        bell.refunded = bell.refunded.wrapping_add(3);
+        // An older one, after the newer: of what was given back since, nothing counts.
+        assert_eq!(bell.given_back_by_older(Receipt { granted: 3, refunded: u64::MAX }), 0);
+        // A newer one again: everything since its grant.
+        assert_eq!(bell.given_back_by_older(Receipt { granted: 9, refunded: u64::MAX }), 3);
     }
 }

@@ -214,3 +214,34 @@ impl Word {
         }
     }
 }
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_goes_back_admits_nothing() {
+        let word = Word::new();
+        assert_eq!(word.try_take(3, 3, || 10), Take::Taken);
+        for earned in [9, 10, 0] {
+            assert_eq!(word.try_take(1, 3, || earned), Take::Short);
+            assert_eq!(word.hand_over(1, 0, earned, 3, true), None);
+        }
+        assert_eq!(word.try_take(1, 3, || 11), Take::Taken);
+    }
+
+    #[test]
+    fn the_ends_of_the_count_fit() {
+        use crate::limiter::accrual::MOST;
+
+        let word = Word::new();
+        assert_eq!(word.try_take(u32::MAX, u32::MAX, || MOST), Take::Taken);
+        assert_eq!(word.try_take(1, u32::MAX, || MOST), Take::Short);
+        let state = word.snapshot();
+        assert_eq!(state.granted(), MOST + u64::from(u32::MAX));
+        assert_eq!(state.available(MOST, u32::MAX), 0);
+        assert_eq!(state.needs(u32::MAX, u32::MAX), state.granted());
+        assert_eq!(word.refund(u32::MAX, || u64::MAX), u64::from(u32::MAX));
+        assert_eq!(word.snapshot().granted(), MOST);
+    }
+}
