@@ -10,11 +10,32 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::vec;
 
 use selvedge_cancel::Context;
+use selvedge_primitives::contain;
 
 use crate::{Iter, MAX_CAPACITY, MapConcurrent, MapError, Order, iter, map_concurrent};
 
 /// A mapping of futures by themselves.
-pub(crate) type Tasks<F> = MapConcurrent<Iter<vec::IntoIter<F>>, fn(F) -> F, <F as Future>::Output>;
+pub(crate) type Tasks<F> = MapConcurrent<Iter<Unstarted<F>>, fn(F) -> F, <F as Future>::Output>;
+
+/// Futures that were not started. A destructor of one that panics harms no other.
+pub(crate) struct Unstarted<F>(
+    /// In order.
+    vec::IntoIter<F>,
+);
+
+impl<F> Iterator for Unstarted<F> {
+    type Item = F;
+
+    fn next(&mut self) -> Option<F> {
+        self.0.next()
+    }
+}
+
+impl<F> Drop for Unstarted<F> {
+    fn drop(&mut self) {
+        self.0.by_ref().for_each(|future| contain(|| drop(future)));
+    }
+}
 
 /// Prepares a task for each future, all at a time. Returns how many there are as well.
 #[track_caller]
@@ -24,6 +45,7 @@ where
 {
     let futures: Vec<_> = futures.into_iter().collect();
     let count = futures.len();
+    let futures = Unstarted(futures.into_iter());
     let itself: fn(I::Item) -> I::Item = std::convert::identity;
     let limit = count.clamp(1, MAX_CAPACITY);
     let tasks = map_concurrent(iter(futures), limit, order, ctx, itself);
@@ -100,7 +122,7 @@ where
 /// |---|---|---|
 /// | it returns | | what it returned |
 /// | it panics, or its destructor does | | [`MapError::Panicked`]; the others go on |
-/// | the context is cancelled, or its deadline comes | dropped at its next `await` | [`MapError::Cancelled`] |
+/// | the context is cancelled, or its deadline comes | dropped at its next `await` | [`MapError::Cancelled`]; [`MapError::Stopped`] if it had not been started |
 /// | the context is stopping | goes on | what it returned; [`MapError::Stopped`] if it had not been started |
 /// | the runtime is shut down | dropped by it | [`MapError::Lost`] |
 /// | there is no runtime | is not started | [`MapError::NoRuntime`] |

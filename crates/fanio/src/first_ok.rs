@@ -68,7 +68,7 @@ where
 /// |---|---|---|
 /// | a future returns `Ok` | dropped at their next `await` | the value, when they are gone |
 /// | a future returns `Err`, panics, or is lost with its runtime | go on | its failure, if all fail |
-/// | the context is cancelled, or its deadline comes | dropped at their next `await` | a value that had come before; else [`NoneOk`] |
+/// | the context is cancelled, or its deadline comes | dropped at their next `await`, or not started | a value that had come before; else [`NoneOk`] |
 /// | the context is stopping | go on, if they had been started | as if it were not; those that had not been started have failed |
 /// | there is no runtime | are not started | [`NoneOk`] |
 /// | there are no futures | | [`NoneOk`], at once |

@@ -27,13 +27,22 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[tokio::test]
 async fn every_result_comes_in_the_order_of_the_futures() {
     let gates: Vec<_> = (0..3).map(|_| Arc::new(Semaphore::new(0))).collect();
-    let futures = gates.clone().into_iter().enumerate().map(|(n, gate)| async move {
-        gate.acquire().await.unwrap().forget();
-        n
+    let started = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&started);
+    let futures = gates.clone().into_iter().enumerate().map(move |(n, gate)| {
+        let started = Arc::clone(&count);
+        async move {
+            started.fetch_add(1, Relaxed);
+            gate.acquire().await.unwrap().forget();
+            n
+        }
     });
     let ctx = Context::background();
     let gathering = tokio::spawn(all(futures, &ctx));
     // All run: the last may return first.
+    while started.load(Relaxed) < 3 {
+        yield_now().await;
+    }
     for gate in gates.iter().rev() {
         gate.add_permits(1);
         yield_now().await;
@@ -210,6 +219,17 @@ async fn a_panic_is_the_result_of_its_future_and_harms_no_other() {
         })
         .collect();
     assert_eq!(seen, ["0", "1: the future panics", "2: a destructor panics", "3"]);
+}
+
+#[tokio::test]
+async fn futures_that_were_not_started_may_panic_when_they_are_dropped() {
+    let (ctx, canceller) = Context::background().child();
+    canceller.stop(Duration::MAX);
+    let futures = [Nasty, Nasty].map(|nasty| async move {
+        let _nasty = nasty;
+    });
+    let results = all(futures, &ctx).await;
+    assert!(results.iter().all(|result| matches!(result, Err(MapError::Stopped { .. }))));
 }
 
 #[test]

@@ -11,23 +11,24 @@
 //! 2. A lane that finds an item when the run is cancelled drops it, and ends early.
 //! 3. The route is strict: what is for a lane that is gone is never worked on by another one, whose stages
 //!    may be others, or beside what that lane still has under way of the same key. Nothing more is read
-//!    then, and the run is ending for some other reason, or the route names a lane that there is not.
-//! 4. What the feed has learned of its end ([`Fed`]) is written before the lanes are closed, so before
-//!    the last of them ends. Behind that end it is told: an error of what came before; or why a lane
-//!    ended early; or, when items were read and no lane took them, why the feed did.
+//!    then: the run is ending for some other reason, or the lane was never there.
+//! 4. When all lanes have ended, the end waits for the feed's: it has nothing more to do then, or its task
+//!    was dropped, and says so either way ([`Over`]). The reason that is told is the first of these that
+//!    there is: what came before the branch failed; an item was for no lane; something panicked; the run
+//!    was ended before the source; the runtime is gone.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 
 use futures_core::Stream;
 use pin_project::pin_project;
-use selvedge_cancel::{Cause, Context};
-use selvedge_fanio::{FanOut, Outlet, Route, fan_out};
+use selvedge_cancel::Context;
+use selvedge_fanio::{FanOut, FanOutReport, Outlet, Route, fan_out};
 use selvedge_primitives::atomic::Ordering;
-use selvedge_primitives::{Mutex, Origin, Panic};
+use selvedge_primitives::{FirstPanic, Mutex, Origin, Panic, contain, release_then, wake};
 
 use crate::caught::CatchUnwind;
 use crate::flow::{Build, Flow, Next};
@@ -68,7 +69,8 @@ impl<S: Build> Stage<S> {
     ///
     /// The run ends at once with [`PipelineError::BadStage`] for no lanes, or more than 65,535, or for
     /// a capacity of zero. It ends with [`PipelineError::Failed`] behind what came before when
-    /// [`Route::by_index`] names a lane that there is not.
+    /// the route names a lane that is not there, be it that there never was one of that number or that
+    /// `stages` dropped it.
     ///
     /// # Examples
     ///
@@ -181,9 +183,9 @@ where
             let lane = stages(lane, Stage::new(Lane { outlet, fed, origin }));
             flows.push(lane.boxed().description.build(launch)?);
         }
-        let (ctx, halt) = (launch.ctx.clone(), launch.halt.clone());
-        launch.drivers.push(Box::pin(drive(feed, ctx, halt, Arc::clone(&fed))));
-        Ok(BranchFlow { lanes: Lanes::new(flows), fed })
+        let (ctx, halt, over) = (launch.ctx.clone(), launch.halt.clone(), Over(Arc::clone(&fed)));
+        launch.drivers.push(Box::pin(drive(feed, ctx, halt, over)));
+        Ok(BranchFlow { lanes: Lanes::new(flows), fed, ended: false, early: None })
     }
 }
 
@@ -198,55 +200,113 @@ pub(crate) struct Fed {
 /// How a feed ended.
 #[derive(Default)]
 struct End {
-    /// With what came before at its end.
+    /// What came before came to its end.
     exhausted: bool,
-    /// With an error of what came before.
+    /// What came before ended with an error.
     error: Option<PipelineError>,
-    /// With the run, which was cancelled.
-    cancelled: Option<Cause>,
+    /// How the feed's task ended, if it has: with this, or in order.
+    over: Option<Option<PipelineError>>,
+    /// Who waits for that.
+    waiting: Option<Waker>,
+}
+
+/// An error that belongs to an item, or else says that something of nobody's went wrong or ended.
+fn is_failure(error: &PipelineError) -> bool {
+    matches!(error, PipelineError::Failed { .. } | PipelineError::PoolClosed { .. })
 }
 
 impl Fed {
-    /// Rule 4: what is told when all lanes have ended, one of them perhaps early.
-    fn end(&self, early: Option<PipelineError>) -> Option<PipelineError> {
-        let End { exhausted, error, cancelled } = std::mem::take(&mut *self.end.lock());
+    /// Rule 4: what is told when all lanes have ended, of which one ended `early` perhaps, or panicked.
+    fn poll_end(
+        &self,
+        early: &mut Option<PipelineError>,
+        cx: &TaskContext<'_>,
+    ) -> Poll<Option<PipelineError>> {
+        let fresh = cx.waker().clone();
+        let mut end = self.end.lock();
+        let Some(over) = end.over.take() else {
+            let old = end.waiting.replace(fresh);
+            release_then(end, || contain(|| drop(old)));
+            return Poll::Pending;
+        };
+        let (exhausted, error) = (end.exhausted, end.error.take());
+        drop(end);
         let counts = self.counts.read();
-        if let Some(error) = error.or(early) {
-            return Some(error);
+        // A cancel that came too late to lose anything.
+        let late = exhausted && counts.entered == counts.passed;
+        let over = over.filter(|over| !(late && matches!(over, PipelineError::Ended(_))));
+        let reasons = [error, over, early.take()];
+        let (failures, others): (Vec<_>, Vec<_>) =
+            reasons.into_iter().flatten().partition(is_failure);
+        let (panics, rest): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|error| matches!(error, PipelineError::Panicked { .. }));
+        Poll::Ready(failures.into_iter().chain(panics).chain(rest).next())
+    }
+}
+
+/// Tells of the end of a feed's task, also when the runtime drops it.
+struct Over(
+    /// Whom.
+    Arc<Fed>,
+);
+
+impl Over {
+    /// It ended in order, or with this.
+    fn tell(&self, why: Option<PipelineError>) {
+        let mut end = self.0.end.lock();
+        end.over = Some(why);
+        let waiting = end.waiting.take();
+        release_then(end, || contain(|| wake(waiting)));
+    }
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        if self.0.end.lock().over.is_none() {
+            self.tell(Some(PipelineError::NoRuntime));
         }
-        if exhausted && counts.entered == counts.passed {
-            return None;
-        }
-        Some(cancelled.map_or_else(
-            || PipelineError::Failed {
-                stage: counts.name,
-                index: counts.entered.saturating_sub(1),
-                error: "the route names a lane that there is not".into(),
-            },
-            PipelineError::Ended,
-        ))
     }
 }
 
 /// Runs the feed of a fan-out until it has ended or the run is cancelled.
-async fn drive<S: Flow>(feed: FanOut<Upstream<S>>, ctx: Context, halt: Halt, fed: Arc<Fed>) {
+async fn drive<S: Flow>(feed: FanOut<Upstream<S>>, ctx: Context, halt: Halt, over: Over) {
+    let counts = Arc::clone(&over.0.counts);
     let panicked = |panic| {
-        let (stage, index) = (fed.counts.name(), fed.counts.read().entered);
+        let (stage, index) = (counts.name(), counts.read().entered.saturating_sub(1));
         PipelineError::Panicked { stage, index, panic }
     };
+    let mut why = None;
     let feeding = CatchUnwind::new(async {
         let mut feeding = pin!(CatchUnwind::new(ctx.run(feed)));
-        match feeding.as_mut().await {
-            Ok(Ok(_report)) => {}
-            Ok(Err(cause)) => fed.end.lock().cancelled = Some(cause),
-            Err(panic) => fed.end.lock().error = Some(panicked(panic)),
-        }
-        // The feed goes here, which closes the lanes if it had not ended; before, the report went, with
-        // what nobody took.
+        why = match feeding.as_mut().await {
+            Ok(Ok(report)) => misrouted(report, &counts),
+            Ok(Err(cause)) => Some(PipelineError::Ended(cause)),
+            Err(panic) => Some(panicked(panic)),
+        };
+        // The feed goes here, which closes the lanes if it had not ended.
     });
     if let Err(panic) = feeding.await {
         halt.note(panicked(panic));
     }
+    over.tell(why);
+}
+
+/// Drops what no lane was there for; the error, if that was for want of a lane.
+fn misrouted<T>(report: FanOutReport<T>, counts: &Counts) -> Option<PipelineError> {
+    let misrouted = !report.complete && !report.left.is_empty();
+    let error = misrouted.then(|| {
+        // Relaxed: see `Counts::read` for the reader.
+        counts.failed.fetch_add(1, Ordering::Relaxed);
+        PipelineError::Failed {
+            stage: counts.name(),
+            index: report.read.saturating_sub(1),
+            error: "the route names a lane that is not there".into(),
+        }
+    });
+    let mut panics = FirstPanic::new();
+    report.left.into_iter().for_each(|item| panics.catch(|| drop(item)));
+    panics.resume();
+    error
 }
 
 /// What comes before a branch, as a stream.
@@ -366,6 +426,10 @@ pub struct BranchFlow<T: Send + 'static> {
     lanes: Lanes<T>,
     /// What feeds them.
     fed: Arc<Fed>,
+    /// Whether all lanes have ended.
+    ended: bool,
+    /// Why the first that ended early did, or what one of them panicked with.
+    early: Option<PipelineError>,
 }
 
 impl<T: Send + 'static> fmt::Debug for BranchFlow<T> {
@@ -381,14 +445,19 @@ impl<T: Send + 'static> Flow for BranchFlow<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Next<T> {
-        Poll::Ready(match ready!(self.lanes.poll(cx)) {
-            Out::Item(item) => Some(Ok(item)),
-            Out::Failed(error) => Some(Err(error)),
-            Out::Panicked(panic) => {
-                let (stage, index) = (self.fed.counts.name(), self.fed.counts.read().entered);
-                Some(Err(PipelineError::Panicked { stage, index, panic }))
-            }
-            Out::End(early) => self.fed.end(early).map(Err),
-        })
+        let this = &mut *self;
+        if !this.ended {
+            this.early = match ready!(this.lanes.poll(cx)) {
+                Out::Item(item) => return Poll::Ready(Some(Ok(item))),
+                Out::Failed(error) => return Poll::Ready(Some(Err(error))),
+                Out::Panicked(panic) => {
+                    let (stage, index) = (this.fed.counts.name(), this.fed.counts.read().entered);
+                    Some(PipelineError::Panicked { stage, index, panic })
+                }
+                Out::End(early) => early,
+            };
+            this.ended = true;
+        }
+        this.fed.poll_end(&mut this.early, cx).map(|error| error.map(Err))
     }
 }

@@ -225,11 +225,17 @@ fn a_cancel_leaves_what_lies_in_the_lanes_and_counts_it() {
 fn a_cancel_that_comes_too_late_to_lose_anything_changes_nothing() {
     on_each_runtime(|| async {
         let (ctx, canceller) = Context::background().child();
-        let taken = Tally::default();
-        let run = from_iter(0..10_u64).branch(2, by_parity(), |_, numbers| numbers).for_each({
+        let (taken, drops) = (Tally::default(), Tally::default());
+        let held = OnDrop(drops.clone());
+        let source = (0..10_u64).inspect(move |_| _ = &held);
+        let run = from_iter(source).branch(2, by_parity(), |_, numbers| numbers).for_each({
             let taken = taken.clone();
             move |_| {
                 if taken.add() == 9 {
+                    // The feed has seen the end of the source.
+                    while drops.get() == 0 {
+                        std::thread::yield_now();
+                    }
                     canceller.cancel();
                 }
             }
@@ -298,8 +304,8 @@ fn a_route_to_no_lane_fails_behind_what_came_before() {
         let error = ended.error.unwrap();
         assert_eq!(failed(&error), ("by tens", 20));
         let source = std::error::Error::source(&error).unwrap();
-        assert_eq!(source.to_string(), "the route names a lane that there is not");
-        assert_eq!(counts(&ended.report, "by tens"), [21, 20, 0, 0, 1]);
+        assert_eq!(source.to_string(), "the route names a lane that is not there");
+        assert_eq!(counts(&ended.report, "by tens"), [21, 20, 0, 1, 0]);
         let mut all = ended.output;
         all.sort_unstable();
         assert!(all.into_iter().eq(0..20));
@@ -319,7 +325,7 @@ fn a_route_that_panics_ends_the_run_behind_what_came_before() {
             .run(&Context::background())
             .await;
         assert_sums(&ended.report);
-        assert_eq!(panicked(ended.error.as_ref().unwrap()), ("branch", 6, "no way for five"));
+        assert_eq!(panicked(ended.error.as_ref().unwrap()), ("branch", 5, "no way for five"));
         assert_eq!(ended.output, [0, 1, 2, 3, 4]);
     });
 }
@@ -352,6 +358,63 @@ fn stages_that_cannot_be_made_and_destructors_that_panic_are_told() {
         assert_sums(&ended.report);
         assert_eq!(panicked(&ended.error.unwrap()), ("branch", 4, "a lane's closure"));
         assert_eq!(ended.output.len(), 4);
+    });
+}
+
+#[test]
+fn a_failure_before_a_branch_goes_before_the_panic_of_a_destructor() {
+    on_each_runtime(|| async {
+        for of_a_lane in [false, true] {
+            let mut bomb = Some(Bomb("a closure's destructor"));
+            let before = if of_a_lane { None } else { bomb.take() };
+            let ended = from_iter(0_u64..)
+                .try_map(move |n| {
+                    let _captured = &before;
+                    if n == 4 { Err(Broken(n)) } else { Ok(n) }
+                })
+                .named("breaks")
+                .branch(2, by_parity(), move |_, numbers| {
+                    let bomb = bomb.take();
+                    numbers.map(move |n| {
+                        let _captured = &bomb;
+                        n
+                    })
+                })
+                .collect()
+                .run(&Context::background())
+                .await;
+            assert_sums(&ended.report);
+            assert_eq!(failed(ended.error.as_ref().unwrap()), ("breaks", 4), "lane: {of_a_lane}");
+        }
+    });
+}
+
+#[test]
+fn a_lane_that_was_thrown_away_is_not_there() {
+    on_each_runtime(|| async {
+        let ended = from_iter(0..10_u64)
+            .branch(2, by_parity(), |lane, numbers| match lane {
+                0 => numbers.boxed(),
+                _ => from_iter([100]).boxed(),
+            })
+            .collect()
+            .run(&Context::background())
+            .await;
+        assert_eq!(failed(ended.error.as_ref().unwrap()), ("branch", 1));
+        assert!(ended.output.contains(&0) && ended.output.contains(&100));
+    });
+}
+
+#[test]
+fn a_runtime_that_was_shut_down_before_is_a_typed_error() {
+    watchdog(LIMIT, "a run under a runtime that is gone", || {
+        let runtime = two_threads();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let _inside = handle.enter();
+        let run = from_iter(0..3_u64).branch(2, by_parity(), |_, numbers| numbers).collect();
+        let ended = block_on(run.run(&Context::background()));
+        assert!(matches!(ended.error, Some(PipelineError::NoRuntime)), "{:?}", ended.error);
     });
 }
 
