@@ -482,3 +482,26 @@ proptest! {
         compare(sources, quantum, &steps);
     }
 }
+
+/// A source that takes part in tokio's budget is pending when it is spent, though it has items. With these
+/// numbers it would be the same source each time.
+#[cfg(feature = "tokio")]
+#[tokio::test]
+async fn a_spent_budget_costs_no_source_its_turn() {
+    for (sources, quantum) in [(18, 5), (6, 17), (86, 1)] {
+        let always = (0..sources).map(|_| selvedge_fanio::iter(0_u64..));
+        let mut merged = merge(always).quantum(quantum).tagged();
+        let mut last = vec![0; sources];
+        let steps = 20_000;
+        for step in 1..=steps {
+            let (source, _) = merged.next().await.unwrap();
+            // As a send into a channel of tokio's would.
+            tokio::task::coop::consume_budget().await;
+            last[source] = step;
+        }
+        for (source, last) in last.into_iter().enumerate() {
+            let gap = steps - last;
+            assert!(gap <= (sources - 1) * quantum, "source {source} of {sources}: {gap} others");
+        }
+    }
+}

@@ -164,6 +164,9 @@ impl<S: Stream> Turns<S> {
                 fruitless += 1;
                 continue;
             };
+            // Only asked: what it takes it gives back. With the budget spent a source that takes part in it
+            // would be pending and lose its turn, again and again the same one; so its turn waits.
+            drop(ready!(coop::poll_proceed(cx)));
             turn.left -= 1;
             let index = turn.index;
             let polled = self.poll_source(index);
@@ -176,8 +179,6 @@ impl<S: Stream> Turns<S> {
             } else {
                 fruitless += 1;
                 yielded += usize::from(self.bitmap.is_woken(index));
-                // Only asked: what it takes it gives back. If it is pending, a wake-up is on its way.
-                drop(ready!(coop::poll_proceed(cx)));
             }
         }
         wake(cx.waker().clone());
