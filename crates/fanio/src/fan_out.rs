@@ -64,8 +64,8 @@ pub enum FanOutError {
 ///
 /// # Cancel safety
 ///
-/// Of the feed: dropped before it has completed, it loses the item that waits for room, and what it
-/// would have reported. End it by the context, or by dropping the outlets.
+/// Of the feed: dropped before it has completed, it loses the item that waits for room, what it took back
+/// from outlets that are gone, and what it would have reported. End it by the context, or by dropping the outlets.
 ///
 /// # Fairness
 ///

@@ -8,7 +8,7 @@
 //!
 //! Fan-in is [`merge()`]: several streams become one, each of them served within a proven bound.
 //!
-//! Under it lies the [`window()`], for work that is done by other hands than tokio's tasks. A driver takes jobs
+//! Under the mapping lies the [`window()`], for work that is done by other hands than tokio's tasks. A driver takes jobs
 //! one by one and hands each to a worker; a reader wants the results in the order of the jobs.
 //! Between them lies the window: the driver *reserves* a [`Slot`] before it starts a job, the worker
 //! *completes* it, the reader takes what is next in turn. Completing never waits, so a finished
@@ -102,8 +102,8 @@
 //! - Every slot comes out once: as an item, or as a gap that names it. [`Counts`] adds up at every
 //!   moment.
 //! - [`Slot::complete`] never waits.
-//! - Dropping any future here loses nothing: room that was granted goes to the next in the queue,
-//!   and no sequence number is spent on it.
+//! - Dropping a wait loses nothing: room that was granted goes to the next in the queue, and no sequence
+//!   number is spent on it. What dropping a feed, `All` or `FirstOk` loses is said there.
 //! - Slots are granted first come, first served.
 //! - No waker and no destructor of a value runs under the lock. A waker that panics harms nobody.
 //! - A merge polls only what was woken. With N sources and a quantum of q, the others give at most

@@ -1,5 +1,5 @@
 //! A page that twelve readers want at once. Two at a time may compute it; whoever finds no permit takes the
-//! default, the stale copy, and does not wait. Of the stale answers no more than two a second are logged.
+//! default, the stale copy, and does not wait. Two stale answers are logged at once, and then two a second.
 //!
 //! ```text
 //! cargo run --example select_default
