@@ -623,3 +623,34 @@ proptest! {
         compare(capacity, if ordered { Order::Ordered } else { Order::Unordered }, &steps);
     }
 }
+
+#[test]
+fn a_waker_whose_destructor_panics_harms_no_reader() {
+    struct NastyWaker;
+
+    impl std::task::Wake for NastyWaker {
+        fn wake(self: std::sync::Arc<Self>) {}
+    }
+
+    impl Drop for NastyWaker {
+        fn drop(&mut self) {
+            panic!("a waker's destructor");
+        }
+    }
+
+    let left = |exit: &mut selvedge_fanio::Exit<u8>| {
+        let waker = std::task::Waker::from(std::sync::Arc::new(NastyWaker));
+        let mut cx = std::task::Context::from_waker(&waker);
+        assert!(exit.poll_next(&mut cx).is_pending());
+        // The window holds the last one.
+        drop(waker);
+    };
+    let (entry, mut exit) = window::<u8>(1, Order::Ordered).unwrap();
+    let slot = entry.try_reserve().unwrap();
+    left(&mut exit);
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(exit.poll_next(&mut cx).is_pending());
+    left(&mut exit);
+    drop(exit);
+    slot.complete(1);
+}

@@ -307,7 +307,7 @@ impl<T> Shared<T> {
         let waker = cx.waker().clone();
         emit(self.queue.lock(), |mut locked| {
             let old = locked.exit.replace(waker);
-            release_then(locked, || drop(old));
+            release_then(locked, || contain(|| drop(old)));
         })
     }
 
@@ -315,7 +315,7 @@ impl<T> Shared<T> {
     pub(super) fn forget_exit(&self) {
         let mut locked = self.queue.lock();
         let waker = locked.exit.take();
-        release_then(locked, || drop(waker));
+        release_then(locked, || contain(|| drop(waker)));
     }
 
     /// Rule 5: closes the entry.
@@ -335,7 +335,7 @@ impl<T> Shared<T> {
         locked.counts.discarded = locked.counts.held();
         let (belt, exit) = (locked.belt.take(), locked.exit.take());
         self.send_away(locked);
-        drop(exit);
+        contain(|| drop(exit));
         drop_each(belt.into_values());
     }
 
