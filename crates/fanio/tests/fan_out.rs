@@ -81,10 +81,12 @@ fn outlets_that_wait_on_a_shared_queue_are_served_in_order() {
     let (mut first, mut second) = (Box::pin(first[0].next()), Box::pin(second[0].next()));
     assert!(poll(second.as_mut()).is_pending() && poll(first.as_mut()).is_pending());
     hand.push(1);
+    assert!(poll(feed.as_mut()).is_pending());
+    assert!(poll(first.as_mut()).is_pending(), "the second outlet came first");
+    assert_eq!(poll(second.as_mut()), Poll::Ready(Some(1)));
     hand.push(2);
     assert!(poll(feed.as_mut()).is_pending());
-    assert_eq!(poll(first.as_mut()), Poll::Ready(Some(2)).map(|_: Option<u64>| Some(1)));
-    assert_eq!(poll(second.as_mut()), Poll::Ready(Some(2)));
+    assert_eq!(poll(first.as_mut()), Poll::Ready(Some(2)));
 }
 
 #[test]
@@ -119,7 +121,6 @@ fn the_same_key_goes_to_the_same_outlet_in_order() {
     for (outlet, thread) in threads.into_iter().enumerate() {
         let items = thread.join().unwrap();
         all += items.len();
-        assert!(items.is_sorted_by_key(|item| item / 7) || !items.is_empty());
         let mut last = HashMap::new();
         for item in items {
             assert_eq!(*place.entry(item % 7).or_insert(outlet), outlet);

@@ -392,6 +392,18 @@ fn made_in_a_runtime_it_can_be_read_outside() {
 }
 
 #[test]
+fn made_outside_a_runtime_it_is_read_inside_one() {
+    let f = |n: u64| async move { n };
+    let mut mapped = map_concurrent(iter(0..5), 2, Order::Ordered, &background(), f).unwrap();
+    Builder::new_current_thread().build().unwrap().block_on(async {
+        for expected in 0..5 {
+            assert_eq!(mapped.next().await.unwrap().unwrap(), expected);
+        }
+        assert!(mapped.next().await.is_none());
+    });
+}
+
+#[test]
 fn a_runtime_that_is_shut_down_loses_the_items_and_hangs_nobody() {
     watchdog(PATIENCE, "a runtime that is gone", || {
         for order in BOTH {
