@@ -4,7 +4,6 @@
 //! ```text
 //! cargo run --example channels
 //! ```
-#![allow(missing_docs, reason = "a program")]
 
 use std::time::{Duration, Instant};
 

@@ -3,7 +3,6 @@
 //! ```text
 //! cargo run --example context
 //! ```
-#![allow(missing_docs, reason = "a program")]
 
 use std::time::{Duration, Instant};
 

@@ -12,7 +12,6 @@
 //! | 2 | the arguments make no sense |
 //! | 124 | the time was up |
 //! | 130, 143 | SIGINT, SIGTERM: what was finished is written, the rest is counted as left |
-#![allow(missing_docs, reason = "a program")]
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};

@@ -3,7 +3,6 @@
 //! ```text
 //! cargo run --example fan_out
 //! ```
-#![allow(missing_docs, reason = "a program")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

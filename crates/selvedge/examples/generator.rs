@@ -4,7 +4,6 @@
 //! ```text
 //! cargo run --example generator
 //! ```
-#![allow(missing_docs, reason = "a program")]
 
 use std::future::poll_fn;
 use std::pin::Pin;

@@ -4,7 +4,6 @@
 //! ```text
 //! cargo run --example pipeline
 //! ```
-#![allow(missing_docs, reason = "a program")]
 
 use std::error::Error;
 use std::time::Duration;

@@ -14,7 +14,6 @@
 //! | 130, 143 | SIGINT, SIGTERM |
 //!
 //! Those that were not reached are named at the end.
-#![allow(missing_docs, reason = "a program")]
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;

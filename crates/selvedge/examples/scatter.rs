@@ -3,7 +3,6 @@
 //! ```text
 //! cargo run --example scatter
 //! ```
-#![allow(missing_docs, reason = "a program")]
 
 use std::time::{Duration, Instant};
 

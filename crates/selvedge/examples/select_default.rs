@@ -4,7 +4,6 @@
 //! ```text
 //! cargo run --example select_default
 //! ```
-#![allow(missing_docs, reason = "a program")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

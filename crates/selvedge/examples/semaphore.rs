@@ -3,7 +3,6 @@
 //! ```text
 //! cargo run --example semaphore
 //! ```
-#![allow(missing_docs, reason = "a program")]
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};

@@ -4,7 +4,6 @@
 //! ```text
 //! cargo run --example wait_group
 //! ```
-#![allow(missing_docs, reason = "a program")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

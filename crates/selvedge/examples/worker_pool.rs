@@ -4,7 +4,6 @@
 //! ```text
 //! cargo run --example worker_pool
 //! ```
-#![allow(missing_docs, reason = "a program")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
