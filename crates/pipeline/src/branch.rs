@@ -210,9 +210,13 @@ struct End {
     waiting: Option<Waker>,
 }
 
-/// An error that belongs to an item, or else says that something of nobody's went wrong or ended.
-fn is_failure(error: &PipelineError) -> bool {
-    matches!(error, PipelineError::Failed { .. } | PipelineError::PoolClosed { .. })
+/// Which of several reasons is told: the one of the lowest rank, and the first of those.
+fn rank(error: &PipelineError) -> u8 {
+    match error {
+        PipelineError::Failed { .. } | PipelineError::PoolClosed { .. } => 0,
+        PipelineError::Panicked { .. } => 1,
+        _ => 2,
+    }
 }
 
 impl Fed {
@@ -235,12 +239,8 @@ impl Fed {
         // A cancel that came too late to lose anything.
         let late = exhausted && counts.entered == counts.passed;
         let over = over.filter(|over| !(late && matches!(over, PipelineError::Ended(_))));
-        let reasons = [error, over, early.take()];
-        let (failures, others): (Vec<_>, Vec<_>) =
-            reasons.into_iter().flatten().partition(is_failure);
-        let (panics, rest): (Vec<_>, Vec<_>) =
-            others.into_iter().partition(|error| matches!(error, PipelineError::Panicked { .. }));
-        Poll::Ready(failures.into_iter().chain(panics).chain(rest).next())
+        let reasons = [error, over, early.take()].into_iter().flatten();
+        Poll::Ready(reasons.min_by_key(rank))
     }
 }
 
