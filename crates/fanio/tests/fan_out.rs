@@ -367,6 +367,19 @@ fn a_feed_that_is_dropped_or_panics_ends_the_outlets() {
 }
 
 #[test]
+fn a_feed_that_panicked_and_is_kept_has_ended_the_outlets() {
+    let route = Route::by_key(|item: &u64| {
+        assert!(*item != 1, "the key panics");
+        *item
+    });
+    let (mut feed, mut outlets) = made(1, 2, route);
+    assert!(catch_unwind(AssertUnwindSafe(|| poll(feed.as_mut()))).is_err());
+    assert_eq!(drain(&mut outlets[0]), (vec![0], true));
+    let report = ended(feed.as_mut());
+    assert_eq!((report.read, report.complete), (2, false));
+}
+
+#[test]
 fn wakers_that_panic_harm_nobody() {
     let panicking = PanickingWaker::new();
     let waker = panicking.waker();

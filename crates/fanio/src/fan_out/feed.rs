@@ -17,6 +17,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -24,7 +25,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use futures_core::Stream;
 use pin_project::{pin_project, pinned_drop};
 use selvedge_cancel::{Cancelled, Cause, Context, Stopping};
-use selvedge_primitives::{Origin, coop};
+use selvedge_primitives::{Origin, contain, coop};
 
 use super::lane::Shared;
 use super::route::Route;
@@ -205,7 +206,14 @@ impl<S: Stream> Future for FanOut<S> {
             if !self.alive.contains(&true) {
                 return Poll::Ready(self.end());
             }
-            let Some((lane, item)) = ready!(self.as_mut().poll_item(cx)) else {
+            // Unwind safe: after a panic of the source or the route nothing is read any more.
+            let polled = catch_unwind(AssertUnwindSafe(|| self.as_mut().poll_item(cx)));
+            let polled = polled.unwrap_or_else(|panic| {
+                self.shared.close();
+                contain(|| self.as_mut().project().source.set(None));
+                resume_unwind(panic)
+            });
+            let Some((lane, item)) = ready!(polled) else {
                 if !std::mem::replace(self.as_mut().project().closed, true) {
                     self.shared.close();
                 }
