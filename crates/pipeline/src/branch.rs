@@ -13,27 +13,28 @@
 //!    may be others, or beside what that lane still has under way of the same key. Nothing more is read
 //!    then: the run is ending for some other reason, or the lane was never there.
 //! 4. When all lanes have ended, the end waits for the feed's: it has nothing more to do then, or its task
-//!    was dropped, and says so either way ([`Over`]). The reason that is told is the first of these that
-//!    there is: what came before the branch failed; an item was for no lane; something panicked; the run
-//!    was ended before the source; the runtime is gone.
+//!    was dropped. Either way it drops the canceller of a context of its own, and that is what the end
+//!    waits for. The reason that is told is the first of these that there is: what came before the branch
+//!    failed; an item was for no lane; the run was ended before the source; the runtime is gone. A panic of
+//!    the route, or of a destructor, is [noted](Fault::note): it is nobody's item.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, Waker, ready};
+use std::task::{Context as TaskContext, Poll, ready};
 
 use futures_core::Stream;
 use pin_project::pin_project;
-use selvedge_cancel::Context;
+use selvedge_cancel::{Cancelled, Canceller, Context};
 use selvedge_fanio::{FanOut, FanOutReport, Outlet, Route, fan_out};
 use selvedge_primitives::atomic::Ordering;
-use selvedge_primitives::{FirstPanic, Mutex, Origin, Panic, contain, release_then, wake};
+use selvedge_primitives::{Mutex, Origin, Panic, drop_each};
 
 use crate::caught::CatchUnwind;
+use crate::fault::Fault;
 use crate::flow::{Build, Flow, Next};
-use crate::halt::Halt;
-use crate::lanes::{Lanes, Out};
+use crate::lanes::Lanes;
 use crate::launch::Launch;
 use crate::report::{Counts, LocalCounts};
 use crate::{PipelineError, Stage};
@@ -169,7 +170,7 @@ where
         let flow = upstream.build(launch)?;
         let place = origin.clone();
         let counts = launch.stage(origin, "branch");
-        let fed = Arc::new(Fed { counts, end: Mutex::default() });
+        let fed = Arc::new(Fed::new(counts));
         let upstream = Upstream { flow, fed: Arc::clone(&fed) };
         // Rules 1 and 3.
         let made = fan_out(upstream, lanes, capacity, route.strict(), &Context::background());
@@ -183,9 +184,11 @@ where
             let lane = stages(lane, Stage::new(Lane { outlet, fed, origin }));
             flows.push(lane.boxed().description.build(launch)?);
         }
-        let (ctx, halt, over) = (launch.ctx.clone(), launch.halt.clone(), Over(Arc::clone(&fed)));
-        launch.drivers.push(Box::pin(drive(feed, ctx, halt, over)));
-        Ok(BranchFlow { lanes: Lanes::new(flows), fed, ended: false, early: None })
+        let (over, canceller) = Context::background().child();
+        let (fault, over) = (launch.fault.clone(), Box::pin(over.cancelled()));
+        let driver = drive(feed, launch.ctx.clone(), fault.clone(), Arc::clone(&fed), canceller);
+        launch.drivers.push(Box::pin(driver));
+        Ok(BranchFlow { lanes: Lanes::new(flows, fault), fed, over })
     }
 }
 
@@ -198,97 +201,71 @@ pub(crate) struct Fed {
 }
 
 /// How a feed ended.
-#[derive(Default)]
 struct End {
     /// What came before came to its end.
     exhausted: bool,
     /// What came before ended with an error.
     error: Option<PipelineError>,
-    /// How the feed's task ended, if it has: with this, or in order.
-    over: Option<Option<PipelineError>>,
-    /// Who waits for that.
-    waiting: Option<Waker>,
-}
-
-/// Which of several reasons is told: the one of the lowest rank, and the first of those.
-fn rank(error: &PipelineError) -> u8 {
-    match error {
-        PipelineError::Failed { .. } | PipelineError::PoolClosed { .. } => 0,
-        PipelineError::Panicked { .. } => 1,
-        _ => 2,
-    }
+    /// How the feed's task ended, if not in order.
+    over: Option<PipelineError>,
 }
 
 impl Fed {
-    /// Rule 4: what is told when all lanes have ended, of which one ended `early` perhaps, or panicked.
-    fn poll_end(
-        &self,
-        early: &mut Option<PipelineError>,
-        cx: &TaskContext<'_>,
-    ) -> Poll<Option<PipelineError>> {
-        let fresh = cx.waker().clone();
-        let mut end = self.end.lock();
-        let Some(over) = end.over.take() else {
-            let old = end.waiting.replace(fresh);
-            release_then(end, || contain(|| drop(old)));
-            return Poll::Pending;
+    /// Of a feed that has not begun.
+    fn new(counts: Arc<Counts>) -> Self {
+        // What is so until its task says something else, or if it never does.
+        let over = Some(PipelineError::NoRuntime);
+        Self { counts, end: Mutex::new(End { exhausted: false, error: None, over }) }
+    }
+
+    /// Rule 4: what is told when all is over, and one of the lanes ended `early` perhaps.
+    fn reason(&self, early: Option<PipelineError>) -> Option<PipelineError> {
+        let (exhausted, error, over) = {
+            let mut end = self.end.lock();
+            (end.exhausted, end.error.take(), end.over.take())
         };
-        let (exhausted, error) = (end.exhausted, end.error.take());
-        drop(end);
         let counts = self.counts.read();
         // A cancel that came too late to lose anything.
         let late = exhausted && counts.entered == counts.passed;
         let over = over.filter(|over| !(late && matches!(over, PipelineError::Ended(_))));
-        let reasons = [error, over, early.take()].into_iter().flatten();
-        Poll::Ready(reasons.min_by_key(rank))
+        let from_outside =
+            |error: &_| matches!(error, PipelineError::Ended(_) | PipelineError::NoRuntime);
+        [error, over, early].into_iter().flatten().min_by_key(from_outside)
     }
 }
 
-/// Tells of the end of a feed's task, also when the runtime drops it.
-struct Over(
-    /// Whom.
-    Arc<Fed>,
-);
-
-impl Over {
-    /// It ended in order, or with this.
-    fn tell(&self, why: Option<PipelineError>) {
-        let mut end = self.0.end.lock();
-        end.over = Some(why);
-        let waiting = end.waiting.take();
-        release_then(end, || contain(|| wake(waiting)));
-    }
-}
-
-impl Drop for Over {
-    fn drop(&mut self) {
-        if self.0.end.lock().over.is_none() {
-            self.tell(Some(PipelineError::NoRuntime));
-        }
-    }
-}
-
-/// Runs the feed of a fan-out until it has ended or the run is cancelled.
-async fn drive<S: Flow>(feed: FanOut<Upstream<S>>, ctx: Context, halt: Halt, over: Over) {
-    let counts = Arc::clone(&over.0.counts);
-    let panicked = |panic| {
+/// Runs the feed of a fan-out until it has ended or the run is cancelled. Dropping `over` tells that
+/// nothing more comes, also when the runtime drops this.
+async fn drive<S: Flow>(
+    feed: FanOut<Upstream<S>>,
+    ctx: Context,
+    fault: Fault,
+    fed: Arc<Fed>,
+    over: Canceller,
+) {
+    let counts = &fed.counts;
+    let note = |panic| {
         let (stage, index) = (counts.name(), counts.read().entered.saturating_sub(1));
-        PipelineError::Panicked { stage, index, panic }
+        fault.note(PipelineError::Panicked { stage, index, panic });
     };
     let mut why = None;
     let feeding = CatchUnwind::new(async {
         let mut feeding = pin!(CatchUnwind::new(ctx.run(feed)));
         why = match feeding.as_mut().await {
-            Ok(Ok(report)) => misrouted(report, &counts),
+            Ok(Ok(report)) => misrouted(report, counts),
             Ok(Err(cause)) => Some(PipelineError::Ended(cause)),
-            Err(panic) => Some(panicked(panic)),
+            Err(panic) => {
+                note(panic);
+                None
+            }
         };
         // The feed goes here, which closes the lanes if it had not ended.
     });
     if let Err(panic) = feeding.await {
-        halt.note(panicked(panic));
+        note(panic);
     }
-    over.tell(why);
+    fed.end.lock().over = why;
+    drop(over);
 }
 
 /// Drops what no lane was there for; the error, if that was for want of a lane.
@@ -303,9 +280,7 @@ fn misrouted<T>(report: FanOutReport<T>, counts: &Counts) -> Option<PipelineErro
             error: "the route names a lane that is not there".into(),
         }
     });
-    let mut panics = FirstPanic::new();
-    report.left.into_iter().for_each(|item| panics.catch(|| drop(item)));
-    panics.resume();
+    drop_each(report.left);
     error
 }
 
@@ -426,10 +401,8 @@ pub struct BranchFlow<T: Send + 'static> {
     lanes: Lanes<T>,
     /// What feeds them.
     fed: Arc<Fed>,
-    /// Whether all lanes have ended.
-    ended: bool,
-    /// Why the first that ended early did, or what one of them panicked with.
-    early: Option<PipelineError>,
+    /// Tells that the feed is over.
+    over: Pin<Box<Cancelled>>,
 }
 
 impl<T: Send + 'static> fmt::Debug for BranchFlow<T> {
@@ -446,18 +419,12 @@ impl<T: Send + 'static> Flow for BranchFlow<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Next<T> {
         let this = &mut *self;
-        if !this.ended {
-            this.early = match ready!(this.lanes.poll(cx)) {
-                Out::Item(item) => return Poll::Ready(Some(Ok(item))),
-                Out::Failed(error) => return Poll::Ready(Some(Err(error))),
-                Out::Panicked(panic) => {
-                    let (stage, index) = (this.fed.counts.name(), this.fed.counts.read().entered);
-                    Some(PipelineError::Panicked { stage, index, panic })
-                }
-                Out::End(early) => early,
-            };
-            this.ended = true;
-        }
-        this.fed.poll_end(&mut this.early, cx).map(|error| error.map(Err))
+        let counts = &this.fed.counts;
+        let place = || (counts.name(), counts.read().entered);
+        let Some(next) = ready!(this.lanes.poll(cx, place)) else {
+            ready!(this.over.as_mut().poll(cx));
+            return Poll::Ready(this.fed.reason(this.lanes.early()).map(Err));
+        };
+        Poll::Ready(Some(next))
     }
 }

@@ -3,17 +3,18 @@
 //!
 //! A lane that came to its end because the run is stopping is an end like others until all have ended:
 //! what the others finish still comes out. A failure comes out as soon as it is there, and is the last.
+//! What a destructor of a lane that has ended panics with is [noted](Fault::note) at once, so that it is
+//! told whatever becomes of the others.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use futures_core::Stream;
 use selvedge_fanio::{Merge, merge};
-use selvedge_primitives::Panic;
 
 use crate::PipelineError;
 use crate::boxed::BoxFlow;
+use crate::fault::Fault;
 use crate::flow::Next;
 
 /// Several flows as one.
@@ -22,18 +23,8 @@ pub(crate) struct Lanes<T: Send + 'static> {
     merge: Merge<Polled<T>>,
     /// Why the first of those that ended early did.
     early: Option<PipelineError>,
-}
-
-/// What a poll of [`Lanes`] brought.
-pub(crate) enum Out<T> {
-    /// An item.
-    Item(T),
-    /// A lane failed; nothing comes behind it.
-    Failed(PipelineError),
-    /// A destructor of a lane panicked, and all have ended.
-    Panicked(Panic),
-    /// All have ended; why one ended early, if one did.
-    End(Option<PipelineError>),
+    /// Where panics are noted.
+    fault: Fault,
 }
 
 /// A flow as a stream, which is not polled again after an error.
@@ -46,31 +37,36 @@ struct Polled<T> {
 
 impl<T: Send + 'static> Lanes<T> {
     /// Of these.
-    pub(crate) fn new(flows: Vec<BoxFlow<T>>) -> Self {
+    pub(crate) fn new(flows: Vec<BoxFlow<T>>, fault: Fault) -> Self {
         let lanes = flows.into_iter().map(|flow| Polled { flow, ended: false });
-        Self { merge: merge(lanes), early: None }
+        Self { merge: merge(lanes), early: None, fault }
     }
 
-    /// The next item of any, or what ends them all.
-    pub(crate) fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Out<T>> {
+    /// The next item of any, or a failure, behind which nothing comes; none when all have ended. A
+    /// panic is noted to be that of a stage, at an item of it, as `place` says.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut TaskContext<'_>,
+        place: impl Fn() -> (String, u64),
+    ) -> Next<T> {
         loop {
-            // Unwind safe: a merge that panicked has ended.
-            let merge = Pin::new(&mut self.merge);
-            let polled = catch_unwind(AssertUnwindSafe(|| merge.poll_next(cx)));
-            let next = match polled {
-                Ok(next) => ready!(next),
-                Err(payload) => return Poll::Ready(Out::Panicked(Panic::new(payload))),
-            };
-            return Poll::Ready(match next {
-                Some(Ok(item)) => Out::Item(item),
+            let next = Pin::new(&mut self.merge).poll_next(cx);
+            for (_, panic) in self.merge.take_panics() {
+                let (stage, index) = place();
+                self.fault.note(PipelineError::Panicked { stage, index, panic });
+            }
+            match ready!(next) {
                 Some(Err(early @ PipelineError::Ended(_))) => {
-                    self.early.get_or_insert(early);
-                    continue;
+                    self.early = self.early.take().or(Some(early))
                 }
-                Some(Err(error)) => Out::Failed(error),
-                None => Out::End(self.early.take()),
-            });
+                next => return Poll::Ready(next),
+            }
         }
+    }
+
+    /// Why the first of those that ended early did, if one did.
+    pub(crate) fn early(&mut self) -> Option<PipelineError> {
+        self.early.take()
     }
 }
 

@@ -7,6 +7,7 @@ use selvedge_cancel::{Canceller, Cause, CauseKind, Context, Timer};
 use selvedge_primitives::Origin;
 
 use crate::PipelineError;
+use crate::fault::Fault;
 #[cfg(feature = "tokio")]
 use crate::halt::Halt;
 use crate::report::Counts;
@@ -20,6 +21,8 @@ pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Launch {
     /// Cancelled when the run is to end at once.
     pub(crate) ctx: Context,
+    /// What goes wrong beside the items.
+    pub(crate) fault: Fault,
     /// How a stage ends the run.
     #[cfg(feature = "tokio")]
     pub(crate) halt: Halt,
@@ -33,10 +36,12 @@ impl Launch {
     /// A run under `ctx`.
     pub(crate) fn new(ctx: &Context) -> (Self, EndOnDrop) {
         let (ctx, canceller) = ctx.child();
+        let fault = Fault::default();
         let launch = Self {
             ctx,
             #[cfg(feature = "tokio")]
-            halt: Halt::new(&canceller),
+            halt: Halt::new(&canceller, &fault),
+            fault,
             counts: Vec::new(),
             drivers: Vec::new(),
         };

@@ -122,6 +122,7 @@ mod caught;
 mod component;
 mod end;
 mod error;
+mod fault;
 mod flow;
 mod fused;
 mod generate;

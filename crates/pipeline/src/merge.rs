@@ -8,7 +8,7 @@ use selvedge_primitives::Origin;
 
 use crate::boxed::Boxed;
 use crate::flow::{Build, Flow, Next};
-use crate::lanes::{Lanes, Out};
+use crate::lanes::Lanes;
 use crate::launch::Launch;
 use crate::report::LocalCounts;
 use crate::{PipelineError, Stage};
@@ -83,7 +83,7 @@ impl<T: Send + 'static> Build for Merged<T> {
         let flows =
             self.lanes.into_iter().map(|lane| lane.build(launch)).collect::<Result<_, _>>()?;
         let counts = LocalCounts::new(launch.stage(self.origin, "merge"));
-        Ok(MergeFlow { lanes: Lanes::new(flows), counts })
+        Ok(MergeFlow { lanes: Lanes::new(flows, launch.fault.clone()), counts })
     }
 }
 
@@ -108,22 +108,15 @@ impl<T: Send + 'static> Flow for MergeFlow<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Next<T> {
-        let Poll::Ready(out) = self.lanes.poll(cx) else {
-            self.counts.publish();
+        let Self { lanes, counts } = &mut *self;
+        let Poll::Ready(next) = lanes.poll(cx, || (counts.name(), counts.entered as u64)) else {
+            counts.publish();
             return Poll::Pending;
         };
-        Poll::Ready(match out {
-            Out::Item(item) => {
-                self.counts.entered += 1;
-                self.counts.passed += 1;
-                Some(Ok(item))
-            }
-            Out::Failed(error) => Some(Err(error)),
-            Out::Panicked(panic) => {
-                let (stage, index) = (self.counts.name(), self.counts.entered as u64);
-                Some(Err(PipelineError::Panicked { stage, index, panic }))
-            }
-            Out::End(early) => early.map(Err),
-        })
+        if let Some(Ok(_)) = next {
+            counts.entered += 1;
+            counts.passed += 1;
+        }
+        Poll::Ready(next.or_else(|| lanes.early().map(Err)))
     }
 }

@@ -179,9 +179,7 @@ pub(crate) async fn run<S: Build, K: Sink<S::Item>>(
     let (mut launch, end) = Launch::new(&outer);
     let started = set_up(description, &mut launch);
     let sink_counts = launch.stage(origin, "sink");
-    #[cfg(feature = "tokio")]
-    let halt = launch.halt.clone();
-    let Launch { ctx, counts, .. } = launch;
+    let Launch { ctx, counts, fault, .. } = launch;
     launched(&counts);
 
     let mut error = None;
@@ -214,8 +212,7 @@ pub(crate) async fn run<S: Build, K: Sink<S::Item>>(
         if let Some(died) = crew.join().await {
             error.get_or_insert(died);
         }
-        #[cfg(feature = "tokio")]
-        halt.fault().into_iter().for_each(|fault| outrank(&mut error, fault));
+        fault.take().into_iter().for_each(|fault| outrank(&mut error, fault));
     }
     counts.iter().for_each(|counts| counts.settle());
     let stages = counts.iter().map(|counts| counts.read()).collect();

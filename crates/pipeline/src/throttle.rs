@@ -51,6 +51,11 @@ impl<S: Build> Stage<S> {
     /// assert_eq!(start.elapsed(), Duration::from_secs(2));
     /// # });
     /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// [`Limiter::acquire_owned`] for each item: one compare-and-swap and a reference count while there are
+    /// tokens, a place in the limiter's line when there are none. Nothing is allocated by the stage.
     #[track_caller]
     pub fn throttle(self, limiter: &Limiter) -> Stage<Throttled<S>> {
         let (upstream, limiter) = (self.description, limiter.clone());

@@ -221,6 +221,40 @@ fn a_cancel_leaves_what_lies_in_the_lanes_and_counts_it() {
     });
 }
 
+/// Panics when it is dropped, also when the thread unwinds.
+struct Nasty;
+
+impl Drop for Nasty {
+    fn drop(&mut self) {
+        panic!("an item's destructor");
+    }
+}
+
+#[test]
+fn items_that_a_cancel_leaves_may_panic_when_they_are_dropped() {
+    on_each_runtime(|| async {
+        let (ctx, canceller) = Context::background().child();
+        let taken = Tally::default();
+        // The feed goes first where it waits for room, with the rest of what it has.
+        let run = from_iter((0_u64..).map(|n| (n, Nasty)))
+            .branch(2, Route::by_index(|item: &(u64, _)| (item.0 % 2) as usize), |_, items| items)
+            .capacity(4)
+            .for_each({
+                let taken = taken.clone();
+                move |item| {
+                    std::mem::forget(item);
+                    if taken.add() == 9 {
+                        canceller.cancel();
+                    }
+                }
+            });
+        let ended = run.run(&ctx).await;
+        assert_sums(&ended.report);
+        assert_eq!(panicked(&ended.error.unwrap()).2, "an item's destructor");
+        assert_eq!(taken.get(), 10);
+    });
+}
+
 #[test]
 fn a_cancel_that_comes_too_late_to_lose_anything_changes_nothing() {
     on_each_runtime(|| async {

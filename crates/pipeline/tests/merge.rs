@@ -5,10 +5,13 @@ mod support;
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use selvedge_cancel::{CauseKind, Context};
-use selvedge_pipeline::{Boxed, Order, PipelineError, Stage, from_iter, from_stream, generate};
+use selvedge_pipeline::{
+    Boxed, Order, PipelineError, Sink, Stage, from_iter, from_stream, generate,
+};
 use selvedge_testkit::block_on;
 use support::{
     Bomb, Broken, OnDrop, Tally, counts, failed, on_each_runtime, panicked, settle, until,
@@ -206,7 +209,49 @@ fn a_destructor_of_a_stage_that_panics_is_told_behind_all_items() {
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3, 4, 5]);
         let error = ended.error.unwrap();
-        assert_eq!(panicked(&error), ("merge", 6, "a closure's destructor"));
+        assert_eq!(panicked(&error), ("merge", 3, "a closure's destructor"));
+    });
+}
+
+/// A sink with room for four.
+struct Four(Vec<u64>);
+
+impl Sink<u64> for Four {
+    type Error = Infallible;
+    type Output = Vec<u64>;
+
+    fn poll_reserve(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        if self.0.len() < 4 { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    fn accept(&mut self, item: u64) -> Result<(), Infallible> {
+        self.0.push(item);
+        Ok(())
+    }
+
+    fn finish(self) -> Vec<u64> {
+        self.0
+    }
+}
+
+#[test]
+fn a_destructor_that_panicked_goes_before_a_cancel_that_comes_later() {
+    on_each_runtime(|| async {
+        let (ctx, canceller) = Context::background().child();
+        let bomb = Bomb("a closure's destructor");
+        let armed = from_iter(0..3_u64).map(move |n| {
+            let _bomb = &bomb;
+            n
+        });
+        // Three items, the end of the first, whose closure goes, and one more; then there is no room.
+        let run = armed.merge([from_iter(3_u64..)]).into_sink(Four(Vec::new())).run(&ctx);
+        let cancel = async {
+            settle().await;
+            canceller.cancel();
+        };
+        let (ended, ()) = tokio::join!(run, cancel);
+        assert_eq!(panicked(&ended.error.unwrap()).2, "a closure's destructor");
+        assert_eq!(ended.output, [0, 1, 2, 3]);
     });
 }
 

@@ -1,5 +1,5 @@
 //! Stages at the pace of a limiter, on a clock that moves by hand.
-#![cfg(not(selvedge_loom))]
+#![cfg(all(not(selvedge_loom), feature = "tokio"))]
 
 mod support;
 
@@ -148,4 +148,19 @@ fn it_runs_on_any_executor() {
     let ended = block_on(from_iter(0..5).throttle(&limiter).collect().run(&background()));
     assert_eq!(ended.ok().unwrap(), [0, 1, 2, 3, 4]);
     assert!(start.elapsed() >= Duration::from_millis(4));
+}
+
+#[tokio::test]
+async fn a_loop_over_items_that_need_not_wait_yields() {
+    let (limiter, _clock) = limiter(Quota::per_second(1).burst(1_000_000));
+    let other = Tally::default();
+    let seen = other.clone();
+    let (ctx, canceller) = background().child();
+    let run = from_iter(0_u64..).throttle(&limiter).for_each(move |n| {
+        assert!(n < 100_000, "the budget of the task is never spent");
+        if seen.get() > 0 {
+            canceller.cancel();
+        }
+    });
+    tokio::join!(biased; run.run(&ctx), async { _ = other.add() }).0.ok().unwrap_err();
 }

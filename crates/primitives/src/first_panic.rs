@@ -60,6 +60,16 @@ impl FirstPanic {
     }
 }
 
+/// Drops every value, also when the destructor of one panics; the first panic goes on at the end, as
+/// [`FirstPanic::resume`] says.
+pub fn drop_each<T>(values: impl IntoIterator<Item = T>) {
+    let mut panics = FirstPanic::new();
+    for value in values {
+        panics.catch(|| drop(value));
+    }
+    panics.resume();
+}
+
 impl fmt::Debug for FirstPanic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FirstPanic").field("panicked", &self.payload.is_some()).finish()

@@ -52,7 +52,7 @@ pub use shim::{
     Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, release_then, thread, wake,
 };
 
-pub use first_panic::{FirstPanic, contain};
+pub use first_panic::{FirstPanic, contain, drop_each};
 pub use origin::Origin;
 pub use panic::Panic;
 pub use wait_queue::{Anchor, Entry, Left, Locked, WaitQueue, Waiter};

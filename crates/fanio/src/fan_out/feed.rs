@@ -25,7 +25,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use futures_core::Stream;
 use pin_project::{pin_project, pinned_drop};
 use selvedge_cancel::{Cancelled, Cause, Context, Stopping};
-use selvedge_primitives::{Origin, contain, coop};
+use selvedge_primitives::{FirstPanic, Origin, contain, coop, drop_each};
 
 use super::lane::Shared;
 use super::route::Route;
@@ -239,6 +239,12 @@ impl<S: Stream> PinnedDrop for FanOut<S> {
     fn drop(self: Pin<&mut Self>) {
         self.shared.close();
         self.shared.forget_feeder();
+        let mut this = self.project();
+        let mut panics = FirstPanic::new();
+        panics.catch(|| this.source.set(None));
+        this.back.extend(this.waiting.take().map(|(_, item)| item));
+        panics.catch(|| drop_each(std::mem::take(this.back)));
+        panics.resume();
     }
 }
 

@@ -44,7 +44,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use selvedge_primitives::{
-    Anchor, Entry, Left, Locked, Mutex, WaitQueue, Waiter, WakeBatch, contain, release_then, wake,
+    Anchor, Entry, Left, Locked, Mutex, WaitQueue, Waiter, WakeBatch, contain, drop_each,
+    release_then, wake,
 };
 
 /// What the feed and all outlets share.
@@ -130,6 +131,12 @@ impl<T> State<T> {
             self.awaited = Awaited::Nothing;
         }
         there
+    }
+}
+
+impl<T> Drop for State<T> {
+    fn drop(&mut self) {
+        drop_each(std::mem::take(&mut self.items));
     }
 }
 

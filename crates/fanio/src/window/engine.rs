@@ -75,7 +75,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use selvedge_primitives::{
-    Anchor, Entry, FirstPanic, Left, Locked, Origin, WaitQueue, Waiter, WakeBatch, contain,
+    Anchor, Entry, Left, Locked, Origin, WaitQueue, Waiter, WakeBatch, contain, drop_each,
     release_then, wake,
 };
 
@@ -375,14 +375,4 @@ fn pass_on<T>(mut locked: Held<'_, T>) {
 /// Wakes; a panic of the waker ends here (see the head of this file).
 fn wake_contained(waker: Waker) {
     contain(|| wake(waker));
-}
-
-/// Drops every value, also when the destructor of one panics; the first panic goes on at the end,
-/// unless the thread unwinds already.
-fn drop_each<T>(values: impl Iterator<Item = T>) {
-    let mut panics = FirstPanic::new();
-    for value in values {
-        panics.catch(|| drop(value));
-    }
-    panics.resume();
 }

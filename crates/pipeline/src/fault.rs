@@ -1,0 +1,32 @@
+//! What goes wrong in a run and belongs to no item, such as a destructor that panics.
+
+use std::sync::Arc;
+
+use selvedge_primitives::Mutex;
+
+use crate::PipelineError;
+
+/// Where a run's stages and tasks note it.
+#[derive(Clone, Default)]
+pub(crate) struct Fault(
+    /// The first.
+    Arc<Mutex<Option<PipelineError>>>,
+);
+
+impl Fault {
+    /// Notes it. What is under way goes on; the run ends with this error unless an item failed.
+    pub(crate) fn note(&self, error: PipelineError) {
+        let mut fault = self.0.lock();
+        let unused = match &*fault {
+            Some(_) => Some(error),
+            None => fault.replace(error),
+        };
+        drop(fault);
+        drop(unused);
+    }
+
+    /// What was noted.
+    pub(crate) fn take(&self) -> Option<PipelineError> {
+        self.0.lock().take()
+    }
+}
