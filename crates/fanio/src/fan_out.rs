@@ -71,10 +71,20 @@ pub enum FanOutError {
 ///
 /// The source is read as fast as the slowest queue that an item is routed to.
 ///
+/// # Memory ordering
+///
+/// What preceded an item's way into its queue happens before it is taken; what preceded that it was
+/// taken happens before the feed completes.
+///
+/// # Errors
+///
+/// [`FanOutError::Consumers`] and [`FanOutError::Capacity`], as their names say.
+///
 /// # Panics
 ///
 /// The feed goes on with a panic of the source and of the route's function; the item in hand is
-/// dropped, and the outlets end.
+/// dropped, and the outlets end. A feed that is polled after it has completed reports that it read as
+/// many as before, and nothing left.
 ///
 /// # Examples
 ///
@@ -112,10 +122,6 @@ pub enum FanOutError {
 /// # Ok(())
 /// # }
 /// ```
-///
-/// # Errors
-///
-/// [`FanOutError::Consumers`] and [`FanOutError::Capacity`], as their names say.
 ///
 /// # Algorithm
 ///

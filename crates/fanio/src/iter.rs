@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use selvedge_primitives::coop;
 
-/// The items of an iterator as a stream, for what takes a stream. It is always ready, and takes part
-/// in tokio's cooperative budget.
+/// The items of an iterator as a stream, for what takes a stream. It is always ready, except that an
+/// item spends a unit of tokio's cooperative budget: once that is spent, the task yields.
 ///
 /// ```
 /// use selvedge_fanio::{iter, merge};

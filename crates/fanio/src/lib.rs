@@ -95,8 +95,9 @@
 //!
 //! - What [`map_concurrent`] started is always driven, whatever the reader waits for; when its stream
 //!   has ended, nothing that it started is alive.
-//! - Every item that a feed of [`fan_out`] read is taken by one consumer, or is in its report, also
-//!   when consumers come to their end early; the items of a key keep their order.
+//! - Every item that a feed of [`fan_out`] read is taken by one consumer, or is in its report, or, after
+//!   a cancel, lies in the queue of a consumer that may take it, also when consumers come to their end
+//!   early; a feed that is dropped before its end reports nothing. The items of a key keep their order.
 //! - Reserved and not yet emitted are never more than the capacity, and exactly the capacity can
 //!   be.
 //! - Every slot comes out once: as an item, or as a gap that names it. [`Counts`] adds up at every

@@ -107,10 +107,20 @@ where
 /// Items are started in the order of the source. In order, one that takes long holds up the results
 /// behind it, and when `limit` of them wait, nothing is started until it is done.
 ///
+/// An item that is started spends a unit of tokio's cooperative budget, and so does a result; once that
+/// is spent, the task that reads yields. Outside of tokio's tasks there is no budget, and one poll starts
+/// as many as there is room for.
+///
 /// # Memory ordering
 ///
 /// What a future did, its drop included, happens before its result comes out; what preceded the poll
 /// that started it happens before its first poll.
+///
+/// # Panics
+///
+/// To read does not panic: a panic of the source, of `f` or of a future is told in its place. Dropping
+/// the stream goes on with the first panic of the destructors of the source and of results that
+/// nobody took; everything is dropped before.
 ///
 /// # Algorithm
 ///

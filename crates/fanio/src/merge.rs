@@ -74,7 +74,8 @@ where
 /// A source gives at most a *quantum* of items in a row (16, or what [`quantum`](Self::quantum)
 /// says), and then the others have their turns first. With N sources and a quantum of q, the others
 /// give at most (N-1)·q items between the moment in which a source is ready and the item that it
-/// gives. `merge/engine.rs` has the proof; how long those items take is up to whoever asks for them.
+/// gives. It is ready when its wake-up, and those under way beside it, have returned.
+/// `merge/engine.rs` has the proof; how long those items take is up to whoever asks for them.
 ///
 /// # Memory ordering
 ///
@@ -93,8 +94,9 @@ where
 /// A ready bitmap of two levels: the waker of a source sets its bit, and only sources whose bit was
 /// set are polled, each at most once for every time that it was woken or gave an item. So an item
 /// costs what its own source costs, however many others sleep. The wakers of all sources lie in one
-/// allocation; an item allocates nothing and takes no lock. A poll spends one unit of tokio's
-/// cooperative budget.
+/// allocation; an item allocates nothing, and takes no lock while the merge has something to do. To
+/// go to sleep costs it two locks and a clone of its waker, and the wake-up that ends the sleep one
+/// lock. A poll spends one unit of tokio's cooperative budget.
 #[must_use = "streams do nothing unless polled"]
 pub struct Merge<S> {
     /// Whose turn it is.

@@ -342,10 +342,42 @@ fn a_stop_wakes_a_feed_whose_source_has_nothing() {
     let (ctx, canceller) = Context::background().child();
     let (source, _hand) = pipe();
     let (feed, _outlets) = fan_out(source, 1, 2, Route::shared(), &ctx).unwrap();
-    let thread = std::thread::spawn(move || block_on(feed));
+    let (mut feed, task) = (Box::pin(feed), CountingWaker::new());
+    assert!(feed.as_mut().poll(&mut TaskContext::from_waker(&task.waker())).is_pending());
     canceller.stop(Duration::MAX);
-    let report = watchdog(PATIENCE, "a stopped feed", move || thread.join().unwrap());
+    assert_eq!(task.wakes(), 1);
+    let report = ended(feed.as_mut());
     assert_eq!((report.read, report.complete), (0, false));
+}
+
+#[test]
+fn a_source_that_panics_ends_the_outlets_behind_what_it_gave() {
+    for is_kept in [false, true] {
+        let source = iter((0..20_u64).inspect(|n| assert!(*n != 2, "the source panics")));
+        let (feed, mut outlets) =
+            fan_out(source, 2, 3, Route::shared(), &Context::background()).unwrap();
+        let mut feed = Some(Box::pin(feed));
+        let polled = catch_unwind(AssertUnwindSafe(|| poll(feed.as_mut().unwrap().as_mut())));
+        let panic = polled.unwrap_err();
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"the source panics"));
+        feed.take_if(|_| !is_kept);
+        assert_eq!(drain(&mut outlets[0]), (vec![0, 1], true));
+        assert_eq!(drain(&mut outlets[1]), (vec![], true));
+        if let Some(mut feed) = feed {
+            let report = ended(feed.as_mut());
+            assert_eq!((report.read, report.complete), (2, false), "it is not polled again");
+        }
+    }
+}
+
+#[test]
+fn a_feed_that_has_completed_says_so_again() {
+    let (mut feed, outlets) = made(2, 2, Route::shared());
+    assert!(poll(feed.as_mut()).is_pending());
+    drop(outlets);
+    assert_eq!(ended(feed.as_mut()).left, [0, 1, 2]);
+    let again = ended(feed.as_mut());
+    assert_eq!((again.read, again.left), (3, vec![]));
 }
 
 #[test]

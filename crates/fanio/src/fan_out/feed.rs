@@ -79,7 +79,8 @@ pub struct FanOutReport<T> {
     pub read: u64,
     /// Whether the source was read to its end.
     pub complete: bool,
-    /// What was read, and no outlet was there to take.
+    /// What was read, and no outlet has taken or can take: the outlet was gone, or the context was
+    /// cancelled while there was no room.
     pub left: Vec<T>,
     /// Why the context ended, if that kept the source from being read to its end.
     pub cause: Option<Cause>,

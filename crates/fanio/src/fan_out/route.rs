@@ -47,7 +47,8 @@ impl<T> Route<T> {
     /// one whose queue is full holds up the others. The keys of a dropped one, and first what lies
     /// in its queue, go to the next one that is alive, so the order of a key is kept.
     ///
-    /// The key is hashed as a `HashMap` of the standard library does, without its random seed.
+    /// The key is hashed as a `HashMap` of the standard library does, without its random seed. It is
+    /// asked for once more for an item that a dropped consumer has left.
     pub fn by_key<K: Hash>(mut key: impl FnMut(&T) -> K + Send + 'static) -> Self {
         Self::of(Way::ByKey(Box::new(move |item| {
             let mut hasher = DefaultHasher::new();

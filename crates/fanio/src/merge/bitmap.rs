@@ -38,6 +38,11 @@
 //! because both orderings are acquire-release, after the merge last cleared above: so the mark above
 //! stays until the merge clears it, and then it goes below and finds the bit.
 //!
+//! A word below that it finds empty the merge does not clear ([`take`] looks first), so for that one "the
+//! merge last cleared below" says nothing of this drain. The mark stays all the same: had the marker's mark
+//! above come before the merge cleared above, the merge would have acquired it, and its look below would
+//! have found the bit, or an earlier drain would have taken it.
+//!
 //! At the top it is the same with the sleep: the exchange from `AWAKE` to `ASLEEP` fails if a marker
 //! came between, and a marker that comes after it wakes. The waker is there by then: it was left
 //! before, under its lock. A slow marker may take a waker that was left for a later sleep; it wakes
@@ -46,9 +51,10 @@
 //! # Cost
 //!
 //! One allocation for the wakers of all sources and everything else here. A wake-up is one atomic
-//! operation, two if it is the first of its group and three if it is the first of all; the lock
-//! around the merge's waker is taken once a sleep by each side. A drain costs one operation for
-//! each group that has something, and one for each 4,096 sources.
+//! operation, two if it is the first of its group since that was drained, three if it is the first of its
+//! 64 groups. A sleep costs the merge two locks and a clone of its waker, and who ends it one lock; where
+//! the waker that the merge left is still there, it costs one lock. A drain costs one operation for each
+//! group that has something, and one for each 4,096 sources.
 
 use std::sync::Arc;
 use std::task::Waker;

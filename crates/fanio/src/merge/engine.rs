@@ -31,13 +31,14 @@
 //! those before it has one turn of at most q items. Together that is q + (N-2)·q in the one case and
 //! (N-1)·q in the other.
 //!
-//! A source that was woken while another wake-up of its group was half done is marked for the merge
-//! when that other call has marked the group; the bound counts from there.
+//! A wake-up that finds another one half done, which has marked below and not yet above (see
+//! `bitmap.rs`), leaves the rest to that one. So a source is ready when its wake-up has returned, and those
+//! under way beside it among the same 4,096 sources have; the bound counts from there.
 //!
 //! # Why a poll ends
 //!
 //! Each poll of a source in a poll of the merge gives an item, which ends the poll; or ends the
-//! source; or is pending. After as many pending ones as there were sources the merge wakes itself
+//! source; or is pending. After one more pending one than there were sources, the merge wakes itself
 //! and is pending, whatever other threads mark meanwhile. It does so, too, after the second source
 //! that woke itself and was pending: it yields to the executor, and then so does the merge. And it does
 //! so when the sources have spent tokio's cooperative budget: then each of them would be pending, and
