@@ -8,12 +8,12 @@
 //!
 //! Fan-in is [`merge()`]: several streams become one, each of them served within a proven bound.
 //!
-//! Under the mapping lies the [`window()`], for work that is done by other hands than tokio's tasks. A driver takes jobs
-//! one by one and hands each to a worker; a reader wants the results in the order of the jobs.
-//! Between them lies the window: the driver *reserves* a [`Slot`] before it starts a job, the worker
-//! *completes* it, the reader takes what is next in turn. Completing never waits, so a finished
-//! worker is free however slow the reader is; reserving waits, so no more than the capacity is ever
-//! under way or piled up.
+//! Under [`map_concurrent`], [`all`] and [`first_ok`] lies the [`window()`]; take it yourself for work that
+//! is not done by tokio's tasks. A driver takes jobs one by one and hands each to a worker; a reader wants
+//! the results, in the order of the jobs or as they come. Between them lies the window: the driver
+//! *reserves* a [`Slot`] before it starts a job, the worker *completes* it, the reader takes what is next
+//! in turn. Completing never waits, so a finished worker is free however slow the reader is; reserving
+//! waits, so no more than the capacity is ever under way or piled up.
 //!
 //! # Which one do I want?
 //!
@@ -25,9 +25,10 @@
 //! | the first of several futures that succeeds, the others cancelled | [`first_ok`]`(futures, &ctx)` |
 //! | consumers that share the items of a stream, whoever is free | [`fan_out`]`(stream, n, capacity, `[`Route::shared`]`(), &ctx)` |
 //! | each consumer in turn, each key to one consumer, or as a function says | [`Route::round_robin`], [`Route::by_key`], [`Route::by_index`] |
+//! | what is for a consumer that is gone to go to nobody else | [`Route::strict`] |
 //! | the items of several streams, as they come | [`merge()`] |
 //! | the same with the number of the stream | [`Merge::tagged`] |
-//! | jobs done by hands of your own, the results in their order | [`window`]`(n, `[`Order::Ordered`]`)` |
+//! | jobs done by workers of your own, the results in their order | [`window`]`(n, `[`Order::Ordered`]`)` |
 //! | the same, each result as soon as it is there | [`window`]`(n, `[`Order::Unordered`]`)` |
 //! | to start a job only when its result has a place | [`Entry::reserve`], [`Entry::try_reserve`] |
 //! | to keep a pending reservation in a struct | [`Entry::reserve_owned`] |
@@ -95,9 +96,10 @@
 //!
 //! - What [`map_concurrent`] started is always driven, whatever the reader waits for; when its stream
 //!   has ended, nothing that it started is alive.
-//! - Every item that a feed of [`fan_out`] read is taken by one consumer, or is in its report, or, after
-//!   a cancel, lies in the queue of a consumer that may take it, also when consumers come to their end
-//!   early; a feed that is dropped before its end reports nothing. The items of a key keep their order.
+//! - Every item that a feed of [`fan_out`] read is taken by one consumer, is in the feed's report, or, after
+//!   a cancel, still lies in the queue of a consumer that may take it; also when consumers come to their end
+//!   early. The items of a key keep their order. A feed that is dropped before it has completed, or that
+//!   panics, reports nothing.
 //! - Reserved and not yet emitted are never more than the capacity, and exactly the capacity can
 //!   be.
 //! - Every slot comes out once: as an item, or as a gap that names it. [`Counts`] adds up at every
@@ -115,7 +117,7 @@
 //!
 //! # When not to use it
 //!
-//! A channel does when the results are sent by workers that may wait for the reader. `JoinSet` does
+//! A channel does when the results are sent by workers that may wait for the reader. Tokio's `JoinSet` does
 //! when the number of jobs is small and known. Where each job is a few nanoseconds, hand out jobs
 //! in chunks: a slot costs three short critical sections.
 //!
@@ -125,7 +127,8 @@
 //! # Features
 //!
 //! - `tokio` (default): `map_concurrent`, `all` and `first_ok`, and tokio's cooperative budget.
-//!   Without it those are not there; the rest runs on any executor all the same, and never yields while it is ready.
+//!   Without it those are not there; the rest runs on any executor all the same, and never yields while
+//!   it is ready.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![deny(unsafe_code)]
 

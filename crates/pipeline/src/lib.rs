@@ -14,18 +14,18 @@
 //! | a stream | [`from_stream`] |
 //! | a channel of `async-channel` | [`from_channel`] |
 //! | a loop that produces items, with awaits in between | [`generate`](generate()) |
-//! | something to do every so often | [`ticks`] |
+//! | something to do in every period | [`ticks`] |
 //! | a function of each item | [`map`](Stage::map), [`filter`](Stage::filter) |
 //! | a function of each item that may fail | [`try_map`](Stage::try_map) |
 //! | an async function of each item, several at a time | [`workers`] |
 //! | a blocking function of each item, on a pool's threads | [`blocking`] |
 //! | results in the order of the items, or as they come | [`Order`] |
 //! | items that may fail without ending the rest | [`skip_failed`](Stage::skip_failed) |
-//! | items to handle so many at a time, or what came within a time | [`batch`](Stage::batch) |
+//! | items to handle in batches of a given size, or of what came within a time | [`batch`](Stage::batch) |
 //! | some items to take another way, or the items of a key one after the other | [`branch`] |
 //! | the items of several pipelines as one | [`merge`](Stage::merge) |
 //! | pipelines of different stages as one type | [`boxed`](Stage::boxed) |
-//! | no more than so many in a second | [`throttle`](Stage::throttle) |
+//! | a limit on how many items go on in a second | [`throttle`](Stage::throttle) |
 //! | somewhere for the items to go | [`for_each`](Stage::for_each), [`try_for_each`](Stage::try_for_each), [`fold`](Stage::fold), [`collect`](Stage::collect), [`into_sink`](Stage::into_sink) |
 //! | somebody who takes them one by one | [`into_stream`](Stage::into_stream), [`into_channel`] |
 //! | to stop, drain and abort it from a shutdown | [`start`], whose [`Pipeline`] is a component |
@@ -83,9 +83,9 @@
 //!
 //! # When not to use it
 //!
-//! A loop is a fine pipeline when nothing overlaps. For pure computation over a slice, a data
-//! parallel library is faster. A source (an iterator, a stream, a generator's body) is paused by
-//! back-pressure in mid-flight: it must not hold a lock or a permit that a stage needs.
+//! A loop is a fine pipeline when nothing overlaps. For pure computation over a slice, a
+//! data-parallel library, such as rayon, is faster. A source (an iterator, a stream, a generator's body) is
+//! paused by back-pressure in mid-flight: it must not hold a lock or a permit that a stage needs.
 //!
 //! # Features
 //!

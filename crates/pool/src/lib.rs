@@ -3,7 +3,7 @@
 //! Work that blocks (files, compression, hashing, a C library) does not belong on the threads of an
 //! async runtime. A [`Pool`] runs it on threads of its own: a fixed number of workers, a queue with
 //! an end, a handle with the result for each job, and an end that adds up. `Pool<`[`Tasks`]`>` is the
-//! same for futures: so many at a time, on tasks of a runtime.
+//! same for futures: a fixed number at a time, on tasks of a runtime.
 //!
 //! # Which one do I want?
 //!
@@ -94,7 +94,8 @@
 //! - A panic of a job reaches its handle and nobody else; the worker goes on. So it does after a
 //!   panic in a destructor of a job or of a result that nobody wants.
 //! - When [`Pool::drain`] or [`Pool::wait`] has completed, no code of a job and no destructor of
-//!   one is running; but for those of thread-locals that a job left on a thread of the pool.
+//!   one is running. One exception: the destructors of thread-locals that a job left on a thread of the
+//!   pool may still run.
 //! - No closure, destructor or foreign waker runs under a lock.
 //!
 //! The races behind these are explored by the models in `tests/loom.rs`, and every future is dropped

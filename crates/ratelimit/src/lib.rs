@@ -1,4 +1,5 @@
-//! Rate limits: so many in a period, so many at once, exactly, and first in, first out.
+//! A rate limiter (token bucket): n tokens come in a period, up to m are saved for a burst; exact, and
+//! first in, first out.
 //!
 //! A partner's API takes fifty requests a second and now and then ten at once: each request acquires a
 //! token of a [`Limiter`] first. A crawler is to visit a site once in two seconds, from whichever task:
@@ -61,9 +62,9 @@
 //!
 //! # When not to use it
 //!
-//! So many *at once*, rather than so many a second, is a semaphore (`selvedge-sync`): its permits come back
-//! when the work is done. A limit that several processes share needs a server. A tick that does something
-//! by itself is a pipeline's `ticks` (`selvedge-pipeline`).
+//! A limit on how many run *at once*, rather than on how many begin in a second, is a semaphore
+//! (`selvedge-sync`): its permits come back when the work is done. A limit that several processes share needs
+//! a server. A tick that does something by itself is a pipeline's `ticks` (`selvedge-pipeline`).
 //!
 //! # Features
 //!

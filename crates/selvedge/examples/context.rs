@@ -12,7 +12,7 @@ use selvedge::sync::TaskGroup;
 /// Whose request it is; the shards read it from their context.
 struct User(&'static str);
 
-/// Asks a shard, which takes so long.
+/// Asks a shard, which takes `takes` to answer.
 async fn ask(ctx: &Context, shard: &str, takes: Duration) -> Result<String, String> {
     let user = ctx.value::<User>().map_or("nobody", |user| user.0);
     // The context is looked at before the work, and wherever the work waits.

@@ -58,16 +58,16 @@ struct Args {
     /// Where the lines go, instead of standard output; not hashed if it lies in the folder
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// How many files are hashed at a time; one a processor if not given
+    /// How many files are hashed at a time; one per processor if not given
     #[arg(long, value_name = "N")]
     jobs: Option<std::num::NonZeroUsize>,
-    /// No more than so many files a second
+    /// Begin no more than this many files a second
     #[arg(long, value_name = "FILES", value_parser = rate)]
     rate: Option<Quota>,
     /// Lines in the order in which files are finished
     #[arg(long)]
     unordered: bool,
-    /// Give up after so many seconds, with exit code 124
+    /// Give up after this many seconds, with exit code 124
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
 }
@@ -78,7 +78,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-/// Reads a rate: so many a second, one at a time.
+/// Reads a rate: a number of files a second, without bursts.
 fn rate(text: &str) -> Result<Quota, String> {
     let files: f64 = text.parse().map_err(|_| "expected a number of files a second".to_owned())?;
     Quota::from_f64(files, 1).map_err(|error| error.to_string())

@@ -1,4 +1,4 @@
-//! Waits until servers accept connections: a task group asks them, so many at once; a context ends
+//! Waits until servers accept connections: a task group asks them, a limited number at once; a context ends
 //! the wait.
 //!
 //! ```text
@@ -8,7 +8,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | every server accepted a connection |
-//! | 1 | one did not, in so many tries; unless `--all` is given, the others were not waited for |
+//! | 1 | one did not, in the `--tries` given; unless `--all` is given, the others were not waited for |
 //! | 2 | the arguments make no sense |
 //! | 124 | the time was up |
 //! | 130, 143 | SIGINT, SIGTERM |
@@ -36,16 +36,16 @@ struct Args {
     /// The servers
     #[arg(required = true, value_name = "HOST:PORT", value_parser = address)]
     servers: Vec<String>,
-    /// Give up on everything after so many seconds, with exit code 124
+    /// Give up on everything after this many seconds, with exit code 124
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     within: Option<Duration>,
-    /// Give up on a server after so many tries; never if not given
+    /// Give up on a server after this many tries; never if not given
     #[arg(long, value_name = "N")]
     tries: Option<NonZeroUsize>,
-    /// Wait so long between two tries
+    /// Wait this many seconds between two tries
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "0.2")]
     pause: Duration,
-    /// Ask so many servers at a time
+    /// Ask this many servers at a time
     #[arg(long, value_name = "N", default_value = "64")]
     at_once: NonZeroUsize,
     /// When one is given up, go on with the others

@@ -23,7 +23,7 @@ impl Drop for Request {
     }
 }
 
-/// Asks a mirror, which takes so long and may have nothing.
+/// Asks a mirror, which takes `millis` and may have nothing.
 async fn ask(mirror: &'static str, millis: u64, has_it: bool) -> Result<String, String> {
     let mut request = Request { mirror, answered: false };
     tokio::time::sleep(Duration::from_millis(millis)).await;

@@ -1,5 +1,6 @@
-//! Counts the words of the Rust files below a folder on a pool of threads: one file is not there, and one job
-//! panics, and the ledger says so.
+//! Counts the words of the Rust files below a folder on a pool of threads: one file is not there, so its job
+//! panics, and the ledger says so. (The panic hook prints its message as well, on standard error; a hook of
+//! your own can silence it.)
 //!
 //! ```text
 //! cargo run --example worker_pool

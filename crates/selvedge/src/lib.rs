@@ -1,11 +1,12 @@
-//! Go's concurrency patterns for Rust: worker pools, contexts, pipelines, generators, semaphores,
-//! graceful shutdown. Each crate is small, stands alone, and is model-checked.
+//! Go's concurrency patterns for Rust: contexts, semaphores, task groups, rate limits, worker pools, fan-out
+//! and fan-in, pipelines, generators, graceful shutdown. Each crate is small, can be used alone, and is
+//! model-checked.
 //!
 //! This crate re-exports them by feature. To use one pattern, depend on its crate alone.
 //!
 //! | Go | here | crate |
 //! |---|---|---|
-//! | `context.Context`, `WithCancel`, `WithTimeout` | [`cancel::Context`], [`cancel::Canceller`] | `selvedge-cancel` |
+//! | `context.Context`, `WithCancel`, `WithTimeout`, `WithDeadline`, `WithValue` | [`cancel::Context`], [`cancel::Canceller`] | `selvedge-cancel` |
 //! | a buffered channel as a semaphore, `x/sync/semaphore` | [`sync::Semaphore`] | `selvedge-sync` |
 //! | `x/sync/errgroup`, `sync.WaitGroup` | [`sync::TaskGroup`], [`sync::WaitGroup`], [`sync::Latch`] | `selvedge-sync` |
 //! | `time.Tick`, `x/time/rate` | [`ratelimit::Limiter`] | `selvedge-ratelimit` |
@@ -21,8 +22,8 @@
 //!
 //! # Features
 //!
-//! One a crate (`cancel`, `sync`, `ratelimit`, `pool`, `fanio`, `pipeline`, `shutdown`), and `tokio`, which turns
-//! on the feature of that name in each crate that is on, and `channel`, for pipelines from and into
+//! One per crate (`cancel`, `sync`, `ratelimit`, `pool`, `fanio`, `pipeline`, `shutdown`), and `tokio`, which
+//! turns on the feature of that name in each crate that is on, and `channel`, for pipelines from and into
 //! channels of `async-channel`. All are on by default. `observe`, which is not, has them tell the
 //! process's observer what is made and who waits.
 #![forbid(unsafe_code)]

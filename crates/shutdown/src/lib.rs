@@ -3,7 +3,7 @@
 //! A program that is asked to end wants to finish what it has begun, but not for ever; and whoever
 //! asked twice wants it gone, whatever it is doing. This crate makes a plan of that. The components
 //! (pools, pipelines, servers: what implements [`Component`]) are stopped together, drain together
-//! until a grace is over, are aborted, and are named in a [`Report`] if that did not help. The first
+//! until a grace period is over, are aborted, and are named in a [`Report`] if that did not help. The first
 //! signal begins it, the second ends it within 100 ms even when every worker thread is blocked, and
 //! the third from within the signal handler.
 //!

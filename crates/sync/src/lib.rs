@@ -1,4 +1,4 @@
-//! Semaphores and groups: so many at once, and nobody left behind.
+//! Semaphores and groups: a limit on what runs at once, and nobody left behind.
 //!
 //! Ten thousand tasks want the database and it takes fifty connections: each acquires a permit of a
 //! [`Semaphore`] first, and when one is dropped, whoever has waited longest gets it. A request fans out
@@ -10,11 +10,11 @@
 //!
 //! | you want | Go | take |
 //! |---|---|---|
-//! | so many at once, of anything | a buffered channel, `x/sync/semaphore` | [`Semaphore`] |
+//! | a limit on how many of anything are in use at once | a buffered channel, `x/sync/semaphore` | [`Semaphore`] |
 //! | tasks that belong together: their values, the first error, all ended at the end | `errgroup` | [`TaskGroup`] |
-//! | the same with so many at once | `errgroup.SetLimit` | [`TaskGroup::builder`]`(..).limit(n)` |
+//! | the same with a limit on how many run at once | `errgroup.SetLimit` | [`TaskGroup::builder`]`(..).limit(n)` |
 //! | to know when everything that was begun is done, whoever began it | `sync.WaitGroup` | [`WaitGroup`] |
-//! | to go on when so many things have happened, once | a `WaitGroup`, or a closed channel | [`Latch`] |
+//! | to go on when a given number of things have happened, once | a `WaitGroup`, or a closed channel | [`Latch`] |
 //!
 //! Of a semaphore:
 //!
@@ -68,7 +68,7 @@
 //!
 //! - **Conservation.** Free permits, permits out and permits on their way to a waiter are the
 //!   capacity; spawned tasks are those that finished, failed, panicked, were cancelled or run;
-//!   whatever is dropped at whatever moment.
+//!   whatever is dropped, and whenever.
 //! - **First in, first out.** Nobody overtakes a waiter: neither `try_acquire`, nor a small
 //!   request that would fit, nor `try_spawn`. A small request behind a large one waits for it.
 //! - **No request blocks the line for ever** by its size: more than the capacity is an error at
