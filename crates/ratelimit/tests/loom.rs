@@ -298,6 +298,48 @@ fn lose_vs_wait() {
     });
 }
 
+// The timer is lost while the first of two leaves the line: the alarm that is set for the other one is
+// refused, or is lost with the rest. Either way the other is told.
+#[test]
+fn lose_vs_leave() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let (first, _) = polled(&limiter, 1);
+        let (mut second, _) = polled(&limiter, 1);
+        let loses = {
+            let clock = Arc::clone(&clock);
+            spawn(move || clock.lose())
+        };
+        drop(first);
+        loses.join().unwrap();
+        let lost = AcquireError::NoTimer(TimerError::Lost);
+        assert_eq!(poll(second.as_mut()), Poll::Ready(Err(lost)));
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// The timer is lost while it rings for the first of two: that one has its token or is told, and the one
+// behind it, for which an alarm is to be set, is told.
+#[test]
+fn lose_vs_ring() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let (mut first, _) = polled(&limiter, 1);
+        let (mut second, _) = polled(&limiter, 1);
+        let loses = {
+            let clock = Arc::clone(&clock);
+            spawn(move || clock.lose())
+        };
+        clock.advance(SEC);
+        loses.join().unwrap();
+        let lost = AcquireError::NoTimer(TimerError::Lost);
+        let Poll::Ready(got) = poll(first.as_mut()) else { panic!("the first was not told") };
+        assert!(got.is_ok() || got == Err(lost.clone()), "{got:?}");
+        assert_eq!(poll(second.as_mut()), Poll::Ready(Err(lost)));
+        assert_left(&limiter, &clock, u32::from(got.is_err()));
+    });
+}
+
 /// Uses the limiter when it is woken.
 struct Reenters {
     limiter: Limiter,
