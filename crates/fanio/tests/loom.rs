@@ -805,6 +805,23 @@ fn fan_out_last_leave_vs_wait() {
     });
 }
 
+/// Race: the last outlet is dropped, and then the tree is cancelled, while the feed puts items and looks
+/// whether it is cancelled. What lay in the queue of the outlet that was gone by then is told.
+#[test]
+fn fan_out_leave_and_cancel_vs_put() {
+    check(|| {
+        let (ctx, canceller) = Tree::background().child();
+        let (feed, outlets) = fan_out(iter(0..2_u64), 1, 1, Route::shared(), &ctx).unwrap();
+        let leaving = spawn(move || {
+            drop(outlets);
+            canceller.cancel();
+        });
+        let report = block_on(feed);
+        leaving.join().unwrap();
+        assert!(report.left.into_iter().eq(0..report.read), "nobody took any");
+    });
+}
+
 /// Race: the tree is cancelled while the feed waits for room and the outlet makes some. Each item
 /// that was read is taken or left.
 #[test]
