@@ -7,10 +7,12 @@
 //! counts in milliseconds, so above a thousand a second its burst is what comes in one. Ours grants what
 //! came in up to 2 ms in which its timer was late.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures::future::poll_fn;
@@ -218,32 +220,50 @@ fn thousand(scale: Scale) -> Shape {
 /// most. Late is behind the pace that the earliest of them set: the pace begins with the limiter or with
 /// its first token, by the crate.
 ///
-/// Ours has to keep their order, and to wake no more than are let in: one in ten more, as the bar has
-/// it. The order is that in which tokio polls those who were woken, which is its own where some are woken
-/// by the timer's thread and some by the runtime's; so one in a hundred may be out of it.
+/// Ours has to wake them in their order, and to wake no more than are let in: one in ten more, as the bar
+/// has it. In which order those who were woken are polled is up to tokio.
 fn lateness(scale: Scale) -> Shape {
     const RATE: u32 = 1_000;
 
     #[derive(Clone, Copy)]
     struct Lateness(usize);
 
+    /// The waker of a task; notes whom it wakes.
+    struct Numbered {
+        number: usize,
+        woken: Arc<Mutex<Vec<usize>>>,
+        task: Waker,
+    }
+
+    impl Wake for Numbered {
+        fn wake(self: Arc<Self>) {
+            self.woken.lock().expect("nobody panicked").push(self.number);
+            self.task.wake_by_ref();
+        }
+    }
+
     impl Contest for Lateness {
         fn run<L: Paced>(self, n: u64) -> Count {
             let (limiter, runtime) = limiter::<L>(RATE);
             let limiter = Rc::new(limiter);
-            let (polls, tasks) = (Rc::new(Cell::new(0)), LocalSet::new());
-            let admitted = Rc::new(RefCell::new(Vec::<(usize, Instant)>::new()));
+            let (woken, tasks) = (Arc::new(Mutex::default()), LocalSet::new());
+            let admitted = Rc::new(RefCell::new(Vec::new()));
             for number in 0..self.0 {
                 let (limiter, admitted) = (Rc::clone(&limiter), Rc::clone(&admitted));
-                let polls = Rc::clone(&polls);
+                let woken = Arc::clone(&woken);
                 tasks.spawn_local(async move {
                     let mut taking = pin!(limiter.take());
+                    let mut waker = None;
                     poll_fn(|cx| {
-                        polls.set(polls.get() + 1_usize);
-                        taking.as_mut().poll(cx)
+                        // A task of tokio's has one waker for life.
+                        let waker = waker.get_or_insert_with(|| {
+                            let (woken, task) = (Arc::clone(&woken), cx.waker().clone());
+                            Waker::from(Arc::new(Numbered { number, woken, task }))
+                        });
+                        taking.as_mut().poll(&mut Context::from_waker(waker))
                     })
                     .await;
-                    admitted.borrow_mut().push((number, Instant::now()));
+                    admitted.borrow_mut().push(Instant::now());
                 });
             }
             let n = usize::try_from(n).expect("some");
@@ -253,22 +273,22 @@ fn lateness(scale: Scale) -> Shape {
                     tokio::time::sleep(period(RATE)).await;
                 }
             }));
+            // Those who are dropped give back and hand on: that wakes as well.
+            let woken = std::mem::take(&mut *woken.lock().expect("nobody panicked"));
             drop(tasks);
 
             let admitted = admitted.borrow();
-            let (_, first) = admitted[0];
+            let first = admitted[0];
             // How far behind the first, less what the rate gives for the place in the line.
-            let behind = admitted[..=n].iter().zip((0..=n).rev()).map(|((_, moment), ahead)| {
+            let behind = admitted[..=n].iter().zip((0..=n).rev()).map(|(moment, ahead)| {
                 moment.saturating_duration_since(first) + period(RATE) * ahead as u32
             });
             let mut behind: Vec<_> = behind.collect();
             behind.sort_unstable();
             if L::IN_LINE {
-                let overtaken = admitted.windows(2).filter(|pair| pair[0].0 > pair[1].0).count();
-                assert!(overtaken * 100 <= admitted.len(), "{overtaken} were overtaken");
-                let woken = polls.get() - self.0;
+                assert!(woken.is_sorted(), "somebody was overtaken: {woken:?}");
                 let most = admitted.len() + admitted.len() / 10;
-                assert!(woken <= most, "{woken} were woken to let {} in", admitted.len());
+                assert!(woken.len() <= most, "{} woken to let {} in", woken.len(), admitted.len());
             }
             let place = (behind.len() * 99).div_ceil(100) - 1;
             Count::told(behind[place] - behind[0], n as u64)
