@@ -455,9 +455,9 @@ fn print_files(results: &[(Mutant, Option<Kill>)]) {
 struct Score {
     /// All.
     mutants: usize,
-    /// Killed, by a failure or by a time-out.
+    /// Killed, by a failure or by a timeout.
     killed: usize,
-    /// By a time-out.
+    /// By a timeout.
     timed_out: usize,
 }
 
@@ -486,7 +486,7 @@ impl std::fmt::Display for Score {
         let survived = mutants - killed;
         write!(
             f,
-            "{mutants} mutants, {killed} killed ({timed_out} by time-out), {survived} survived: {percent:.1} %"
+            "{mutants} mutants, {killed} killed ({timed_out} by timeout), {survived} survived: {percent:.1} %"
         )
     }
 }

@@ -173,7 +173,7 @@ fn tables(names: &BTreeSet<&str>, tried: &[Tried]) -> Result<String> {
     for row in tried {
         files.entry((&row.package, &row.file)).or_default().push(row);
     }
-    let head = "sites | mutants | killed | of these by time-out | survived | killed |";
+    let head = "sites | mutants | killed | of these by timeout | survived | killed |";
     let mut text =
         format!("\n### The mutants\n\n| crate | {head}\n|---|---|---|---|---|---|---|\n");
     for name in names {

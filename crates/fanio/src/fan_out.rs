@@ -74,7 +74,7 @@ pub enum FanOutError {
 /// # Memory ordering
 ///
 /// What preceded an item's way into its queue happens before it is taken; what preceded that it was
-/// taken happens before the feed completes.
+/// taken happens before the feed completes, unless that was cancelled.
 ///
 /// # Errors
 ///
@@ -84,7 +84,7 @@ pub enum FanOutError {
 ///
 /// The feed goes on with a panic of the source and of the route's function; the item in hand is
 /// dropped, and the outlets end. A feed that is polled after it has completed reports that it read as
-/// many as before, and nothing left.
+/// many as before, and what was left by outlets that are gone since.
 ///
 /// # Examples
 ///

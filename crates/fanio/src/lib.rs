@@ -141,7 +141,6 @@ mod iter;
 #[cfg(feature = "tokio")]
 mod map;
 mod merge;
-mod next_item;
 mod window;
 
 #[cfg(feature = "tokio")]
@@ -153,7 +152,7 @@ pub use iter::{Iter, iter};
 #[cfg(feature = "tokio")]
 pub use map::{MapConcurrent, MapError, map_concurrent};
 pub use merge::{Merge, Tagged, merge};
-pub use next_item::NextItem;
+pub use selvedge_primitives::NextItem;
 pub use selvedge_primitives::Panic;
 pub use window::{
     Closed, Counts, Emitted, Entry, Exit, MAX_CAPACITY, Next, Order, Reserve, Slot, TryNextError,

@@ -107,7 +107,7 @@ where
 /// Items are started in the order of the source. In order, one that takes long holds up the results
 /// behind it, and when `limit` of them wait, nothing is started until it is done.
 ///
-/// An item that is started spends a unit of tokio's cooperative budget, and so does a result; once that
+/// Each look at the source spends a unit of tokio's cooperative budget, and so does a result; once that
 /// is spent, the task that reads yields. Outside of tokio's tasks there is no budget, and one poll starts
 /// as many as there is room for.
 ///
@@ -119,8 +119,8 @@ where
 /// # Panics
 ///
 /// To read does not panic: a panic of the source, of `f` or of a future is told in its place. Dropping
-/// the stream goes on with the first panic of the destructors of the source and of results that
-/// nobody took; everything is dropped before.
+/// the stream goes on with a panic of the destructor of the source, of `f`, or of results that nobody
+/// took; the results are all dropped before.
 ///
 /// # Algorithm
 ///

@@ -15,7 +15,7 @@ use selvedge_fanio::{
     FanOut, FanOutError, FanOutReport, Iter, MAX_CAPACITY, Outlet, Route, fan_out, iter,
 };
 use selvedge_testkit::{CountingWaker, PanickingWaker, block_on, watchdog};
-use support::{Pipe, of, pipe};
+use support::{Nasty, Pipe, of, pipe};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -368,6 +368,31 @@ fn a_source_that_panics_ends_the_outlets_behind_what_it_gave() {
             assert_eq!((report.read, report.complete), (2, false), "it is not polled again");
         }
     }
+}
+
+#[test]
+fn whatever_panics_in_a_feed_panics_alone() {
+    // The route, then the item in its hand; when it is dropped the source, and what the route holds.
+    let (in_source, in_route) = (Some(Nasty), Some(Nasty));
+    let mut routed = 0;
+    let route = Route::by_index(move |_: &Nasty| {
+        let _captured = &in_route;
+        routed += 1;
+        assert!(routed < 3, "no way for the third");
+        0
+    });
+    let source = std::iter::repeat_with(move || {
+        let _captured = &in_source;
+        Nasty
+    });
+    let (feed, mut outlets) = fan_out(iter(source), 1, 4, route, &Context::background()).unwrap();
+    let mut feed = Box::pin(feed);
+    let polled = catch_unwind(AssertUnwindSafe(|| poll(feed.as_mut()).is_ready()));
+    assert_eq!(polled.unwrap_err().downcast_ref::<&str>(), Some(&"no way for the third"));
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(feed))).is_err());
+    let (items, has_ended) = drain(&mut outlets[0]);
+    assert_eq!((items.len(), has_ended), (2, true));
+    items.into_iter().for_each(std::mem::forget);
 }
 
 #[test]

@@ -160,7 +160,7 @@ fn a_future_that_was_granted_a_turn_at_a_channel_takes_it_while_the_body_sends_i
 }
 
 /// The complaint of restate's sdk-rust issue 89, and many others: while the body works, nothing polls
-/// the futures, so they run into their time-outs.
+/// the futures, so they run into their timeouts.
 #[tokio::test(start_paused = true)]
 async fn futures_do_not_time_out_because_the_body_is_slow() {
     let f = |n: u64| {

@@ -334,7 +334,7 @@ impl<U: Send + 'static, F: Send + Sync + 'static> Driver<U, F> {
         let fed = CatchUnwind::new(self.feed(upstream, &mut berths, running));
         if let Err(panic) = fed.await {
             let (stage, index) = (self.counts.name(), self.counts.read().entered);
-            self.halt.fault.note(PipelineError::Panicked { stage, index, panic });
+            self.halt.fault.panicked(stage, index, panic);
         }
         // Closes the window: it ends when everything that was reserved is emitted.
         self.entry.close();

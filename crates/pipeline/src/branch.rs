@@ -25,11 +25,11 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use futures_core::Stream;
-use pin_project::pin_project;
+use pin_project::{pin_project, pinned_drop};
 use selvedge_cancel::{Cancelled, Canceller, Context};
-use selvedge_fanio::{FanOut, FanOutReport, Outlet, Route, fan_out};
+use selvedge_fanio::{FanOut, Outlet, Route, fan_out};
 use selvedge_primitives::atomic::Ordering;
-use selvedge_primitives::{Mutex, Origin, Panic, drop_each};
+use selvedge_primitives::{Mutex, Origin, Panic, contain, drop_each};
 
 use crate::caught::CatchUnwind;
 use crate::fault::Fault;
@@ -171,7 +171,8 @@ where
         let place = origin.clone();
         let counts = launch.stage(origin, "branch");
         let fed = Arc::new(Fed::new(counts));
-        let upstream = Upstream { flow, fed: Arc::clone(&fed) };
+        let fault = launch.fault.clone();
+        let upstream = Upstream { flow: Some(flow), fed: Arc::clone(&fed), fault: fault.clone() };
         // Rules 1 and 3.
         let made = fan_out(upstream, lanes, capacity, route.strict(), &Context::background());
         let (feed, outlets) = made.map_err(|error| {
@@ -185,7 +186,7 @@ where
             flows.push(lane.boxed().description.build(launch)?);
         }
         let (over, canceller) = Context::background().child();
-        let (fault, over) = (launch.fault.clone(), Box::pin(over.cancelled()));
+        let over = Box::pin(over.cancelled());
         let driver = drive(feed, launch.ctx.clone(), fault.clone(), Arc::clone(&fed), canceller);
         launch.drivers.push(Box::pin(driver));
         Ok(BranchFlow { lanes: Lanes::new(flows, fault), fed, over })
@@ -206,31 +207,44 @@ struct End {
     exhausted: bool,
     /// What came before ended with an error.
     error: Option<PipelineError>,
-    /// How the feed's task ended, if not in order.
-    over: Option<PipelineError>,
+    /// An item was for no lane: which.
+    misrouted: Option<u64>,
+    /// What ended the feed's task from outside.
+    cut: Option<PipelineError>,
 }
 
 impl Fed {
     /// Of a feed that has not begun.
     fn new(counts: Arc<Counts>) -> Self {
         // What is so until its task says something else, or if it never does.
-        let over = Some(PipelineError::NoRuntime);
-        Self { counts, end: Mutex::new(End { exhausted: false, error: None, over }) }
+        let cut = Some(PipelineError::NoRuntime);
+        Self {
+            counts,
+            end: Mutex::new(End { exhausted: false, error: None, misrouted: None, cut }),
+        }
     }
 
     /// Rule 4: what is told when all is over, and one of the lanes ended `early` perhaps.
     fn reason(&self, early: Option<PipelineError>) -> Option<PipelineError> {
-        let (exhausted, error, over) = {
-            let mut end = self.end.lock();
-            (end.exhausted, end.error.take(), end.over.take())
-        };
+        let mut end = self.end.lock();
+        let (error, misrouted, cut) = (end.error.take(), end.misrouted.take(), end.cut.take());
+        let exhausted = end.exhausted;
+        drop(end);
         let counts = self.counts.read();
         // A cancel that came too late to lose anything.
         let late = exhausted && counts.entered == counts.passed;
-        let over = over.filter(|over| !(late && matches!(over, PipelineError::Ended(_))));
-        let from_outside =
-            |error: &_| matches!(error, PipelineError::Ended(_) | PipelineError::NoRuntime);
-        [error, over, early].into_iter().flatten().min_by_key(from_outside)
+        let cut = cut.filter(|cut| !(late && matches!(cut, PipelineError::Ended(_))));
+        let is_failure =
+            error.as_ref().is_some_and(|error| !matches!(error, PipelineError::Ended(_)));
+        let Some(index) = misrouted.filter(|_| !is_failure) else {
+            return error.or(cut).or(early);
+        };
+        if counts.entered > counts.passed {
+            // Relaxed: see `Counts::read` for the reader.
+            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        let error = "the route names a lane that is not there".into();
+        Some(PipelineError::Failed { stage: counts.name, index, error })
     }
 }
 
@@ -243,55 +257,64 @@ async fn drive<S: Flow>(
     fed: Arc<Fed>,
     over: Canceller,
 ) {
-    let counts = &fed.counts;
     let note = |panic| {
-        let (stage, index) = (counts.name(), counts.read().entered.saturating_sub(1));
-        fault.note(PipelineError::Panicked { stage, index, panic });
+        let counts = fed.counts.read();
+        fault.panicked(counts.name, counts.entered.saturating_sub(1), panic);
     };
-    let mut why = None;
+    let tell = |misrouted, cut| {
+        let mut end = fed.end.lock();
+        (end.misrouted, end.cut) = (misrouted, cut);
+    };
     let feeding = CatchUnwind::new(async {
         let mut feeding = pin!(CatchUnwind::new(ctx.run(feed)));
-        why = match feeding.as_mut().await {
-            Ok(Ok(report)) => misrouted(report, counts),
-            Ok(Err(cause)) => Some(PipelineError::Ended(cause)),
-            Err(panic) => {
-                note(panic);
-                None
+        match feeding.as_mut().await {
+            Ok(Ok(report)) => {
+                // The feed's own context has no end. Where not even that of the run has ended, a lane
+                // that is gone was never there, or was thrown away.
+                let misrouted = !report.complete;
+                match ctx.check() {
+                    Err(cause) if misrouted => tell(None, Some(PipelineError::Ended(cause))),
+                    _ => tell(misrouted.then(|| report.read.saturating_sub(1)), None),
+                }
+                drop_each(report.left);
             }
-        };
+            Ok(Err(cause)) => tell(None, Some(PipelineError::Ended(cause))),
+            Err(panic) => {
+                tell(None, None);
+                note(panic);
+            }
+        }
         // The feed goes here, which closes the lanes if it had not ended.
     });
     if let Err(panic) = feeding.await {
         note(panic);
     }
-    fed.end.lock().over = why;
-    drop(over);
-}
-
-/// Drops what no lane was there for; the error, if that was for want of a lane.
-fn misrouted<T>(report: FanOutReport<T>, counts: &Counts) -> Option<PipelineError> {
-    let misrouted = !report.complete && !report.left.is_empty();
-    let error = misrouted.then(|| {
-        // Relaxed: see `Counts::read` for the reader.
-        counts.failed.fetch_add(1, Ordering::Relaxed);
-        PipelineError::Failed {
-            stage: counts.name(),
-            index: report.read.saturating_sub(1),
-            error: "the route names a lane that is not there".into(),
-        }
-    });
-    drop_each(report.left);
-    error
+    // Wakes the other side.
+    contain(|| drop(over));
 }
 
 /// What comes before a branch, as a stream.
-#[pin_project]
+#[pin_project(PinnedDrop)]
 struct Upstream<S> {
-    /// What comes before.
+    /// What comes before; none only while it is dropped.
     #[pin]
-    flow: S,
+    flow: Option<S>,
     /// Where its end is told.
     fed: Arc<Fed>,
+    /// Where a panic of its destructor is noted.
+    fault: Fault,
+}
+
+// The feed would take it for a panic of its source, and lose what it was about to report.
+#[pinned_drop]
+impl<S> PinnedDrop for Upstream<S> {
+    fn drop(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| this.flow.set(None))) {
+            let counts = this.fed.counts.read();
+            this.fault.panicked(counts.name, counts.entered, Panic::new(payload));
+        }
+    }
 }
 
 impl<S: Flow> Stream for Upstream<S> {
@@ -299,8 +322,8 @@ impl<S: Flow> Stream for Upstream<S> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<S::Item>> {
         let this = self.project();
-        let next = ready!(this.flow.poll_next(cx));
-        Poll::Ready(match next {
+        let flow = this.flow.as_pin_mut().expect("polled before it is dropped");
+        Poll::Ready(match ready!(flow.poll_next(cx)) {
             Some(Ok(item)) => {
                 this.fed.counts.enter();
                 Some(item)

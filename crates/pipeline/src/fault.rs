@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use selvedge_primitives::Mutex;
+use selvedge_primitives::{Mutex, Panic};
 
 use crate::PipelineError;
 
@@ -14,6 +14,11 @@ pub(crate) struct Fault(
 );
 
 impl Fault {
+    /// Notes the panic of a stage, at an item of it; as [`note`](Self::note).
+    pub(crate) fn panicked(&self, stage: String, index: u64, panic: Panic) {
+        self.note(PipelineError::Panicked { stage, index, panic });
+    }
+
     /// Notes it. What is under way goes on; the run ends with this error unless an item failed.
     pub(crate) fn note(&self, error: PipelineError) {
         let mut fault = self.0.lock();

@@ -12,7 +12,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use futures_core::Stream;
 use selvedge_cancel::Context;
-use selvedge_primitives::{Mutex, Origin};
+use selvedge_primitives::{Mutex, NextItem, Origin};
 
 use crate::flow::Build;
 use crate::run::{Ended, Ready, Run};
@@ -28,10 +28,6 @@ impl<S: Build> Stage<S> {
     /// # Examples
     ///
     /// ```
-    /// use std::future::poll_fn;
-    /// use std::pin::Pin;
-    ///
-    /// use futures_core::Stream;
     /// use selvedge_cancel::Context;
     /// use selvedge_pipeline::from_iter;
     ///
@@ -39,8 +35,7 @@ impl<S: Build> Stage<S> {
     /// let mut items = from_iter(1..).map(|n| n * n).into_stream(&Context::background());
     /// let mut squares = Vec::new();
     /// while squares.len() < 3 {
-    ///     let next = poll_fn(|cx| Pin::new(&mut items).poll_next(cx)).await;
-    ///     squares.push(next.unwrap().unwrap());
+    ///     squares.push(items.next().await.unwrap().unwrap());
     /// }
     /// assert_eq!(squares, [1, 4, 9]);
     /// drop(items); // ends the run
@@ -113,6 +108,12 @@ impl<T> Items<T> {
     /// What went through each stage; none before the run has ended.
     pub fn report(&self) -> Option<&Report> {
         self.report.as_ref()
+    }
+
+    /// The next item; or, behind the last, why the run ended early, if it did; then none. See [`Items`].
+    #[track_caller]
+    pub const fn next(&mut self) -> NextItem<'_, Self> {
+        NextItem::new(self)
     }
 
     /// Polls the run. Ready with an item, or when there is none and there will be none.

@@ -6,11 +6,13 @@
 //! What a destructor of a lane that has ended panics with is [noted](Fault::note) at once, so that it is
 //! told whatever becomes of the others.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use futures_core::Stream;
 use selvedge_fanio::{Merge, merge};
+use selvedge_primitives::Panic;
 
 use crate::PipelineError;
 use crate::boxed::BoxFlow;
@@ -50,10 +52,18 @@ impl<T: Send + 'static> Lanes<T> {
         place: impl Fn() -> (String, u64),
     ) -> Next<T> {
         loop {
-            let next = Pin::new(&mut self.merge).poll_next(cx);
-            for (_, panic) in self.merge.take_panics() {
+            let merge = Pin::new(&mut self.merge);
+            // Unwind safe: a merge that panicked has ended.
+            let polled = catch_unwind(AssertUnwindSafe(|| merge.poll_next(cx)));
+            let mut panics: Vec<_> = self.merge.take_panics().into_iter().map(|of| of.1).collect();
+            let next = polled.unwrap_or_else(|payload| {
+                // All have ended in this poll, and that is the first panic.
+                panics.insert(0, Panic::new(payload));
+                Poll::Ready(None)
+            });
+            for panic in panics {
                 let (stage, index) = place();
-                self.fault.note(PipelineError::Panicked { stage, index, panic });
+                self.fault.panicked(stage, index, panic);
             }
             match ready!(next) {
                 Some(Err(early @ PipelineError::Ended(_))) => {

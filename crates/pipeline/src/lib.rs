@@ -184,7 +184,7 @@ pub use report::{Report, StageReport};
 pub use run::{Ended, Ready, Run};
 #[cfg(feature = "tokio")]
 pub use selvedge_fanio::{Order, Route};
-pub use selvedge_primitives::Panic;
+pub use selvedge_primitives::{NextItem, Panic};
 pub use sink::{Collect, Fold, ForEach, Sink, TryForEach};
 #[cfg(feature = "channel")]
 pub use source::from_channel;

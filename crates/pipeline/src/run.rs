@@ -209,11 +209,13 @@ pub(crate) async fn run<S: Build, K: Sink<S::Item>>(
         }
         drop(local);
         drop(end);
-        if let Some(died) = crew.join().await {
-            error.get_or_insert(died);
+        match crew.join().await {
+            Some(panicked @ PipelineError::Panicked { .. }) => outrank(&mut error, panicked),
+            Some(died) => _ = error.get_or_insert(died),
+            None => {}
         }
-        fault.take().into_iter().for_each(|fault| outrank(&mut error, fault));
     }
+    fault.take().into_iter().for_each(|fault| outrank(&mut error, fault));
     counts.iter().for_each(|counts| counts.settle());
     let stages = counts.iter().map(|counts| counts.read()).collect();
     let report = Report { stages, elapsed: start.elapsed() };
@@ -238,10 +240,10 @@ fn set_up<S: Build>(description: S, launch: &mut Launch) -> Result<(S::Flow, Cre
     started
 }
 
-/// A fault that is nobody's item: it goes before the end of the context, which the caller knows of,
-/// and behind a failure.
+/// A fault that is nobody's item: it goes before an end from outside, which the caller knows of, and
+/// behind a failure.
 fn outrank(error: &mut Option<PipelineError>, fault: PipelineError) {
-    if matches!(error, None | Some(PipelineError::Ended(_))) {
+    if matches!(error, None | Some(PipelineError::Ended(_) | PipelineError::NoRuntime)) {
         *error = Some(fault);
     }
 }

@@ -201,7 +201,7 @@ impl<U: Send + 'static, F> Driver<U, F> {
     /// Leaves a panic that belongs to no item.
     fn note(&self, panic: Panic) {
         let (stage, index) = (self.counts.name(), self.counts.read().entered);
-        self.halt.fault.note(PipelineError::Panicked { stage, index, panic });
+        self.halt.fault.panicked(stage, index, panic);
     }
 
     /// Feeds until there is nothing more to feed.

@@ -7,15 +7,16 @@ mod support;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::pending;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use selvedge_cancel::{CauseKind, Context};
-use selvedge_pipeline::{Ended, Order, PipelineError, Report, Route, from_iter, generate};
+use selvedge_pipeline::{Ended, Order, PipelineError, Report, Route, Sink, from_iter, generate};
 use selvedge_testkit::{block_on, watchdog};
 use support::{
-    Bomb, Broken, LIMIT, OnDrop, Tally, counts, failed, on_each_runtime, panicked, settle,
-    two_threads, until,
+    Bomb, Broken, LIMIT, OnDrop, Tally, cause_of, counts, failed, on_each_runtime, panicked,
+    settle, two_threads, until,
 };
 use tokio::task::yield_now;
 
@@ -28,14 +29,11 @@ fn assert_sums(report: &Report) {
     assert_eq!(report.stage("branch").unwrap().passed, entered, "{report}");
 }
 
-/// The cause of a run that its context ended.
+/// The error of a run that did not come to its end, whose counts add up.
 #[track_caller]
-fn cause_of<O>(ended: &Ended<O>) -> CauseKind {
+fn error_of<O>(ended: &Ended<O>) -> &PipelineError {
     assert_sums(&ended.report);
-    match &ended.error {
-        Some(PipelineError::Ended(cause)) => cause.kind(),
-        other => panic!("not ended by its context: {other:?}"),
-    }
+    ended.error.as_ref().expect("it ended early")
 }
 
 fn by_parity() -> Route<u64> {
@@ -156,7 +154,7 @@ fn no_more_waits_before_a_lane_than_its_capacity() {
             canceller.cancel();
         };
         let (ended, ()) = tokio::join!(run, looking);
-        assert_eq!(cause_of(&ended), CauseKind::Cancelled);
+        assert_eq!(cause_of(error_of(&ended)), CauseKind::Cancelled);
         assert_eq!(ended.report.left(), 7);
     });
 }
@@ -188,7 +186,7 @@ fn a_stop_finishes_what_came_before_the_branch_and_what_lies_in_its_lanes() {
             }
         });
         let ended = run.run(&ctx).await;
-        assert_eq!(cause_of(&ended), CauseKind::Stopped);
+        assert_eq!(cause_of(error_of(&ended)), CauseKind::Stopped);
         assert_eq!(taken.get(), made.get(), "begun and not delivered");
         assert_eq!(ended.report.left(), 0);
     });
@@ -214,7 +212,7 @@ fn a_cancel_leaves_what_lies_in_the_lanes_and_counts_it() {
             }
         });
         let ended = run.run(&ctx).await;
-        assert_eq!(cause_of(&ended), CauseKind::Cancelled);
+        assert_eq!(cause_of(error_of(&ended)), CauseKind::Cancelled);
         let [entered, passed, .., left] = counts(&ended.report, "branch");
         assert_eq!((passed, left), (10, entered - 10));
         assert_eq!(drops.get() as u64, entered, "each item was dropped once");
@@ -233,26 +231,64 @@ impl Drop for Nasty {
 #[test]
 fn items_that_a_cancel_leaves_may_panic_when_they_are_dropped() {
     on_each_runtime(|| async {
-        let (ctx, canceller) = Context::background().child();
-        let taken = Tally::default();
-        // The feed goes first where it waits for room, with the rest of what it has.
-        let run = from_iter((0_u64..).map(|n| (n, Nasty)))
-            .branch(2, Route::by_index(|item: &(u64, _)| (item.0 % 2) as usize), |_, items| items)
-            .capacity(4)
-            .for_each({
-                let taken = taken.clone();
-                move |item| {
-                    std::mem::forget(item);
-                    if taken.add() == 9 {
-                        canceller.cancel();
-                    }
-                }
+        let nasty = |made: &Tally| {
+            let made = made.clone();
+            let items = (0_u64..).map(move |n| {
+                made.add();
+                (n, Nasty)
             });
+            from_iter(items).branch(2, Route::round_robin(), |_, items| items).capacity(4)
+        };
+
+        let (ctx, canceller) = Context::background().child();
+        let (made, taken) = (Tally::default(), Tally::default());
+        let run = nasty(&made).for_each({
+            let taken = taken.clone();
+            move |item| {
+                std::mem::forget(item);
+                if taken.add() == 9 {
+                    // There is one more, somewhere.
+                    while made.get() <= 10 {
+                        std::thread::yield_now();
+                    }
+                    canceller.cancel();
+                }
+            }
+        });
         let ended = run.run(&ctx).await;
-        assert_sums(&ended.report);
-        assert_eq!(panicked(&ended.error.unwrap()).2, "an item's destructor");
+        assert_eq!(panicked(error_of(&ended)).2, "an item's destructor");
         assert_eq!(taken.get(), 10);
+
+        // Nobody finds them: the lanes are not asked again.
+        let (ctx, canceller) = Context::background().child();
+        let made = Tally::default();
+        let run = nasty(&made).into_sink(NoRoom).run(&ctx);
+        let cancel = async {
+            // In both lanes, and one that waits for room.
+            until(|| made.get() == 9).await;
+            canceller.cancel();
+        };
+        let (ended, ()) = tokio::join!(run, cancel);
+        assert_eq!(panicked(error_of(&ended)).2, "an item's destructor");
     });
+}
+
+/// A sink that never has room.
+struct NoRoom;
+
+impl<T> Sink<T> for NoRoom {
+    type Error = Infallible;
+    type Output = ();
+
+    fn poll_reserve(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Pending
+    }
+
+    fn accept(&mut self, _: T) -> Result<(), Infallible> {
+        unreachable!("there is no room")
+    }
+
+    fn finish(self) {}
 }
 
 #[test]
@@ -317,8 +353,7 @@ fn a_failure_of_what_comes_before_goes_on_behind_what_came_before_it() {
             .collect()
             .run(&Context::background())
             .await;
-        assert_sums(&ended.report);
-        assert_eq!(failed(ended.error.as_ref().unwrap()), ("breaks", 20));
+        assert_eq!(failed(error_of(&ended)), ("breaks", 20));
         let mut all = ended.output;
         all.sort_unstable();
         assert!(all.into_iter().eq(0..20));
@@ -389,8 +424,7 @@ fn stages_that_cannot_be_made_and_destructors_that_panic_are_told() {
             .collect()
             .run(&Context::background())
             .await;
-        assert_sums(&ended.report);
-        assert_eq!(panicked(&ended.error.unwrap()), ("branch", 4, "a lane's closure"));
+        assert_eq!(panicked(error_of(&ended)), ("branch", 4, "a lane's closure"));
         assert_eq!(ended.output.len(), 4);
     });
 }
@@ -398,17 +432,18 @@ fn stages_that_cannot_be_made_and_destructors_that_panic_are_told() {
 #[test]
 fn a_failure_before_a_branch_goes_before_the_panic_of_a_destructor() {
     on_each_runtime(|| async {
-        for of_a_lane in [false, true] {
+        // Before the branch, in the lane that ends first, in the one that ends last.
+        for place in 0..3 {
             let mut bomb = Some(Bomb("a closure's destructor"));
-            let before = if of_a_lane { None } else { bomb.take() };
+            let before = bomb.take_if(|_| place == 0);
             let ended = from_iter(0_u64..)
                 .try_map(move |n| {
                     let _captured = &before;
                     if n == 4 { Err(Broken(n)) } else { Ok(n) }
                 })
                 .named("breaks")
-                .branch(2, by_parity(), move |_, numbers| {
-                    let bomb = bomb.take();
+                .branch(2, by_parity(), move |lane, numbers| {
+                    let bomb = bomb.take_if(|_| lane + 1 == place);
                     numbers.map(move |n| {
                         let _captured = &bomb;
                         n
@@ -418,8 +453,66 @@ fn a_failure_before_a_branch_goes_before_the_panic_of_a_destructor() {
                 .run(&Context::background())
                 .await;
             assert_sums(&ended.report);
-            assert_eq!(failed(ended.error.as_ref().unwrap()), ("breaks", 4), "lane: {of_a_lane}");
+            assert_eq!(failed(ended.error.as_ref().unwrap()), ("breaks", 4), "place {place}");
         }
+    });
+}
+
+#[test]
+fn a_route_to_no_lane_goes_before_the_panic_of_a_destructor() {
+    on_each_runtime(|| async {
+        let bomb = Bomb("a closure's destructor");
+        let ended = from_iter(0_u64..)
+            .map(move |n| {
+                let _captured = &bomb;
+                (n, Nasty)
+            })
+            .branch(2, Route::by_index(|item: &(u64, _)| (item.0 / 4) as usize), |_, items| items)
+            .for_each(std::mem::forget)
+            .run(&Context::background())
+            .await;
+        assert!(ended.report.adds_up());
+        assert_eq!(failed(ended.error.as_ref().unwrap()), ("branch", 8));
+        assert_eq!(counts(&ended.report, "branch"), [9, 8, 0, 1, 0]);
+    });
+}
+
+/// Waits, when it is dropped, until something else was.
+struct After(Tally);
+
+impl Drop for After {
+    fn drop(&mut self) {
+        while self.0.get() == 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn what_lies_in_a_lane_that_failed_is_left_and_no_failure_of_the_route() {
+    watchdog(LIMIT, "a lane that fails", || {
+        two_threads().block_on(async {
+            let source_gone = Tally::default();
+            let held = OnDrop(source_gone.clone());
+            let ended = from_iter((0_u64..).inspect(move |_| _ = &held))
+                .branch(1, Route::shared(), move |_, numbers| {
+                    // Dropped behind the lane's outlet: the feed has seen that it is gone.
+                    let after = After(source_gone.clone());
+                    numbers
+                        .try_map(move |n| {
+                            let _captured = &after;
+                            if n == 3 { Err(Broken(n)) } else { Ok(n) }
+                        })
+                        .named("breaks")
+                })
+                .collect()
+                .run(&Context::background())
+                .await;
+            assert_sums(&ended.report);
+            assert_eq!(failed(ended.error.as_ref().unwrap()), ("breaks", 3));
+            let [entered, passed, .., failed, left] = counts(&ended.report, "branch");
+            assert_eq!((passed, failed, left), (4, 0, entered - 4));
+        });
     });
 }
 
@@ -436,6 +529,15 @@ fn a_lane_that_was_thrown_away_is_not_there() {
             .await;
         assert_eq!(failed(ended.error.as_ref().unwrap()), ("branch", 1));
         assert!(ended.output.contains(&0) && ended.output.contains(&100));
+
+        let ended = from_iter(0..10_u64)
+            .branch(2, Route::round_robin(), |lane, _thrown_away| from_iter([lane as u64]))
+            .collect()
+            .run(&Context::background())
+            .await;
+        assert_eq!(failed(ended.error.as_ref().unwrap()), ("branch", 0));
+        assert_eq!(counts(&ended.report, "branch"), [0; 5]);
+        assert_eq!(ended.output, [0, 1]);
     });
 }
 
@@ -449,6 +551,40 @@ fn a_runtime_that_was_shut_down_before_is_a_typed_error() {
         let run = from_iter(0..3_u64).branch(2, by_parity(), |_, numbers| numbers).collect();
         let ended = block_on(run.run(&Context::background()));
         assert!(matches!(ended.error, Some(PipelineError::NoRuntime)), "{:?}", ended.error);
+    });
+}
+
+#[test]
+fn a_runtime_that_is_shut_down_underneath_is_a_typed_error() {
+    watchdog(LIMIT, "a run whose runtime was shut down", || {
+        let runtime = two_threads();
+        let taken = Tally::default();
+        let count = taken.clone();
+        let stage = generate(|y| async move {
+            for n in 0..4_u64 {
+                y.give(n).await;
+            }
+            pending::<Result<(), Infallible>>().await
+        });
+        let stage = stage.branch(2, by_parity(), |_, numbers| numbers).map(move |n| {
+            count.add();
+            n
+        });
+        let handle = runtime.handle().clone();
+        // The sink is polled by a thread of its own, which is inside the runtime only by name.
+        let sink = std::thread::spawn(move || {
+            let _inside = handle.enter();
+            block_on(stage.collect().run(&Context::background()))
+        });
+        while taken.get() < 4 {
+            std::thread::yield_now();
+        }
+        runtime.shutdown_background();
+        let mut ended = sink.join().unwrap();
+        assert_sums(&ended.report);
+        assert!(matches!(ended.error, Some(PipelineError::NoRuntime)), "{:?}", ended.error);
+        ended.output.sort_unstable();
+        assert_eq!(ended.output, [0, 1, 2, 3]);
     });
 }
 

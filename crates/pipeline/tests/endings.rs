@@ -18,22 +18,13 @@ use selvedge_pipeline::{Order, PipelineError, Sink, from_iter, generate};
 use selvedge_pool::Pool;
 use selvedge_testkit::{block_on, watchdog};
 use support::{
-    Bomb, Broken, Gate, LIMIT, OnDrop, Tally, alive, assert_sums, counts, error_of, failed,
-    message_of, on_each_runtime, one_thread, panicked, pool, settle, two_threads, until,
+    Bomb, Broken, Gate, LIMIT, OnDrop, Tally, alive, assert_sums, cause_of, counts, error_of,
+    failed, message_of, on_each_runtime, one_thread, panicked, pool, settle, two_threads, until,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
 
 const ORDERS: [Order; 2] = [Order::Ordered, Order::Unordered];
-
-/// The kind of the cause that ended it.
-#[track_caller]
-fn cause_of(error: &PipelineError) -> CauseKind {
-    match error {
-        PipelineError::Ended(cause) => cause.kind(),
-        other => panic!("not ended by its context: {other:?}"),
-    }
-}
 
 // Stop.
 

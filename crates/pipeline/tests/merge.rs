@@ -4,28 +4,25 @@
 mod support;
 
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{pending, ready};
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use selvedge_cancel::{CauseKind, Context};
 use selvedge_pipeline::{
-    Boxed, Order, PipelineError, Sink, Stage, from_iter, from_stream, generate,
+    Boxed, Ended, Order, PipelineError, Sink, Stage, from_iter, from_stream, generate,
 };
 use selvedge_testkit::block_on;
 use support::{
-    Bomb, Broken, OnDrop, Tally, counts, failed, on_each_runtime, panicked, settle, until,
+    Bomb, Broken, OnDrop, Tally, cause_of, counts, failed, on_each_runtime, panicked, settle, until,
 };
 use tokio::task::yield_now;
 
-/// The cause of a run that its context ended.
+/// The error of a run that did not come to its end, whose counts add up.
 #[track_caller]
-fn cause_of<O: std::fmt::Debug>(ended: &selvedge_pipeline::Ended<O>) -> CauseKind {
+fn error_of<O>(ended: &Ended<O>) -> &PipelineError {
     assert!(ended.report.adds_up(), "{}", ended.report);
-    match &ended.error {
-        Some(PipelineError::Ended(cause)) => cause.kind(),
-        other => panic!("not ended by its context: {other:?}"),
-    }
+    ended.error.as_ref().expect("it ended early")
 }
 
 #[test]
@@ -112,7 +109,7 @@ fn a_stop_finishes_what_each_of_them_has_begun() {
                 }
             });
         let ended = run.run(&ctx).await;
-        assert_eq!(cause_of(&ended), CauseKind::Stopped);
+        assert_eq!(cause_of(error_of(&ended)), CauseKind::Stopped);
         assert_eq!(taken.get(), made.get(), "begun and not delivered");
         assert_eq!(ended.report.left(), 0);
     });
@@ -139,7 +136,7 @@ fn a_cancel_ends_all_of_them() {
             canceller.cancel();
         };
         let (ended, ()) = tokio::join!(run.run(&ctx), cancel);
-        assert_eq!(cause_of(&ended), CauseKind::Cancelled);
+        assert_eq!(cause_of(error_of(&ended)), CauseKind::Cancelled);
         assert_eq!(taken.get(), 2);
     });
 }
@@ -198,18 +195,44 @@ fn a_failure_that_stops_the_others_is_what_is_told() {
 #[test]
 fn a_destructor_of_a_stage_that_panics_is_told_behind_all_items() {
     on_each_runtime(|| async {
-        let bomb = Bomb("a closure's destructor");
-        let armed = from_iter(0..3).map(move |n| {
-            let _bomb = &bomb;
-            n
-        });
-        let ended = armed.merge([from_iter(3..6)]).collect().run(&Context::background()).await;
+        let ended = armed().merge([from_iter(3..6)]).collect().run(&Context::background()).await;
         assert!(ended.report.adds_up(), "{}", ended.report);
         let mut all = ended.output;
         all.sort_unstable();
         assert_eq!(all, [0, 1, 2, 3, 4, 5]);
         let error = ended.error.unwrap();
         assert_eq!(panicked(&error), ("merge", 3, "a closure's destructor"));
+    });
+}
+
+/// Three numbers, and a destructor that panics behind them.
+fn armed() -> Stage<Boxed<u64>> {
+    let bomb = Bomb("a closure's destructor");
+    let armed = from_iter(0..3).map(move |n| {
+        let _bomb = &bomb;
+        n
+    });
+    armed.boxed()
+}
+
+#[test]
+fn a_destructor_that_panics_at_the_end_of_the_last_one_hides_nothing() {
+    on_each_runtime(|| async {
+        let merged = || from_iter([3]).merge([armed()]);
+        let ctx = Context::background();
+        let ended = merged().collect().run(&ctx).await;
+        let error = ended.error.unwrap();
+        assert_eq!(panicked(&error), ("merge", 4, "a closure's destructor"));
+        assert_eq!(ended.output, [3, 0, 1, 2]);
+
+        let work = |n: u64| ready(Ok::<_, Infallible>(n));
+        let ended = merged().workers(1, Order::Ordered, work).collect().run(&ctx).await;
+        assert_eq!(panicked(&ended.error.unwrap()).2, "a closure's destructor");
+        assert_eq!(ended.output, [3, 0, 1, 2]);
+
+        let ended = merged().batch(100, Duration::MAX).collect().run(&ctx).await;
+        assert_eq!(panicked(&ended.error.unwrap()).2, "a closure's destructor");
+        assert_eq!(ended.output, [[3, 0, 1, 2]], "the batch in hand");
     });
 }
 
@@ -238,13 +261,8 @@ impl Sink<u64> for Four {
 fn a_destructor_that_panicked_goes_before_a_cancel_that_comes_later() {
     on_each_runtime(|| async {
         let (ctx, canceller) = Context::background().child();
-        let bomb = Bomb("a closure's destructor");
-        let armed = from_iter(0..3_u64).map(move |n| {
-            let _bomb = &bomb;
-            n
-        });
         // Three items, the end of the first, whose closure goes, and one more; then there is no room.
-        let run = armed.merge([from_iter(3_u64..)]).into_sink(Four(Vec::new())).run(&ctx);
+        let run = armed().merge([from_iter(3_u64..)]).into_sink(Four(Vec::new())).run(&ctx);
         let cancel = async {
             settle().await;
             canceller.cancel();
@@ -291,5 +309,6 @@ async fn a_loop_over_ready_pipelines_yields() {
             canceller.cancel();
         }
     });
-    tokio::join!(biased; run.run(&ctx), async { _ = other.add() }).0.ok().unwrap_err();
+    let (ended, ()) = tokio::join!(biased; run.run(&ctx), async { _ = other.add() });
+    assert_eq!(cause_of(error_of(&ended)), CauseKind::Cancelled);
 }

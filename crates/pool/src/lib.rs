@@ -135,7 +135,7 @@ pub use ledger::Ledger;
 pub use pool::Pool;
 pub use refusal::{ReserveError, SubmitError, TrySubmitError};
 pub use results::{Completed, ReserveResult, ResultSlot, Results, ResultsError, Submitter};
-pub use selvedge_primitives::Panic;
+pub use selvedge_primitives::{NextItem, Panic};
 pub use submit::{Reserve, Slot, Submit};
 pub use workers::{Tasks, Threads};
 

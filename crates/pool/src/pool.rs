@@ -348,22 +348,18 @@ impl<W> Pool<W> {
     /// # Examples
     ///
     /// ```
-    /// # use std::future::poll_fn;
-    /// # use std::pin::pin;
-    /// # use futures_core::Stream;
     /// # use selvedge_cancel::Context;
     /// # use selvedge_pool::Pool;
     /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
     /// let pool = Pool::builder().workers(2).build(&Context::background()).unwrap();
-    /// let (submitter, results) = pool.results(4).unwrap();
+    /// let (submitter, mut results) = pool.results(4).unwrap();
     /// let produce = tokio::spawn(async move {
     ///     for n in 0..100_u64 {
     ///         submitter.reserve().await.unwrap().submit(move |_| n * n);
     ///     }
     /// }); // the submitter is dropped: the stream ends after the last result
-    /// let mut results = pin!(results);
     /// let mut sum = 0;
-    /// while let Some(completed) = poll_fn(|cx| results.as_mut().poll_next(cx)).await {
+    /// while let Some(completed) = results.next().await {
     ///     assert_eq!(completed.result.unwrap(), completed.index * completed.index);
     ///     sum += completed.index;
     /// }

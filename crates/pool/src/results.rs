@@ -10,7 +10,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use futures_core::Stream;
 use pin_project::{pin_project, pinned_drop};
 use selvedge_cancel::{Context, Stopping};
-use selvedge_primitives::coop;
+use selvedge_primitives::{NextItem, coop};
 
 use crate::engine::{Admission, Board, Call, Drive, Engine, Gate, Grant, Next, Ticket, Turn};
 use crate::submit::pass_on;
@@ -306,6 +306,14 @@ pub struct Results<R> {
     board: Arc<Board<R>>,
     /// Waits for the pool's end; none once that was seen.
     end: Option<Pin<Box<Gate>>>,
+}
+
+impl<R> Results<R> {
+    /// The result of the job that ends next; none at the end. See [`Results`].
+    #[track_caller]
+    pub const fn next(&mut self) -> NextItem<'_, Self> {
+        NextItem::new(self)
+    }
 }
 
 impl<R> Stream for Results<R> {

@@ -7,9 +7,10 @@
 //! | to wait for something that another thread or task grants | [`WaitQueue`] and [`Waiter`] |
 //! | to run a callback after a critical section | [`release_then`] |
 //! | to wake somebody | [`wake`], or a [`WakeBatch`] filled under a lock |
-//! | to run several callbacks, all of them although one panics | [`FirstPanic`] |
+//! | to run several callbacks, all of them although one panics | [`FirstPanic`], [`drop_each`] |
 //! | a caught panic as a value | [`Panic`] |
 //! | a clock and a timer from one driver | [`time::Timer`] |
+//! | the `next` of a stream | [`NextItem`] |
 //! | who made this, and where | [`Origin`] |
 //! | to be seen: what is made, who waits for it | [`observe`] |
 //! | to take part in tokio's cooperative budget | [`coop`] |
@@ -38,6 +39,7 @@ compile_error!(
 pub mod channel;
 pub mod coop;
 mod first_panic;
+mod next_item;
 pub mod observe;
 mod origin;
 mod panic;
@@ -53,6 +55,7 @@ pub use shim::{
 };
 
 pub use first_panic::{FirstPanic, contain, drop_each};
+pub use next_item::NextItem;
 pub use origin::Origin;
 pub use panic::Panic;
 pub use wait_queue::{Anchor, Entry, Left, Locked, WaitQueue, Waiter};

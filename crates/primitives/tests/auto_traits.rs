@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use selvedge_primitives::time::{Expiry, ManualClock, Ticket, Timer, TimerError};
 use selvedge_primitives::{
-    Anchor, Condvar, Entry, Left, Locked, Mutex, Origin, UnsafeCell, WaitQueue, Waiter, WakeBatch,
+    Anchor, Condvar, Entry, Left, Locked, Mutex, NextItem, Origin, UnsafeCell, WaitQueue, Waiter,
+    WakeBatch,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -36,6 +37,8 @@ assert_impl_all!(UnsafeCell<u8>: Send, Unpin);
 assert_not_impl_any!(UnsafeCell<u8>: Sync);
 
 assert_impl_all!(Origin: Send, Sync, Unpin);
+assert_impl_all!(NextItem<'static, u8>: Send, Sync, Unpin);
+assert_not_impl_any!(NextItem<'static, Rc<u8>>: Send, Sync);
 assert_impl_all!(Timer: Send, Sync, Unpin);
 assert_impl_all!(ManualClock: Send, Sync, Unpin);
 assert_impl_all!(Ticket: Send, Sync, Unpin);

@@ -1,11 +1,15 @@
 //! Every public future, dropped at each of its await points; and tokio's cooperative budget.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use futures_core::Stream;
 use selvedge_primitives::channel::{self, Receiver, RecvError, SendError, Sender};
+use selvedge_primitives::{Mutex, NextItem};
 use selvedge_testkit::{ManualExecutor, Mode, Run, sweep, watchdog};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -13,6 +17,51 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What lies in the channel.
 fn drain(receiver: &Receiver<u32>) -> Vec<u32> {
     std::iter::from_fn(|| receiver.try_recv().ok()).collect()
+}
+
+/// A stream of what a test hands over.
+#[derive(Default)]
+struct Hand(Arc<Mutex<(Vec<u32>, Option<Waker>)>>);
+
+impl Hand {
+    fn push(&self, item: u32) {
+        let waker = {
+            let mut hand = self.0.lock();
+            hand.0.push(item);
+            hand.1.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Stream for Hand {
+    type Item = u32;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u32>> {
+        let mut hand = self.0.lock();
+        match hand.0.pop() {
+            Some(item) => Poll::Ready(Some(item)),
+            None => {
+                hand.1 = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[test]
+fn next_item_is_swept() {
+    let summary = sweep("NextItem", |run: &mut Run| {
+        let mut hand = Hand::default();
+        let other = Hand(Arc::clone(&hand.0));
+        let ended = run.drive(NextItem::new(&mut hand), |_| other.push(7));
+        let left = other.0.lock().0.clone();
+        match ended.ready() {
+            Some(item) => assert_eq!((item, left), (Some(7), vec![])),
+            None => assert!(left.is_empty() || left == [7], "it takes nothing with it"),
+        }
+    });
+    assert_eq!(summary.pending_points, 1);
 }
 
 #[test]

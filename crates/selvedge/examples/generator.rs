@@ -5,13 +5,10 @@
 //! cargo run --example generator
 //! ```
 
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures_core::Stream;
 use selvedge::cancel::Context;
 use selvedge::pipeline::generate;
 
@@ -39,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut items = items.into_stream(&Context::background());
     let mut read = Vec::new();
     while read.len() < 25 {
-        let next = poll_fn(|cx| Pin::new(&mut items).poll_next(cx)).await;
+        let next = items.next().await;
         read.push(next.ok_or("the listing has an end")??);
     }
     drop(items); // the body is dropped where it waits, in the middle of a page

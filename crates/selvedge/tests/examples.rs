@@ -112,6 +112,17 @@ fn wait_group_lets_all_start_together_and_waits_for_the_last() {
 }
 
 #[test]
+fn task_group_ends_with_the_first_error_or_keeps_all() {
+    let text = printed("task_group");
+    let (first, all) = text.split_once("all to their end").unwrap();
+    assert!(first.contains("1 of 6 tasks finished, 1 failed, 4 cancelled"), "{text}");
+    assert!(first.contains("chapter 1: not found"), "{text}");
+    assert_eq!(all.matches("  error: ").count(), 2, "{text}");
+    assert!(all.contains("  panic: task 3") && all.contains("chapter 3 is garbled"), "{text}");
+    assert!(all.ends_with("3 of 6 fetched, 2 failed, 1 panicked\n"), "{text}");
+}
+
+#[test]
 fn scatter_gives_the_first_and_then_what_came_in_time() {
     let text = printed("scatter");
     assert_eq!(text.matches("pune is not waited for any more").count(), 2, "{text}");

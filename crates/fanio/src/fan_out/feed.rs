@@ -152,7 +152,16 @@ impl<S: Stream> FanOut<S> {
             }
         }
         let Some(item) = item else { return Poll::Ready(None) };
-        let Some(lane) = this.route.pick(&item, this.alive) else {
+        // Unwind safe: after a panic nobody asks the route again.
+        let picked = catch_unwind(AssertUnwindSafe(|| this.route.pick(&item, this.alive)));
+        let picked = match picked {
+            Ok(picked) => picked,
+            Err(panic) => {
+                contain(|| drop(item));
+                resume_unwind(panic)
+            }
+        };
+        let Some(lane) = picked else {
             // Rule 2: nowhere to go.
             this.back.push_back(item);
             this.source.set(None);
@@ -211,7 +220,9 @@ impl<S: Stream> Future for FanOut<S> {
             let polled = catch_unwind(AssertUnwindSafe(|| self.as_mut().poll_item(cx)));
             let polled = polled.unwrap_or_else(|panic| {
                 self.shared.close();
-                contain(|| self.as_mut().project().source.set(None));
+                let mut this = self.as_mut().project();
+                *this.closed = true;
+                contain(|| this.source.set(None));
                 resume_unwind(panic)
             });
             let Some((lane, item)) = ready!(polled) else {
@@ -245,6 +256,7 @@ impl<S: Stream> PinnedDrop for FanOut<S> {
         panics.catch(|| this.source.set(None));
         this.back.extend(this.waiting.take().map(|(_, item)| item));
         panics.catch(|| drop_each(std::mem::take(this.back)));
+        panics.catch(|| *this.route = Route::shared());
         panics.resume();
     }
 }

@@ -57,8 +57,8 @@ impl<T: 'static> Outlet<T> {
     ///
     /// # Algorithm
     ///
-    /// One lock of the queue when an item is there; two to wait for one, and one to take what was
-    /// granted. Nothing is allocated.
+    /// One lock of the queue when an item is there; two to wait for one, and one to take it then. Nothing
+    /// is allocated.
     #[track_caller]
     pub const fn next(&mut self) -> Take<'_, T> {
         Take { outlet: self }

@@ -48,7 +48,7 @@ impl<T> Route<T> {
     /// in its queue, go to the next one that is alive, so the order of a key is kept.
     ///
     /// The key is hashed as a `HashMap` of the standard library does, without its random seed. It is
-    /// asked for once more for an item that a dropped consumer has left.
+    /// asked for again for an item that a dropped consumer has left.
     pub fn by_key<K: Hash>(mut key: impl FnMut(&T) -> K + Send + 'static) -> Self {
         Self::of(Way::ByKey(Box::new(move |item| {
             let mut hasher = DefaultHasher::new();

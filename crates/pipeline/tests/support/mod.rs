@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use selvedge_cancel::Context;
+use selvedge_cancel::{CauseKind, Context};
 use selvedge_pipeline::{Ended, PipelineError, Report};
 use selvedge_pool::Pool;
 use selvedge_testkit::watchdog;
@@ -172,6 +172,15 @@ pub(crate) fn assert_sums(report: &Report) {
 pub(crate) fn error_of<O>(ended: &Ended<O>) -> &PipelineError {
     assert_sums(&ended.report);
     ended.error.as_ref().expect("it ended early")
+}
+
+/// The cause of a run that its context ended.
+#[track_caller]
+pub(crate) fn cause_of(error: &PipelineError) -> CauseKind {
+    match error {
+        PipelineError::Ended(cause) => cause.kind(),
+        other => panic!("not ended by its context: {other:?}"),
+    }
 }
 
 /// Stage, index and message of a panic.

@@ -1,4 +1,4 @@
-//! The future behind the `next` of this crate's streams.
+//! The future behind the `next` of the streams of these crates.
 
 use std::fmt;
 use std::pin::Pin;
@@ -6,9 +6,8 @@ use std::task::{Context, Poll};
 
 use futures_core::Stream;
 
-/// Completes with the next item of a stream, or with none at its end; from the `next` of the
-/// streams of this crate, each of which says what dropping it means. It holds nothing but the
-/// reference.
+/// Completes with the next item of a stream, or with none at its end; from the `next` of a stream,
+/// which says what dropping it means. It holds nothing but the reference.
 #[must_use = "futures do nothing unless polled"]
 pub struct NextItem<'a, S> {
     /// Where from.
@@ -17,7 +16,7 @@ pub struct NextItem<'a, S> {
 
 impl<'a, S: Stream + Unpin> NextItem<'a, S> {
     /// The next item of `stream`.
-    pub(crate) const fn new(stream: &'a mut S) -> Self {
+    pub const fn new(stream: &'a mut S) -> Self {
         Self { stream }
     }
 }
