@@ -74,7 +74,7 @@ where
 /// The results of a function, run for several items at a time; from [`map_concurrent`]. A stream of
 /// them.
 ///
-/// # Never snooze
+/// # What was started is driven
 ///
 /// A future that was started is a task, so it is driven whatever the reader does: it never waits for
 /// the reader to come back, as one in futures' `buffered` does, and what it holds (a permit, a lock,

@@ -10,7 +10,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use selvedge_cancel::{CauseKind, Context};
+use selvedge_cancel::{CauseKind, Context, Timer};
 use selvedge_fanio::{
     FanOut, FanOutError, FanOutReport, Iter, MAX_CAPACITY, Outlet, Route, fan_out, iter,
 };
@@ -335,6 +335,20 @@ fn a_cancel_ends_the_feed_at_once() {
     assert_eq!((report.read, report.complete, report.left), (3, false, vec![2]));
     assert_eq!(report.cause.unwrap().kind(), CauseKind::Cancelled);
     assert_eq!(drain(&mut outlets[0]), (vec![0, 1], true), "what lay in its queue");
+}
+
+#[test]
+fn a_deadline_in_the_past_reads_nothing() {
+    let (timer, clock) = Timer::manual();
+    let at = timer.now();
+    clock.advance(Duration::from_secs(1));
+    let root = Context::background();
+    let (ctx, _canceller) = root.child_with().timer(timer).deadline(at).build().unwrap();
+    let (feed, mut outlets) = fan_out(iter(0..3_u64), 1, 2, Route::shared(), &ctx).unwrap();
+    let report = ended(pin!(feed));
+    assert_eq!((report.read, report.complete), (0, false));
+    assert_eq!(report.cause.unwrap().kind(), CauseKind::Deadline);
+    assert_eq!(drain(&mut outlets[0]), (vec![], true));
 }
 
 #[test]

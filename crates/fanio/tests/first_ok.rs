@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::future::ready;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -87,6 +88,34 @@ async fn a_stop_lets_what_runs_succeed() {
     yield_now().await;
     canceller.stop(Duration::MAX);
     assert_eq!(first.await.unwrap().unwrap(), 7);
+}
+
+#[tokio::test]
+async fn a_deadline_in_the_past_starts_nothing() {
+    let (ctx, _canceller) = Context::background().with_timeout(Duration::ZERO).unwrap();
+    let none = first_ok([ready(Ok::<u8, u8>(1)), ready(Ok(2))], &ctx).await.unwrap_err();
+    assert_eq!(none.failures.len(), 2);
+    for failure in none.failures {
+        match failure {
+            Failure::Ended(MapError::Stopped { cause, .. }) => {
+                assert_eq!(cause.kind(), CauseKind::Deadline);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn starting_many_and_looking_through_their_failures_yields() {
+    let mut laps = 0;
+    let failing = (0..10_000_u64).map(|n| async move { Err::<(), _>(n) });
+    let mut asking = std::pin::pin!(first_ok(failing, &Context::background()));
+    let none = std::future::poll_fn(|cx| {
+        laps += 1;
+        asking.as_mut().poll(cx)
+    });
+    assert_eq!(none.await.unwrap_err().failures.len(), 10_000);
+    assert!(laps > 10, "{laps} polls for 10,000 futures");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Facts about the concurrent mapping: smoke, capacity, never snooze, end, cancel, drop, panic, bad
+//! Facts about the concurrent mapping: smoke, capacity, driven whatever the reader does, end, cancel, drop, panic, bad
 //! input.
 #![cfg(feature = "tokio")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use selvedge_cancel::{CauseKind, Context};
-use selvedge_fanio::{MapError, Order, WindowError, iter, map_concurrent};
+use selvedge_fanio::{MAX_CAPACITY, MapError, Order, WindowError, iter, map_concurrent};
 use selvedge_testkit::{block_on, watchdog};
 use support::{Alive, Nasty, pipe};
 use tokio::runtime::Builder;
@@ -96,6 +96,36 @@ fn a_limit_of_nothing_or_of_everything_is_refused() {
         let mapped = map_concurrent(iter(0..3), limit, Order::Ordered, &background(), f);
         assert_eq!(mapped.unwrap_err(), error);
     }
+    let f = |n: u64| async move { n };
+    let mapped = map_concurrent(iter(0..3), MAX_CAPACITY + 1, Order::Ordered, &background(), f);
+    assert_eq!(mapped.unwrap_err(), WindowError::TooLarge(MAX_CAPACITY + 1));
+}
+
+#[tokio::test]
+async fn the_smallest_and_the_largest_limit_give_every_result() {
+    for (limit, order) in [1, MAX_CAPACITY].into_iter().flat_map(|n| BOTH.map(|order| (n, order))) {
+        let f = |n: u64| async move { n };
+        let mut mapped = map_concurrent(iter(0..100), limit, order, &background(), f).unwrap();
+        let mut sum = 0;
+        while let Some(result) = mapped.next().await {
+            sum += result.unwrap();
+        }
+        assert_eq!(sum, 4950, "{limit} at a time");
+    }
+}
+
+#[tokio::test]
+async fn a_deadline_in_the_past_starts_nothing() {
+    let (ctx, _canceller) = background().with_timeout(Duration::ZERO).unwrap();
+    let f = |_: u64| async { unreachable!("it is too late") };
+    let mut mapped = map_concurrent(iter(0..3), 2, Order::Ordered, &ctx, f).unwrap();
+    match mapped.next().await {
+        Some(Err(MapError::Stopped { index: 0, cause })) => {
+            assert_eq!(cause.kind(), CauseKind::Deadline);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(mapped.next().await.is_none());
 }
 
 /// The program of futures-rs issue 2387: the loop body wants the lock that the next future in the

@@ -364,7 +364,9 @@ fn a_dropped_take_loses_no_item_and_its_grant_goes_to_the_next() {
             };
             let mut seen = Vec::new();
             if as_stream {
-                seen.extend(run.drive(next(&mut *first), step).ready().flatten());
+                let take = tree.run(next(&mut *first));
+                let ended = run.drive_cancel(take, step, || canceller.cancel());
+                seen.extend(ended.ready().and_then(Result::ok).flatten());
                 // A stream keeps what it was granted until it is polled or gives up.
                 seen.extend(take_all(first));
             } else {

@@ -294,7 +294,8 @@ fn a_give_gives_its_item_or_drops_it_and_holds_up_nobody() {
         };
         let mut source = Source::new();
         let mut room = Some(block_on(source.yielder.reserve()));
-        let give = source.yielder.give(item());
+        let (ctx, canceller) = Context::background().child();
+        let give = ctx.run(source.yielder.give(item()));
         let mut behind = None;
         let step = |k: usize| {
             if k == 0 {
@@ -308,7 +309,7 @@ fn a_give_gives_its_item_or_drops_it_and_holds_up_nobody() {
             }
         };
 
-        let ended = run.drive(give, step);
+        let ended = run.drive_cancel(give, step, || canceller.cancel());
 
         // What the steps did not do.
         if let Some(room) = room.take() {
@@ -324,8 +325,10 @@ fn a_give_gives_its_item_or_drops_it_and_holds_up_nobody() {
         }
         let taken = source.end();
         match ended {
-            Ended::Ready(()) => assert_eq!(taken, made.get(), "an item was lost"),
-            Ended::Dropped => assert!(made.get() - taken <= 1, "another's item was lost"),
+            Ended::Ready(Ok(())) => assert_eq!(taken, made.get(), "an item was lost"),
+            Ended::Ready(Err(_)) | Ended::Dropped => {
+                assert!(made.get() - taken <= 1, "another's item was lost")
+            }
         }
         assert_eq!(drops.get(), made.get(), "an item was kept or doubled");
         assert_eq!(run.live_wakers(), 0, "a waker stayed behind");
@@ -343,16 +346,17 @@ fn a_reserve_gives_back_its_place_wherever_it_ends() {
         };
         let mut source = Source::new();
         let mut room = Some(block_on(source.yielder.reserve()));
-        let reserve = source.yielder.reserve();
+        let (ctx, canceller) = Context::background().child();
+        let reserve = ctx.run(source.yielder.reserve());
         let step = |k: usize| match k {
             0 => room.take().unwrap().put(item()).unwrap(),
             _ => source.take(),
         };
 
-        let ended = run.drive(reserve, step);
+        let ended = run.drive_cancel(reserve, step, || canceller.cancel());
 
         drop(room);
-        if let Ended::Ready(room) = ended {
+        if let Ended::Ready(Ok(room)) = ended {
             let _ = room.put(item());
         }
         source.take();

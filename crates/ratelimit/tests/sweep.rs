@@ -96,14 +96,16 @@ fn throttle_loses_nothing_at_any_await_point() {
         let (limiter, clock) = spent();
         let mut numbers = Box::pin(limiter.throttle(Numbers([1, 2].into())));
         let mut seconds = 0;
-        let ended = run.drive(next(&mut numbers), |_| {
+        let (ctx, canceller) = Tree::background().child();
+        let step = |_| {
             clock.advance(SEC);
             seconds += 1;
-        });
-        // A wait for the next that is dropped loses neither the item nor the place in the line.
+        };
+        let ended = run.drive_cancel(ctx.run(next(&mut numbers)), step, || canceller.cancel());
+        // A wait for the next that is given up loses neither the item nor the place in the line.
         let first = match ended {
-            Ended::Ready(first) => first,
-            Ended::Dropped => {
+            Ended::Ready(Ok(first)) => first,
+            Ended::Ready(Err(_)) | Ended::Dropped => {
                 let task = CountingWaker::new();
                 let waker = task.waker();
                 let mut cx = Context::from_waker(&waker);
@@ -124,26 +126,40 @@ fn throttle_loses_nothing_at_any_await_point() {
     assert_eq!(summary.pending_points, 1, "{summary}");
 }
 
+/// A wait for two tokens, which come one a second, under a context that is cancelled.
+fn ended_by_its_context<F: Future<Output = Result<(), AcquireError>> + Send>(
+    run: &mut Run,
+    limiter: &Limiter,
+    clock: &ManualClock,
+    future: F,
+) {
+    let (ctx, canceller) = Tree::background().child();
+    let mut seconds = 0;
+    let step = |_| {
+        clock.advance(SEC);
+        seconds += 1;
+    };
+    let ended = run.drive_cancel(ctx.run(future), step, || canceller.cancel());
+    let taken = match ended {
+        Ended::Ready(Ok(tokens)) => {
+            tokens.unwrap();
+            2
+        }
+        Ended::Ready(Err(_)) | Ended::Dropped => 0,
+    };
+    assert_eq!(limiter.available(), seconds - taken);
+    assert_eq!((clock.registered(), run.live_wakers()), (0, 0));
+}
+
 #[test]
 fn a_wait_that_its_context_ends_loses_nothing() {
-    let summary = sweep("Acquire", |run| {
+    let borrowed = sweep("Acquire", |run| {
         let (limiter, clock) = spent();
-        let (ctx, canceller) = Tree::background().child();
-        let mut seconds = 0;
-        let step = |_| {
-            clock.advance(SEC);
-            seconds += 1;
-        };
-        let ended = run.drive_cancel(ctx.run(limiter.acquire(2)), step, || canceller.cancel());
-        let taken = match ended {
-            Ended::Ready(Ok(tokens)) => {
-                tokens.unwrap();
-                2
-            }
-            Ended::Ready(Err(_)) | Ended::Dropped => 0,
-        };
-        assert_eq!(limiter.available(), seconds - taken);
-        assert_eq!((clock.registered(), run.live_wakers()), (0, 0));
+        ended_by_its_context(run, &limiter, &clock, limiter.acquire(2));
     });
-    assert_eq!(summary.pending_points, 2, "{summary}");
+    let owned = sweep("AcquireOwned", |run| {
+        let (limiter, clock) = spent();
+        ended_by_its_context(run, &limiter, &clock, limiter.acquire_owned(2));
+    });
+    assert_eq!((borrowed.pending_points, owned.pending_points), (2, 2));
 }
