@@ -6,9 +6,10 @@
 //!
 //! | file | has |
 //! |---|---|
-//! | `target/xtask/bench.jsonl` | a row a contestant of a shape or a tally, then a row a bar |
+//! | `target/xtask/bench.jsonl` | a row a contestant that is absent, of a shape or a tally, then a row a bar |
 //! | `target/xtask/bench.html` | charts of them, with `--html` |
 //! | `target/xtask/bench-raw.jsonl` | the raw record; with `--record` also below `benches/record/` |
+//! | `target/xtask/bench-raw.txt` | what was printed; with `--record` beside the raw record |
 
 mod archive;
 mod bars;
@@ -107,6 +108,16 @@ struct Figures<'a> {
     ping_pong_ns: f64,
 }
 
+/// A contestant that takes no part; a row of `target/xtask/bench.jsonl`.
+#[derive(Debug, Serialize)]
+struct Absent<'a> {
+    #[serde(rename = "crate")]
+    of: &'a str,
+    contestant: &'a str,
+    /// Why.
+    absent: &'a str,
+}
+
 /// Measures, prints, and fails when a bar is missed and that was asked for.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let bars = bars::read(workspace)?;
@@ -124,16 +135,15 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let head = Head::of(workspace, &arguments)?;
     let mut archive = Archive::create(workspace, &head, args.record)?;
     let mut record = Record::create(workspace, "bench")?;
-    println!("{}", head.machine());
     let mut command = Command::new(&program(PACKAGE)?.path);
     command.args(&arguments).current_dir(&workspace.root);
     shell::scrub(&mut command);
     let told = measure(&mut command, &mut archive, &mut record)?;
 
     let verdicts = judge(&bars, &told, args)?;
-    println!("\nBars (benches/bars.toml); a ratio is our time by the peer's");
+    archive.print("\nBars (benches/bars.toml); a ratio is our time by the peer's")?;
     for verdict in &verdicts {
-        println!("{verdict}");
+        archive.print(verdict)?;
         record.row(verdict)?;
     }
     if args.html {
@@ -145,7 +155,8 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     }
     let count = |holds: Option<bool>| verdicts.iter().filter(|bar| bar.holds == holds).count();
     let missed = count(Some(false));
-    println!("{} bars held, {missed} missed, {} unmeasured", count(Some(true)), count(None));
+    let (held, unmeasured) = (count(Some(true)), count(None));
+    archive.print(format!("{held} bars held, {missed} missed, {unmeasured} unmeasured"))?;
     Ok(if args.check && missed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -173,15 +184,16 @@ fn measure(command: &mut Command, archive: &mut Archive, record: &mut Record) ->
             .with_context(|| format!("the bench printed something else: {line}"))?;
         match event {
             Event::Absent { of, contestant, why } => {
-                println!("{of:<9} absent: {contestant}: {why}")
+                archive.print(format!("{of:<9} absent: {contestant}: {why}"))?;
+                record.row(&Absent { of: &of, contestant: &contestant, absent: &why })?;
             }
             Event::Shape { of, shape, parameter, operations } => {
                 let shape = Measured::new(of, shape, parameter, operations);
-                close(open.replace(Open::Shape(shape)), &mut told, record)?;
+                close(open.replace(Open::Shape(shape)), &mut told, archive, record)?;
             }
             Event::Tally { of, shape, parameter, allowed } => {
                 let tally = Tally { of, shape, parameter, allowed, admitted: Vec::new() };
-                close(open.replace(Open::Tally(tally)), &mut told, record)?;
+                close(open.replace(Open::Tally(tally)), &mut told, archive, record)?;
             }
             Event::Admitted { contestant, role, admitted: count } => match &mut open {
                 Some(Open::Tally(tally)) => {
@@ -197,20 +209,26 @@ fn measure(command: &mut Command, archive: &mut Archive, record: &mut Record) ->
     }
     let status = child.wait()?;
     ensure!(status.success(), "the bench failed: {status}");
-    close(open, &mut told, record)?;
+    close(open, &mut told, archive, record)?;
     Ok(told)
 }
 
 /// Prints, records and keeps what is done.
-fn close(done: Option<Open>, told: &mut Told, record: &mut Record) -> Result<()> {
+fn close(
+    done: Option<Open>,
+    told: &mut Told,
+    archive: &mut Archive,
+    record: &mut Record,
+) -> Result<()> {
     match done {
         None => {}
         Some(Open::Shape(measured)) => {
-            tell(&measured, record)?;
+            archive.print(Row(&measured))?;
+            keep(&measured, record)?;
             told.measured.push(measured);
         }
         Some(Open::Tally(tally)) => {
-            println!("{tally}");
+            archive.print(&tally)?;
             tally.rows().try_for_each(|row| record.row(&row))?;
             told.tallies.push(tally);
         }
@@ -218,9 +236,8 @@ fn close(done: Option<Open>, told: &mut Told, record: &mut Record) -> Result<()>
     Ok(())
 }
 
-/// Prints and records a shape that is done.
-fn tell(row: &Measured, record: &mut Record) -> Result<()> {
-    println!("{}", Row(row));
+/// Records a shape that is done.
+fn keep(row: &Measured, record: &mut Record) -> Result<()> {
     let line = Spread::of(row.ping_pong_ns.iter().copied());
     for contestant in &row.contestants {
         let (Some(spread), Some(role)) = (contestant.spread(), contestant.role) else { continue };

@@ -37,6 +37,16 @@ enum Row {
     Figures(Figures),
     Count(Count),
     Verdict(Verdict),
+    Absent(Absent),
+}
+
+/// A contestant that takes no part.
+#[derive(Debug, Deserialize)]
+struct Absent {
+    #[serde(rename = "crate")]
+    of: String,
+    contestant: String,
+    absent: String,
 }
 
 /// A contestant of a shape.
@@ -107,11 +117,12 @@ const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:60rem;margin:2rem a
 /// The page.
 fn page(rows: &[Row], title: &str) -> Result<String> {
     let mut shapes: Vec<Vec<&Figures>> = Vec::new();
-    let (mut counts, mut verdicts) = (Vec::new(), Vec::new());
+    let (mut counts, mut verdicts, mut absent) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
         match row {
             Row::Count(count) => counts.push(count),
             Row::Verdict(verdict) => verdicts.push(verdict),
+            Row::Absent(one) => absent.push(one),
             Row::Figures(figures) => match shapes.last_mut() {
                 Some(shape) if is_same_shape(shape[0], figures) => shape.push(figures),
                 _ => shapes.push(vec![figures]),
@@ -127,6 +138,10 @@ fn page(rows: &[Row], title: &str) -> Result<String> {
          compare.</p>\n",
         escaped(title)
     );
+    for Absent { of, contestant, absent } in absent {
+        let [of, contestant, why] = [of, contestant, absent].map(|word| escaped(word));
+        writeln!(page, "<p>{of}: no {contestant}: {why}</p>")?;
+    }
     if !verdicts.is_empty() {
         page.push_str(&table(&verdicts)?);
     }
@@ -303,6 +318,7 @@ mod tests {
     const ROWS: &str = r#"{"crate":"sync","shape":"try","parameter":"1","contestant":"ours","role":"ours","median_ns":5.0,"min_ns":4.0,"max_ns":6.0,"allocs_per_op":0.0,"operations":9,"ping_pong_ns":60.0}
 {"crate":"sync","shape":"try","parameter":"1","contestant":"<tokio>","role":"peer","median_ns":10.0,"min_ns":9.0,"max_ns":2000.0,"allocs_per_op":0.0,"ratio":[0.4,0.5,0.6],"operations":9,"ping_pong_ns":60.0}
 {"crate":"ratelimit","shape":"admitted","parameter":"1","contestant":"x","role":"peer","admitted":143,"allowed":100,"error":0.43}
+{"crate":"sync","contestant":"go","absent":"none on the PATH"}
 {"crate":"sync","shape":"try","parameter":"1","peer":"tokio","ratio":0.5,"bar":0.4,"holds":false}
 {"crate":"sync","shape":"try","parameter":"2","peer":"x","ratio":null,"bar":0.4,"holds":null,"unmeasured":"no shape yet"}"#;
 
@@ -313,6 +329,7 @@ mod tests {
         assert!(page.contains("2 cores &amp; more"));
         assert!(page.contains("0.50 (quartiles 0.40 to 0.60) of the time of &lt;tokio&gt;"));
         assert!(page.contains("<td>x<td>143<td>100<td>+43.00 %"));
+        assert!(page.contains("sync: no go: none on the PATH"));
         assert!(page.contains("class=\"missed\">missed") && page.contains("no shape yet"));
     }
 

@@ -74,7 +74,9 @@ fn a_rate_holds_it_back_and_one_that_makes_no_sense_is_refused() {
     let output = run(demo(&folder.0).args(["--rate", "100"]));
     assert!(output.status.success());
     assert_eq!(text(&output.stdout).lines().count(), 50);
-    assert!(start.elapsed() >= Duration::from_millis(490), "{:?}", start.elapsed());
+    // Half a second is the ideal; how near to it a bench says.
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(490) && took < Duration::from_secs(5), "{took:?}");
     for bad in ["0", "-1", "NaN", "inf", "many", "1e300"] {
         let output = run(demo(&folder.0).arg(format!("--rate={bad}")));
         assert_eq!(output.status.code(), Some(2), "{bad}: {}", text(&output.stderr));

@@ -1,13 +1,15 @@
-//! The raw record of a run: what the machine was, what was compared, then every line that the bench
-//! program told.
+//! The records of a run. The raw one: what the machine was, what was compared, then every line that the
+//! bench program told. And beside it, as text, the rows and bars that were printed.
 //!
-//! `target/xtask/bench-raw.jsonl` always; `benches/record/<date>-<cores>-core-<model>.jsonl` when it
-//! is to be kept. A machine is its number of cores and the model of its processor, no more.
+//! `target/xtask/bench-raw.jsonl` and `.txt` always; `benches/record/<date>-<cores>-core-<model>.jsonl`
+//! and `.txt` when they are to be kept. A machine is its number of cores and the model of its processor,
+//! no more.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -76,9 +78,11 @@ impl Head {
 /// A record that is being written.
 #[derive(Debug)]
 pub(crate) struct Archive {
-    /// One or two files with the same content.
-    files: Vec<File>,
-    /// Where the record is kept, if it is.
+    /// One or two files with the same content: the raw record.
+    raw: Vec<File>,
+    /// As many with what was printed.
+    printed: Vec<File>,
+    /// Where the raw record is kept, if it is.
     pub(crate) kept: Option<PathBuf>,
 }
 
@@ -91,22 +95,33 @@ impl Archive {
             workspace.root.join("benches").join("record").join(name)
         });
         paths.extend(kept.clone());
-        let mut files = Vec::new();
-        for path in paths {
+        let create = |path: &Path| {
             let folder = path.parent().context("a record has a folder")?;
             fs::create_dir_all(folder).with_context(|| format!("{} not made", folder.display()))?;
-            files
-                .push(File::create(&path).with_context(|| format!("{} not made", path.display()))?);
-        }
-        let mut archive = Self { files, kept };
+            File::create(path).with_context(|| format!("{} not made", path.display()))
+        };
+        let raw = paths.iter().map(|path| create(path)).collect::<Result<_>>()?;
+        let text = paths.iter().map(|path| create(&path.with_extension("txt")));
+        let printed = text.collect::<Result<_>>()?;
+        let mut archive = Self { raw, printed, kept };
         archive.line(&serde_json::to_string(head)?)?;
+        archive.print(head.title())?;
         Ok(archive)
     }
 
     /// Adds a line as it came.
     pub(crate) fn line(&mut self, line: &str) -> Result<()> {
-        for file in &mut self.files {
+        for file in &mut self.raw {
             writeln!(file, "{line}").context("the raw record was not written")?;
+        }
+        Ok(())
+    }
+
+    /// Prints a line, and adds it to the text.
+    pub(crate) fn print(&mut self, line: impl Display) -> Result<()> {
+        println!("{line}");
+        for file in &mut self.printed {
+            writeln!(file, "{line}").context("the record was not written")?;
         }
         Ok(())
     }

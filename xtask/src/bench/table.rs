@@ -6,6 +6,10 @@ use super::bars::Verdict;
 use super::measured::{Measured, Role};
 use super::statistics::Spread;
 
+/// A cache line that takes longer than this many nanoseconds from one thread to another did not go
+/// between two cores: the threads took turns on one.
+const ONE_CORE: f64 = 500.0;
+
 /// A shape as one row: ours, the ratio to the best peer with its quartiles, everybody's time, our
 /// allocations, and what a cache line cost meanwhile.
 pub(crate) struct Row<'a>(pub(crate) &'a Measured);
@@ -37,6 +41,9 @@ impl fmt::Display for Row<'_> {
         write!(f, " | {} allocs", short(ours.allocations))?;
         if let Some(line) = Spread::of(row.ping_pong_ns.iter().copied()) {
             write!(f, " | line {:.0} ns ({:.0}-{:.0})", line.median, line.min, line.max)?;
+            if line.median > ONE_CORE {
+                f.write_str(", the threads shared a core")?;
+            }
         }
         Ok(())
     }
