@@ -168,6 +168,7 @@ impl<S> fmt::Debug for Merge<S> {
 }
 
 /// A [`Merge`] whose items come with the number of their source; from [`Merge::tagged`].
+/// Everything said of [`Merge`] holds.
 #[must_use = "streams do nothing unless polled"]
 pub struct Tagged<S> {
     /// The merge.

@@ -338,6 +338,10 @@ impl Limiter {
     /// assert!(start.elapsed() >= Duration::from_millis(6));
     /// # Ok::<_, selvedge_ratelimit::AcquireError>(())
     /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// The same line as [`acquire`](Self::acquire), in which the thread parks until it is served.
     pub fn acquire_blocking(&self, n: u32) -> Result<(), AcquireError> {
         if self.try_acquire(n).is_ok() {
             return Ok(());

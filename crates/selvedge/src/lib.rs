@@ -24,8 +24,8 @@
 //!
 //! One per crate (`cancel`, `sync`, `ratelimit`, `pool`, `fanio`, `pipeline`, `shutdown`), and `tokio`, which
 //! turns on the feature of that name in each crate that is on, and `channel`, for pipelines from and into
-//! channels of `async-channel`. All are on by default. `observe`, which is not, has them tell the
-//! process's observer what is made and who waits.
+//! channels of `async-channel`. All are on by default. `observe`, which is not, needs `cancel`: contexts, and
+//! whoever waits in a wait queue of any of the crates, are told to the process's observer.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cancel")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge::cancel::Context;
-use selvedge::fanio::{Order, window};
+use selvedge::fanio::{Order, iter, map_concurrent, merge};
 use selvedge::pipeline::{Pipeline, from_iter, generate};
 use selvedge::pool::Pool;
 use selvedge::ratelimit::{Limiter, Quota};
@@ -98,11 +98,13 @@ async fn worker_pools() -> Result<(), Any> {
 #[rustfmt::skip]
 #[tokio::test]
 async fn fan_out_and_fan_in() -> Result<(), Any> {
-    let (entry, mut exit) = window(8, Order::Ordered)?;
-    let slot = entry.reserve().await?;                  // a place for the result comes first
-    tokio::spawn(async move { slot.complete(work().await) });
-    let next = exit.next().await;                       // in order, gaps named
-    assert_eq!(next.unwrap().into_value(), Some(7));
+    let (ctx, _canceller) = Context::background().child();
+    let numbers = merge([iter(0..50), iter(50..100)]);  // fan-in: each has its turn, within a bound
+    let mut squares = map_concurrent(numbers, 8, Order::Ordered, &ctx, fetch)?; // fan-out: eight tasks
+    while let Some(square) = squares.next().await {     // in the order of the items
+        println!("{}", square??);                       // a panic is an error here
+    }
+    assert_eq!(squares.in_flight(), 0);
     Ok(())
 }
 

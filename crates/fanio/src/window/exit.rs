@@ -13,6 +13,9 @@ use super::engine::Shared;
 
 /// Where results come out; from [`window`](crate::window). A stream of [`Emitted`].
 ///
+/// As a stream it gives what [`next`](Self::next) gives. What is said there of cancel safety, fairness and
+/// memory ordering holds, and so does what [`window()`](crate::window()) says.
+///
 /// Dropping it closes the window: whoever waits for a slot is sent away, and what was completed or
 /// will be is dropped and counted as [`discarded`](Counts::discarded).
 pub struct Exit<T> {
