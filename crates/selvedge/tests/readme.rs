@@ -132,7 +132,7 @@ async fn graceful_shutdown(pipeline: Arc<Pipeline<()>>) -> Result<(), Any> {
     shutdown.register(pipeline.clone())?;
     let (_, report) = shutdown.run(pipeline.join()).await;
     eprint!("{report}");                                // who was late, and where it was made
-    std::process::exit(report.exit_code().into());      // 130 after Ctrl-C
+    report.exit();                                      // 130 after Ctrl-C
 }
 
 #[test]
