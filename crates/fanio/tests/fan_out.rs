@@ -6,6 +6,8 @@ mod support;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
@@ -386,7 +388,7 @@ fn a_source_that_panics_ends_the_outlets_behind_what_it_gave() {
 
 #[test]
 fn whatever_panics_in_a_feed_panics_alone() {
-    // The route, then the item in its hand; when it is dropped the source, and what the route holds.
+    // The route, then the item in its hand, and the source; when it is dropped, what the route holds.
     let (in_source, in_route) = (Some(Nasty), Some(Nasty));
     let mut routed = 0;
     let route = Route::by_index(move |_: &Nasty| {
@@ -407,6 +409,41 @@ fn whatever_panics_in_a_feed_panics_alone() {
     let (items, has_ended) = drain(&mut outlets[0]);
     assert_eq!((items.len(), has_ended), (2, true));
     items.into_iter().for_each(std::mem::forget);
+
+    // Dropped before it was polled: the source, and what the route holds.
+    let (in_source, in_route) = (Some(Nasty), Some(Nasty));
+    let route = Route::by_index(move |_: &u64| usize::from(in_route.is_none()));
+    let source = iter((0..3).inspect(move |_| _ = &in_source));
+    let (feed, _outlets) = fan_out(source, 1, 4, route, &Context::background()).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(feed))).is_err());
+}
+
+#[test]
+fn a_feed_whose_route_has_panicked_asks_it_no_more() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let route = || {
+        let count = Arc::clone(&asked);
+        Route::by_key(move |_: &u64| {
+            // Relaxed: one thread.
+            assert!(count.fetch_add(1, Relaxed) != 6, "asked for the seventh time");
+            "the same for all"
+        })
+    };
+    let (mut feed, mut outlets) = made(2, 2, route());
+    assert!(poll(feed.as_mut()).is_pending());
+    let lane = usize::from(drain(&mut outlets[0]).0.is_empty());
+
+    // Two lie in the queue and one waits; all of them have to go to the other one.
+    let (mut feed, mut outlets) = made(2, 2, route());
+    assert!(poll(feed.as_mut()).is_pending());
+    drop(outlets.remove(lane));
+    let polled = catch_unwind(AssertUnwindSafe(|| poll(feed.as_mut()).is_ready()));
+    assert_eq!(polled.unwrap_err().downcast_ref::<&str>(), Some(&"asked for the seventh time"));
+    assert_eq!(drain(&mut outlets[0]), (vec![], true));
+    let report = ended(feed.as_mut());
+    assert_eq!((report.read, report.complete, report.left), (3, false, vec![1, 2]));
+    // Relaxed: as above.
+    assert_eq!(asked.load(Relaxed), 7);
 }
 
 #[test]

@@ -116,7 +116,7 @@ where
         }
         let made = window(self.window, self.order);
         let (entry, exit) = made.map_err(|error| refused(counts.name(), &error))?;
-        let last = Last::default();
+        let last = Last::new();
         let stage = counts.name();
         let driver = Driver {
             entry,
@@ -336,6 +336,7 @@ impl<U: Send + 'static, F: Send + Sync + 'static> Driver<U, F> {
             let (stage, index) = (self.counts.name(), self.counts.read().entered);
             self.halt.fault.panicked(stage, index, panic);
         }
+        self.last.settle();
         // Closes the window: it ends when everything that was reserved is emitted.
         self.entry.close();
         if self.ctx.run(all_gone.recv()).await.is_err() {

@@ -71,7 +71,7 @@ impl<S: Build> Stage<S> {
     /// The run ends at once with [`PipelineError::BadStage`] for no lanes, or more than 65,535, or for
     /// a capacity of zero. It ends with [`PipelineError::Failed`] behind what came before when
     /// the route names a lane that is not there, be it that there never was one of that number or that
-    /// `stages` dropped it.
+    /// `stages` dropped it. When it dropped them all, that is told whatever the source has.
     ///
     /// # Examples
     ///
@@ -237,7 +237,7 @@ impl Fed {
         let is_failure =
             error.as_ref().is_some_and(|error| !matches!(error, PipelineError::Ended(_)));
         let Some(index) = misrouted.filter(|_| !is_failure) else {
-            return error.or(cut).or(early);
+            return error.or(early).or(cut);
         };
         if counts.entered > counts.passed {
             // Relaxed: see `Counts::read` for the reader.
@@ -271,7 +271,7 @@ async fn drive<S: Flow>(
             Ok(Ok(report)) => {
                 // The feed's own context has no end. Where not even that of the run has ended, a lane
                 // that is gone was never there, or was thrown away.
-                let misrouted = !report.complete;
+                let misrouted = !report.complete || !report.left.is_empty();
                 match ctx.check() {
                     Err(cause) if misrouted => tell(None, Some(PipelineError::Ended(cause))),
                     _ => tell(misrouted.then(|| report.read.saturating_sub(1)), None),
@@ -366,7 +366,8 @@ impl<T: Send + 'static> Build for Lane<T> {
 
     fn build(self, launch: &mut Launch) -> Result<Self::Flow, PipelineError> {
         let counts = LocalCounts::new(launch.stage(self.origin, "lane"));
-        Ok(LaneFlow { outlet: self.outlet, fed: self.fed, ctx: launch.ctx.clone(), counts })
+        let (ctx, fault) = (launch.ctx.clone(), launch.fault.clone());
+        Ok(LaneFlow { outlet: self.outlet, fed: self.fed, ctx, fault, counts })
     }
 }
 
@@ -378,6 +379,8 @@ pub struct LaneFlow<T: Send + 'static> {
     fed: Arc<Fed>,
     /// The run's.
     ctx: Context,
+    /// Where a panic is noted.
+    fault: Fault,
     /// What went through.
     counts: LocalCounts,
 }
@@ -400,15 +403,11 @@ impl<T: Send + 'static> Flow for LaneFlow<T> {
         let Some(item) = item else { return Poll::Ready(None) };
         if let Err(cause) = this.ctx.check() {
             // Rule 2.
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(item)));
-            return Poll::Ready(Some(Err(match dropped {
-                Ok(()) => PipelineError::Ended(cause),
-                Err(payload) => {
-                    let (stage, index) = (this.counts.name(), this.counts.entered as u64);
-                    let panic = Panic::new(payload);
-                    PipelineError::Panicked { stage, index, panic }
-                }
-            })));
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(item))) {
+                let (stage, index) = (this.counts.name(), this.counts.entered as u64);
+                this.fault.panicked(stage, index, Panic::new(payload));
+            }
+            return Poll::Ready(Some(Err(PipelineError::Ended(cause))));
         }
         this.counts.entered += 1;
         this.counts.passed += 1;

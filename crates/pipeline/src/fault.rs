@@ -9,7 +9,7 @@ use crate::PipelineError;
 /// Where a run's stages and tasks note it.
 #[derive(Clone, Default)]
 pub(crate) struct Fault(
-    /// The first.
+    /// The first; or the first that is no panic, as what ended the run goes before that.
     Arc<Mutex<Option<PipelineError>>>,
 );
 
@@ -21,10 +21,11 @@ impl Fault {
 
     /// Notes it. What is under way goes on; the run ends with this error unless an item failed.
     pub(crate) fn note(&self, error: PipelineError) {
+        let is_panic = |error: &PipelineError| matches!(error, PipelineError::Panicked { .. });
         let mut fault = self.0.lock();
         let unused = match &*fault {
-            Some(_) => Some(error),
-            None => fault.replace(error),
+            Some(first) if is_panic(&error) || !is_panic(first) => Some(error),
+            _ => fault.replace(error),
         };
         drop(fault);
         drop(unused);

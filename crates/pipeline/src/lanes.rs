@@ -6,7 +6,7 @@
 //! What a destructor of a lane that has ended panics with is [noted](Fault::note) at once, so that it is
 //! told whatever becomes of the others.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
@@ -53,18 +53,22 @@ impl<T: Send + 'static> Lanes<T> {
     ) -> Next<T> {
         loop {
             let merge = Pin::new(&mut self.merge);
-            // Unwind safe: a merge that panicked has ended.
+            // Unwind safe: with a lane's panic the merge has ended, and one of the waker's goes on.
             let polled = catch_unwind(AssertUnwindSafe(|| merge.poll_next(cx)));
-            let mut panics: Vec<_> = self.merge.take_panics().into_iter().map(|of| of.1).collect();
-            let next = polled.unwrap_or_else(|payload| {
-                // All have ended in this poll, and that is the first panic.
-                panics.insert(0, Panic::new(payload));
-                Poll::Ready(None)
-            });
-            for panic in panics {
+            let note = |panic| {
                 let (stage, index) = place();
                 self.fault.panicked(stage, index, panic);
-            }
+            };
+            let next = match polled {
+                Ok(next) => next,
+                // The first of those of the lanes that ended in this poll, and there are no others.
+                Err(payload) if self.merge.live() == 0 => {
+                    note(Panic::new(payload));
+                    Poll::Ready(None)
+                }
+                Err(payload) => resume_unwind(payload),
+            };
+            self.merge.take_panics().into_iter().for_each(|(_, panic)| note(panic));
             match ready!(next) {
                 Some(Err(early @ PipelineError::Ended(_))) => {
                     self.early = self.early.take().or(Some(early))

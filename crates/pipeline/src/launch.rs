@@ -96,16 +96,16 @@ pub(crate) struct Crew {
 }
 
 impl Crew {
-    /// Starts the tasks.
+    /// Starts the tasks. Without a runtime they stay where they are.
     #[cfg(feature = "tokio")]
-    pub(crate) fn start(drivers: Vec<Driver>) -> Result<Self, PipelineError> {
+    pub(crate) fn start(drivers: &mut Vec<Driver>) -> Result<Self, PipelineError> {
         let mut tasks = tokio::task::JoinSet::new();
         if drivers.is_empty() {
             return Ok(Self { tasks });
         }
         let runtime = tokio::runtime::Handle::try_current();
         let runtime = runtime.map_err(|_| PipelineError::NoRuntime)?;
-        for driver in drivers {
+        for driver in drivers.drain(..) {
             tasks.spawn_on(driver, &runtime);
         }
         Ok(Self { tasks })
@@ -113,8 +113,7 @@ impl Crew {
 
     /// Nothing needs a task without the feature.
     #[cfg(not(feature = "tokio"))]
-    pub(crate) fn start(drivers: Vec<Driver>) -> Result<Self, PipelineError> {
-        drop(drivers);
+    pub(crate) fn start(_: &mut Vec<Driver>) -> Result<Self, PipelineError> {
         Ok(Self {})
     }
 
@@ -127,15 +126,16 @@ impl Crew {
         let mut first = None;
         #[cfg(feature = "tokio")]
         while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                first.get_or_insert(match error.try_into_panic() {
-                    Ok(payload) => PipelineError::Panicked {
-                        stage: "driver".to_owned(),
-                        index: 0,
-                        panic: Panic::new(payload),
-                    },
-                    Err(_) => PipelineError::NoRuntime,
-                });
+            match ended.map_err(tokio::task::JoinError::try_into_panic) {
+                Ok(()) => {}
+                Err(Ok(payload)) => {
+                    let (stage, panic) = ("driver".to_owned(), Panic::new(payload));
+                    let panicked = PipelineError::Panicked { stage, index: 0, panic };
+                    // Before that the runtime is gone, which may be why it was dropped.
+                    let is_known = matches!(first, Some(PipelineError::Panicked { .. }));
+                    first = if is_known { first } else { Some(panicked) };
+                }
+                Err(Err(_)) => _ = first.get_or_insert(PipelineError::NoRuntime),
             }
         }
         first

@@ -1,5 +1,6 @@
 //! Running: the loop that pulls items into the sink, and the end.
 
+use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +10,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Instant;
 
 use selvedge_cancel::{Cancelled, Context};
-use selvedge_primitives::{Origin, Panic, contain};
+use selvedge_primitives::{Origin, Panic, drop_each};
 
 use crate::PipelineError;
 use crate::caught::CatchUnwind;
@@ -222,22 +223,36 @@ pub(crate) async fn run<S: Build, K: Sink<S::Item>>(
     Ended { output: sink.finish(), report, error }
 }
 
-/// Builds the stages and starts their tasks. If that fails, what was built is dropped in here: a panic of
-/// a destructor on the way is an error like the others.
+/// Builds the stages and starts their tasks. If that fails, what was built is dropped in here, one by
+/// one, and a panic of a destructor is noted.
 fn set_up<S: Build>(description: S, launch: &mut Launch) -> Result<(S::Flow, Crew), PipelineError> {
-    let started = catch_unwind(AssertUnwindSafe(|| {
-        let flow = description.build(launch)?;
-        let crew = Crew::start(std::mem::take(&mut launch.drivers))?;
-        Ok((flow, crew))
-    }));
-    let started = started.unwrap_or_else(|payload| {
-        let stage = launch.counts.last().map_or_else(|| "source".to_owned(), |last| last.name());
-        Err(PipelineError::Panicked { stage, index: 0, panic: Panic::new(payload) })
+    let built = catch_unwind(AssertUnwindSafe(|| description.build(launch)));
+    let flow = built.unwrap_or_else(|payload| Err(stillborn(launch, payload)));
+    let started = flow.and_then(|flow| match Crew::start(&mut launch.drivers) {
+        Ok(crew) => Ok((flow, crew)),
+        Err(error) => {
+            note_panic(launch, || drop(flow));
+            Err(error)
+        }
     });
     if started.is_err() {
-        contain(|| launch.drivers.clear());
+        let drivers = std::mem::take(&mut launch.drivers);
+        note_panic(launch, || drop_each(drivers));
     }
     started
+}
+
+/// Runs `f`, and notes its panic.
+fn note_panic(launch: &Launch, f: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(f)) {
+        launch.fault.note(stillborn(launch, payload));
+    }
+}
+
+/// A panic before any item, told of the stage that was built last.
+fn stillborn(launch: &Launch, payload: Box<dyn Any + Send>) -> PipelineError {
+    let stage = launch.counts.last().map_or_else(|| "source".to_owned(), |last| last.name());
+    PipelineError::Panicked { stage, index: 0, panic: Panic::new(payload) }
 }
 
 /// A fault that is nobody's item: it goes before an end from outside, which the caller knows of, and

@@ -36,13 +36,23 @@ pub(crate) enum Passed<T> {
 }
 
 /// Why a driver stopped feeding a window. Shown after everything that it fed.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Last(
-    /// Set before the driver closes the window.
+    /// Set before the driver closes the window. Until then it is what is so if the runtime drops it.
     Arc<Mutex<Option<PipelineError>>>,
 );
 
 impl Last {
+    /// Of a driver that has not begun.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Some(PipelineError::NoRuntime))))
+    }
+
+    /// It has fed what there was: without a reason, if none was left.
+    pub(crate) fn settle(&self) {
+        self.0.lock().take_if(|last| matches!(last, PipelineError::NoRuntime));
+    }
+
     /// Leaves an error to be shown at the end.
     pub(crate) fn set(&self, error: PipelineError) {
         *self.0.lock() = Some(error);
@@ -139,7 +149,10 @@ impl<T> WindowFlow<T> {
     fn end(&self) -> Option<PipelineError> {
         let last = self.last.0.lock().take();
         let cause = if self.gaps { self.ctx.cause() } else { None };
-        last.or(cause.map(PipelineError::Ended))
+        match last {
+            None | Some(PipelineError::NoRuntime) => cause.map(PipelineError::Ended).or(last),
+            last => last,
+        }
     }
 }
 

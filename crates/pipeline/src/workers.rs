@@ -113,7 +113,7 @@ where
         let made = window(self.window, self.order);
         let (entry, exit) = made.map_err(|error| refused(counts.name(), &error))?;
         let permits = self.workers.min(Semaphore::MAX_PERMITS);
-        let last = Last::default();
+        let last = Last::new();
         let driver = Driver {
             entry,
             last: last.clone(),
@@ -183,6 +183,7 @@ impl<U: Send + 'static, F> Driver<U, F> {
         if let Err(panic) = CatchUnwind::new(self.feed(upstream, &mut tasks)).await {
             self.note(panic);
         }
+        self.last.settle();
         // Closes the window: it ends when everything that was reserved is emitted.
         self.entry.close();
         while let Some(ended) = tasks.join_next().await {

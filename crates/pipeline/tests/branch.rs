@@ -7,16 +7,17 @@ mod support;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::pending;
+use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use selvedge_cancel::{CauseKind, Context};
 use selvedge_pipeline::{Ended, Order, PipelineError, Report, Route, Sink, from_iter, generate};
-use selvedge_testkit::{block_on, watchdog};
+use selvedge_testkit::{PanickingWaker, block_on, watchdog};
 use support::{
-    Bomb, Broken, LIMIT, OnDrop, Tally, cause_of, counts, failed, on_each_runtime, panicked,
-    settle, two_threads, until,
+    Bomb, Broken, LIMIT, OnDrop, Tally, alive, cause_of, counts, failed, on_each_runtime,
+    one_thread, panicked, settle, two_threads, until,
 };
 use tokio::task::yield_now;
 
@@ -273,6 +274,35 @@ fn items_that_a_cancel_leaves_may_panic_when_they_are_dropped() {
     });
 }
 
+#[test]
+fn a_failure_before_a_branch_goes_before_what_a_cancel_drops() {
+    on_each_runtime(|| async {
+        let (ctx, canceller) = Context::background().child();
+        let broken = Tally::default();
+        let breaks = broken.clone();
+        let run = from_iter((0_u64..).map(|n| (n, Some(Nasty))))
+            .try_map(move |(n, nasty)| {
+                if n < 12 {
+                    return Ok(nasty);
+                }
+                std::mem::forget(nasty);
+                breaks.add();
+                Err(Broken(n))
+            })
+            .named("breaks")
+            .branch(2, Route::round_robin(), |_, items| items)
+            .for_each(move |nasty| {
+                std::mem::forget(nasty);
+                while broken.get() == 0 {
+                    std::thread::yield_now();
+                }
+                canceller.cancel();
+            });
+        let ended = run.run(&ctx).await;
+        assert_eq!(failed(error_of(&ended)), ("breaks", 12));
+    });
+}
+
 /// A sink that never has room.
 struct NoRoom;
 
@@ -492,15 +522,25 @@ impl Drop for After {
 fn what_lies_in_a_lane_that_failed_is_left_and_no_failure_of_the_route() {
     watchdog(LIMIT, "a lane that fails", || {
         two_threads().block_on(async {
-            let source_gone = Tally::default();
+            let (made, source_gone) = (Tally::default(), Tally::default());
             let held = OnDrop(source_gone.clone());
-            let ended = from_iter((0_u64..).inspect(move |_| _ = &held))
+            let count = made.clone();
+            let source = (0_u64..).inspect(move |_| {
+                let _captured = &held;
+                count.add();
+            });
+            let ended = from_iter(source)
                 .branch(1, Route::shared(), move |_, numbers| {
                     // Dropped behind the lane's outlet: the feed has seen that it is gone.
                     let after = After(source_gone.clone());
+                    let made = made.clone();
                     numbers
                         .try_map(move |n| {
                             let _captured = &after;
+                            // Something is to lie in the lane.
+                            while n == 3 && made.get() < 6 {
+                                std::thread::yield_now();
+                            }
                             if n == 3 { Err(Broken(n)) } else { Ok(n) }
                         })
                         .named("breaks")
@@ -585,6 +625,70 @@ fn a_runtime_that_is_shut_down_underneath_is_a_typed_error() {
         assert!(matches!(ended.error, Some(PipelineError::NoRuntime)), "{:?}", ended.error);
         ended.output.sort_unstable();
         assert_eq!(ended.output, [0, 1, 2, 3]);
+    });
+}
+
+#[test]
+fn a_destructor_that_panics_with_its_runtime_is_told() {
+    watchdog(LIMIT, "a run whose runtime was shut down", || {
+        for stages in 1..=2 {
+            let runtime = two_threads();
+            let started = Tally::default();
+            let count = started.clone();
+            let bomb = Bomb("a closure's destructor");
+            let stage = generate(|y| async move {
+                y.give(0_u64).await;
+                pending::<Result<(), Infallible>>().await
+            });
+            let stage = stage.map(move |n| {
+                let _captured = &bomb;
+                count.add();
+                n
+            });
+            let mut stage = stage.boxed();
+            for _ in 0..stages {
+                let work = |n: u64| async move { Ok::<_, Infallible>(n) };
+                stage = stage.workers(1, Order::Ordered, work).boxed();
+            }
+            let handle = runtime.handle().clone();
+            // The sink is polled by a thread of its own, which is inside the runtime only by name.
+            let sink = std::thread::spawn(move || {
+                let _inside = handle.enter();
+                block_on(stage.collect().run(&Context::background()))
+            });
+            while started.get() == 0 {
+                std::thread::yield_now();
+            }
+            runtime.shutdown_background();
+            let ended = sink.join().unwrap();
+            assert!(ended.report.adds_up());
+            let (_, _, message) = panicked(ended.error.as_ref().unwrap());
+            assert_eq!(message, "a closure's destructor", "{stages}");
+        }
+    });
+}
+
+#[test]
+fn a_waker_that_panics_harms_no_branch() {
+    watchdog(LIMIT, "a branch whose end is awaited by a waker that panics", || {
+        let runtime = one_thread();
+        let mut run = {
+            let _inside = runtime.enter();
+            // No lane takes anything, so all that is waited for is the end of the feed.
+            let branch = from_iter(0..10_u64).branch(2, Route::round_robin(), |_, _| from_iter([]));
+            branch.for_each(|n: u64| panic!("{n} came out")).run(&Context::background())
+        };
+        let waker = PanickingWaker::new();
+        let polled = {
+            let _inside = runtime.enter();
+            Pin::new(&mut run).poll(&mut TaskContext::from_waker(&waker.waker()))
+        };
+        assert!(polled.is_pending());
+        runtime.block_on(settle());
+        assert_eq!(waker.wakes(), 1);
+        let ended = runtime.block_on(run);
+        assert_eq!(failed(ended.error.as_ref().unwrap()), ("branch", 0));
+        assert_eq!(alive(runtime.handle()), 0);
     });
 }
 

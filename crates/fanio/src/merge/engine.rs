@@ -55,7 +55,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use selvedge_primitives::{Panic, coop, wake};
+use selvedge_primitives::{Panic, contain, coop, wake};
 
 use super::bitmap::Bitmap;
 use super::sources::Sources;
@@ -182,7 +182,8 @@ impl<S: Stream> Turns<S> {
                 yielded += usize::from(self.bitmap.is_woken(index));
             }
         }
-        wake(cx.waker().clone());
+        // It is somebody else's code.
+        contain(|| wake(cx.waker().clone()));
         Poll::Pending
     }
 
