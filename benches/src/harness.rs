@@ -2,6 +2,7 @@
 //! beside each round.
 
 pub mod allocations;
+mod cores;
 pub mod count;
 pub mod event;
 pub mod go;

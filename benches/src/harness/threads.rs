@@ -1,10 +1,11 @@
-//! Work on several threads that begin together.
+//! Work on several threads that begin together, each on a core of its own.
 
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Count;
+use super::cores::stay_on;
 
 /// What `threads` threads take for `operations` in all, from the first that begins to the last that
 /// ends. Each is told its number and its share. Allocations are counted where one thread does
@@ -20,6 +21,7 @@ pub fn together(threads: usize, operations: u64, work: impl Fn(usize, u64) + Syn
             .map(|number| {
                 let (barrier, work) = (&barrier, &work);
                 scope.spawn(move || {
+                    stay_on(number);
                     barrier.wait();
                     let start = Instant::now();
                     work(number, share);

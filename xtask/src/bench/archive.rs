@@ -1,9 +1,9 @@
 //! The records of a run. The raw one: what the machine was, what was compared, then every line that the
 //! bench program told. And beside it, as text, the rows and bars that were printed.
 //!
-//! `target/xtask/bench-raw.jsonl` and `.txt` always; `benches/record/<date>-<cores>-core-<model>.jsonl`
-//! and `.txt` when they are to be kept. A machine is its number of cores and the model of its processor,
-//! no more.
+//! `target/xtask/bench-raw.jsonl` and `.txt` always;
+//! `benches/record/<date>-<commit>-<cores>-core-<model>.jsonl` and `.txt` when they are to be kept. A
+//! machine is its number of cores and the model of its processor, no more.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -91,7 +91,9 @@ impl Archive {
     pub(crate) fn create(workspace: &Workspace, head: &Head, keep: bool) -> Result<Self> {
         let mut paths = vec![workspace.target.join("xtask").join("bench-raw.jsonl")];
         let kept = keep.then(|| {
-            let name = format!("{}-{}-core-{}.jsonl", head.date, head.cores, slug(&head.model));
+            let Head { date, commit, cores, model, .. } = head;
+            let commit = commit.replace('+', "-changed");
+            let name = format!("{date}-{commit}-{cores}-core-{}.jsonl", slug(model));
             workspace.root.join("benches").join("record").join(name)
         });
         paths.extend(kept.clone());

@@ -6,8 +6,8 @@ use super::bars::Verdict;
 use super::measured::{Measured, Role};
 use super::statistics::Spread;
 
-/// A cache line that takes longer than this many nanoseconds from one thread to another did not go
-/// between two cores: the threads took turns on one.
+/// A cache line that takes longer than this many nanoseconds from one core to another waited for a thread
+/// to be run.
 const ONE_CORE: f64 = 500.0;
 
 /// A shape as one row: ours, the ratio to the best peer with its quartiles, everybody's time, our
@@ -42,7 +42,7 @@ impl fmt::Display for Row<'_> {
         if let Some(line) = Spread::of(row.ping_pong_ns.iter().copied()) {
             write!(f, " | line {:.0} ns ({:.0}-{:.0})", line.median, line.min, line.max)?;
             if line.median > ONE_CORE {
-                f.write_str(", the threads shared a core")?;
+                f.write_str(", a core was not to be had")?;
             }
         }
         Ok(())
