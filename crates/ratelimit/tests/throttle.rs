@@ -142,3 +142,27 @@ async fn an_always_ready_stream_yields_to_tokio() {
         .await;
     assert!(turns.get() >= 10_000 / 128 - 1, "{}", turns.get());
 }
+
+#[cfg(feature = "tokio")]
+#[test]
+fn a_runtime_that_is_shut_down_ends_the_stream_of_another_thread() {
+    use selvedge_testkit::{block_on, next, watchdog};
+
+    watchdog(Duration::from_secs(30), "a throttled stream", || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
+        let timer = Timer::tokio(runtime.handle()).unwrap();
+        let limiter = Limiter::with_timer(Quota::every(3600 * SEC), timer);
+        let other = limiter.clone();
+        let reads = std::thread::spawn(move || {
+            let mut numbers = Box::pin(limiter.throttle(count_down(9)));
+            let first = block_on(next(&mut numbers));
+            (first, block_on(next(&mut numbers)))
+        });
+        while !format!("{other:?}").contains("waited_for: true") {
+            std::thread::yield_now();
+        }
+        drop(runtime);
+        let lost = AcquireError::NoTimer(TimerError::Lost);
+        assert_eq!(reads.join().unwrap(), (Some(Ok(8)), Some(Err(lost))));
+    });
+}
