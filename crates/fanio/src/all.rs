@@ -10,7 +10,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use std::vec;
 
 use selvedge_cancel::Context;
-use selvedge_primitives::contain;
+use selvedge_primitives::{contain, drop_each};
 
 use crate::{Iter, MAX_CAPACITY, MapConcurrent, MapError, Order, iter, map_concurrent};
 
@@ -33,7 +33,7 @@ impl<F> Iterator for Unstarted<F> {
 
 impl<F> Drop for Unstarted<F> {
     fn drop(&mut self) {
-        self.0.by_ref().for_each(|future| contain(|| drop(future)));
+        contain(|| drop_each(self.0.by_ref()));
     }
 }
 

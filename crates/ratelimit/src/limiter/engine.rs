@@ -43,8 +43,8 @@
 //!
 //! A timer rings late: by its grain, and by what the machine is at. What came between the time at which
 //! the front was due and the ring was wanted by those in line, and they get it, up to what comes in
-//! [`CATCH_UP`], as long as the line is not empty: who comes again when it was served, alone, comes anew; without that, a burst of one and a timer of a millisecond would be a thousand a second
-//! at most. What is older is gone as if nobody had been in line: a process that was stopped for
+//! [`CATCH_UP`], as long as the line is not empty: who comes again when it was served, alone, comes anew.
+//! Without that, a burst of one and a timer of a millisecond would be a thousand a second at most. What is older is gone as if nobody had been in line: a process that was stopped for
 //! an hour does not make up for the hour.
 //!
 //! # Refunds
