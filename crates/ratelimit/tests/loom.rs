@@ -41,6 +41,18 @@ fn poll(future: Pin<&mut AcquireOwned>) -> Poll<Result<(), AcquireError>> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// A thread that moves the clock on by what a token takes, and rings for who is due.
+fn rings(clock: &Arc<ManualClock>) -> thread::JoinHandle<()> {
+    let clock = Arc::clone(clock);
+    spawn(move || clock.advance(SEC))
+}
+
+/// A thread that takes the timer away.
+fn loses(clock: &Arc<ManualClock>) -> thread::JoinHandle<()> {
+    let clock = Arc::clone(clock);
+    spawn(move || clock.lose())
+}
+
 /// Nobody is in line, and exactly `left` tokens are there.
 fn assert_left(limiter: &Limiter, clock: &ManualClock, left: u32) {
     assert_eq!((limiter.available(), clock.registered()), (left, 0));
@@ -87,10 +99,7 @@ fn take_vs_take_vs_clock() {
 fn stale_clock_vs_take() {
     model::check(|| {
         let (limiter, clock) = limiter(1, 0);
-        let moves = {
-            let clock = Arc::clone(&clock);
-            spawn(move || clock.advance(SEC))
-        };
+        let moves = rings(&clock);
         let other = {
             let limiter = limiter.clone();
             spawn(move || drain(&limiter))
@@ -134,10 +143,7 @@ fn take_vs_wait() {
 fn ring_vs_wait() {
     model::check(|| {
         let (limiter, clock) = limiter(1, 0);
-        let rings = {
-            let clock = Arc::clone(&clock);
-            spawn(move || clock.advance(SEC))
-        };
+        let rings = rings(&clock);
         let waits = limiter.clone();
         block_on(async move { waits.acquire(1).await }).unwrap();
         rings.join().unwrap();
@@ -152,10 +158,7 @@ fn grant_vs_cancel() {
         let (limiter, clock) = limiter(1, 0);
         let (first, _) = polled(&limiter, 1);
         let (mut next, _) = polled(&limiter, 1);
-        let rings = {
-            let clock = Arc::clone(&clock);
-            spawn(move || clock.advance(SEC))
-        };
+        let rings = rings(&clock);
         drop(first);
         rings.join().unwrap();
         assert_eq!(poll(next.as_mut()), Poll::Ready(Ok(())));
@@ -169,10 +172,7 @@ fn ring_vs_drop() {
     model::check(|| {
         let (limiter, clock) = limiter(1, 0);
         let (only, _) = polled(&limiter, 1);
-        let rings = {
-            let clock = Arc::clone(&clock);
-            spawn(move || clock.advance(SEC))
-        };
+        let rings = rings(&clock);
         drop(only);
         rings.join().unwrap();
         assert_left(&limiter, &clock, 1);
@@ -229,10 +229,7 @@ fn wait_vs_tree_cancel() {
         let (limiter, clock) = limiter(1, 0);
         let (ctx, canceller) = Tree::background().child();
         let cancels = spawn(move || canceller.cancel());
-        let rings = {
-            let clock = Arc::clone(&clock);
-            spawn(move || clock.advance(SEC))
-        };
+        let rings = rings(&clock);
         let waits = limiter.clone();
         let got = block_on(async move { ctx.run(waits.acquire(1)).await });
         cancels.join().unwrap();
@@ -286,10 +283,7 @@ fn alarm_replaced_vs_ring() {
 fn lose_vs_wait() {
     model::check(|| {
         let (limiter, clock) = limiter(1, 0);
-        let loses = {
-            let clock = Arc::clone(&clock);
-            spawn(move || clock.lose())
-        };
+        let loses = loses(&clock);
         let waits = limiter.clone();
         let told = block_on(async move { waits.acquire(1).await });
         assert_eq!(told, Err(AcquireError::NoTimer(TimerError::Lost)));
@@ -306,10 +300,7 @@ fn lose_vs_leave() {
         let (limiter, clock) = limiter(1, 0);
         let (first, _) = polled(&limiter, 1);
         let (mut second, _) = polled(&limiter, 1);
-        let loses = {
-            let clock = Arc::clone(&clock);
-            spawn(move || clock.lose())
-        };
+        let loses = loses(&clock);
         drop(first);
         loses.join().unwrap();
         let lost = AcquireError::NoTimer(TimerError::Lost);
@@ -326,10 +317,7 @@ fn lose_vs_ring() {
         let (limiter, clock) = limiter(1, 0);
         let (mut first, _) = polled(&limiter, 1);
         let (mut second, _) = polled(&limiter, 1);
-        let loses = {
-            let clock = Arc::clone(&clock);
-            spawn(move || clock.lose())
-        };
+        let loses = loses(&clock);
         clock.advance(SEC);
         loses.join().unwrap();
         let lost = AcquireError::NoTimer(TimerError::Lost);
@@ -365,10 +353,7 @@ fn wakers_reenter() {
         let mut cx = Context::from_waker(&task);
         let mut first = Box::pin(limiter.acquire_owned(1));
         assert!(first.as_mut().poll(&mut cx).is_pending());
-        let rings = {
-            let clock = Arc::clone(&clock);
-            spawn(move || clock.advance(SEC))
-        };
+        let rings = rings(&clock);
         rings.join().unwrap();
         assert_eq!(poll(first.as_mut()), Poll::Ready(Ok(())));
         let mut second = Box::pin(limiter.acquire_owned(1));
