@@ -17,7 +17,7 @@ use selvedge_pipeline::{Ended, Order, PipelineError, Report, Route, Sink, from_i
 use selvedge_testkit::{PanickingWaker, block_on, watchdog};
 use support::{
     Bomb, Broken, LIMIT, OnDrop, Tally, alive, cause_of, counts, failed, on_each_runtime,
-    one_thread, panicked, settle, two_threads, until,
+    one_thread, panicked, settle, shut_down_under, two_threads, under_what_is_gone, until,
 };
 use tokio::task::yield_now;
 
@@ -584,12 +584,8 @@ fn a_lane_that_was_thrown_away_is_not_there() {
 #[test]
 fn a_runtime_that_was_shut_down_before_is_a_typed_error() {
     watchdog(LIMIT, "a run under a runtime that is gone", || {
-        let runtime = two_threads();
-        let handle = runtime.handle().clone();
-        drop(runtime);
-        let _inside = handle.enter();
-        let run = from_iter(0..3_u64).branch(2, by_parity(), |_, numbers| numbers).collect();
-        let ended = block_on(run.run(&Context::background()));
+        let stage = from_iter(0..3_u64).branch(2, by_parity(), |_, numbers| numbers);
+        let ended = under_what_is_gone(stage.collect());
         assert!(matches!(ended.error, Some(PipelineError::NoRuntime)), "{:?}", ended.error);
     });
 }
@@ -610,17 +606,7 @@ fn a_runtime_that_is_shut_down_underneath_is_a_typed_error() {
             count.add();
             n
         });
-        let handle = runtime.handle().clone();
-        // The sink is polled by a thread of its own, which is inside the runtime only by name.
-        let sink = std::thread::spawn(move || {
-            let _inside = handle.enter();
-            block_on(stage.collect().run(&Context::background()))
-        });
-        while taken.get() < 4 {
-            std::thread::yield_now();
-        }
-        runtime.shutdown_background();
-        let mut ended = sink.join().unwrap();
+        let mut ended = shut_down_under(runtime, stage.collect(), || taken.get() >= 4);
         assert_sums(&ended.report);
         assert!(matches!(ended.error, Some(PipelineError::NoRuntime)), "{:?}", ended.error);
         ended.output.sort_unstable();
@@ -650,17 +636,7 @@ fn a_destructor_that_panics_with_its_runtime_is_told() {
                 let work = |n: u64| async move { Ok::<_, Infallible>(n) };
                 stage = stage.workers(1, Order::Ordered, work).boxed();
             }
-            let handle = runtime.handle().clone();
-            // The sink is polled by a thread of its own, which is inside the runtime only by name.
-            let sink = std::thread::spawn(move || {
-                let _inside = handle.enter();
-                block_on(stage.collect().run(&Context::background()))
-            });
-            while started.get() == 0 {
-                std::thread::yield_now();
-            }
-            runtime.shutdown_background();
-            let ended = sink.join().unwrap();
+            let ended = shut_down_under(runtime, stage.collect(), || started.get() > 0);
             assert!(ended.report.adds_up());
             let (_, _, message) = panicked(ended.error.as_ref().unwrap());
             assert_eq!(message, "a closure's destructor", "{stages}");

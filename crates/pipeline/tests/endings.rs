@@ -19,7 +19,8 @@ use selvedge_pool::Pool;
 use selvedge_testkit::{block_on, watchdog};
 use support::{
     Bomb, Broken, Gate, LIMIT, OnDrop, Tally, alive, assert_sums, cause_of, counts, error_of,
-    failed, message_of, on_each_runtime, one_thread, panicked, pool, settle, two_threads, until,
+    failed, message_of, on_each_runtime, one_thread, panicked, pool, settle, shut_down_under,
+    two_threads, under_what_is_gone, until,
 };
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
@@ -570,17 +571,7 @@ fn a_runtime_that_is_shut_down_underneath_is_a_typed_error() {
                 }
             };
             let stage = from_iter(0..).workers(2, order, work).named("work");
-            let handle = runtime.handle().clone();
-            // The sink is polled by a thread of its own, which is inside the runtime only by name.
-            let sink = thread::spawn(move || {
-                let _inside = handle.enter();
-                block_on(stage.collect().run(&Context::background()))
-            });
-            while started.get() < 5 {
-                thread::yield_now();
-            }
-            runtime.shutdown_background();
-            let mut ended = sink.join().unwrap();
+            let mut ended = shut_down_under(runtime, stage.collect(), || started.get() >= 5);
             assert!(matches!(error_of(&ended), PipelineError::NoRuntime), "{:?}", ended.error);
             ended.output.sort_unstable();
             assert_eq!(ended.output, [0, 1, 2]);
@@ -591,13 +582,9 @@ fn a_runtime_that_is_shut_down_underneath_is_a_typed_error() {
 #[test]
 fn a_runtime_that_was_shut_down_before_is_a_typed_error() {
     watchdog(LIMIT, "a run under a runtime that is gone", || {
-        let runtime = two_threads();
-        let handle = runtime.handle().clone();
-        drop(runtime);
-        let _inside = handle.enter();
         let work = |n: u64| ready(Ok::<_, Infallible>(n));
         let stage = from_iter(0..3).workers(1, Order::Ordered, work);
-        let ended = block_on(stage.collect().run(&Context::background()));
+        let ended = under_what_is_gone(stage.collect());
         assert!(matches!(error_of(&ended), PipelineError::NoRuntime), "{:?}", ended.error);
     });
 }

@@ -5,12 +5,13 @@ use std::fmt::{self, Debug};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use selvedge_cancel::{CauseKind, Context};
-use selvedge_pipeline::{Ended, PipelineError, Report};
+use selvedge_pipeline::{Build, Ended, PipelineError, Ready, Report, Sink};
 use selvedge_pool::Pool;
-use selvedge_testkit::watchdog;
+use selvedge_testkit::{block_on, watchdog};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// Ten times and more what the slowest of these tests needs.
@@ -44,6 +45,43 @@ fn on<F: Future<Output = ()>>(runtime: &Runtime, make: impl FnOnce() -> F) {
     while alive(runtime.handle()) > 0 {
         std::thread::yield_now();
     }
+}
+
+/// Runs `ready` on a thread that is inside the runtime only by name, and shuts the runtime down when
+/// `there` says so.
+pub(crate) fn shut_down_under<S, K>(
+    runtime: Runtime,
+    ready: Ready<S, K>,
+    there: impl Fn() -> bool,
+) -> Ended<K::Output>
+where
+    S: Build,
+    K: Sink<S::Item> + 'static,
+    K::Output: Send,
+{
+    let handle = runtime.handle().clone();
+    let sink = thread::spawn(move || {
+        let _inside = handle.enter();
+        block_on(ready.run(&Context::background()))
+    });
+    while !there() {
+        thread::yield_now();
+    }
+    runtime.shutdown_background();
+    sink.join().unwrap()
+}
+
+/// Runs `ready` inside a runtime that is gone.
+pub(crate) fn under_what_is_gone<S, K>(ready: Ready<S, K>) -> Ended<K::Output>
+where
+    S: Build,
+    K: Sink<S::Item> + 'static,
+{
+    let runtime = two_threads();
+    let handle = runtime.handle().clone();
+    drop(runtime);
+    let _inside = handle.enter();
+    block_on(ready.run(&Context::background()))
 }
 
 /// How many tasks are alive.
