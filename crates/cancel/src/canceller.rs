@@ -2,16 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::Location;
-use std::sync::Arc;
-use std::thread::panicking;
 use std::time::Duration;
 
-use selvedge_primitives::atomic::{AtomicBool, Ordering};
-use selvedge_primitives::contain;
 use selvedge_primitives::time::Timer;
 
-use crate::tree::Handle;
+use crate::tree::Right;
 use crate::{Cause, CauseKind};
 
 /// May cancel the context it was made with, and everything below it.
@@ -22,25 +17,14 @@ use crate::{Cause, CauseKind};
 #[derive(Clone)]
 #[must_use = "dropping the last canceller cancels its context: keep it, or `detach` it"]
 pub struct Canceller {
-    /// Shared by the clones.
-    arm: Arc<Arm>,
-}
-
-/// What the clones share: cancels when it is dropped armed.
-struct Arm {
-    /// The node.
-    handle: Arc<Handle>,
-    /// Whether dropping cancels.
-    armed: AtomicBool,
-    /// Where the context was made.
-    place: &'static Location<'static>,
+    /// A counted right to the node.
+    right: Right,
 }
 
 impl Canceller {
-    /// The right to cancel `handle`, armed.
-    pub(crate) fn new(handle: Arc<Handle>) -> Self {
-        let place = handle.cell().origin.place();
-        Self { arm: Arc::new(Arm { handle, armed: AtomicBool::new(true), place }) }
+    /// The right to cancel a node, armed.
+    pub(crate) fn new(right: Right) -> Self {
+        Self { right }
     }
 
     /// Cancels: sets STOPPING and CANCELLED on the context and all its descendants.
@@ -65,7 +49,7 @@ impl Canceller {
 
     /// As [`cancel`](Self::cancel), passing on a cause that came from elsewhere.
     pub fn cancel_with(&self, cause: Cause) {
-        self.arm.handle.cancel(cause);
+        self.right.node().cancel(cause);
     }
 
     /// Asks everything below to finish: sets STOPPING now, and CANCELLED when `grace` is over.
@@ -92,7 +76,7 @@ impl Canceller {
 
     /// As [`stop`](Self::stop), passing on a cause that came from elsewhere.
     pub fn stop_with(&self, cause: Cause, grace: Duration) {
-        self.arm.handle.stop(cause, grace, None);
+        self.right.node().stop(cause, grace, None);
     }
 
     /// As [`stop_with`](Self::stop_with), with the grace timed by `timer` where the context has no
@@ -109,35 +93,18 @@ impl Canceller {
     /// assert!(ctx.is_cancelled());
     /// ```
     pub fn stop_on(&self, timer: &Timer, cause: Cause, grace: Duration) {
-        self.arm.handle.stop(cause, grace, Some(timer));
+        self.right.node().stop(cause, grace, Some(timer));
     }
 
     /// Gives up the right to cancel by dropping, for all clones: the context then ends only by an
     /// explicit call, by its deadline, or from above.
     pub fn detach(self) {
-        // Relaxed: read in `Arm::drop`, which the reference count puts after every clone's use.
-        self.arm.armed.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Arm {
-    fn drop(&mut self) {
-        // Relaxed: see `detach`.
-        if !self.armed.load(Ordering::Relaxed) {
-            return;
-        }
-        let cancel = || self.handle.cancel(Cause::at(CauseKind::Dropped, self.place));
-        if panicking() {
-            // A waker's panic would be the second one, and abort; it was reported by the hook.
-            contain(cancel);
-        } else {
-            cancel();
-        }
+        self.right.disarm();
     }
 }
 
 impl fmt::Debug for Canceller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Canceller({:?})", self.arm.handle.cell())
+        write!(f, "Canceller({:?})", self.right.node())
     }
 }

@@ -11,7 +11,7 @@ use selvedge_primitives::Origin;
 use selvedge_primitives::time::{Timer, TimerError};
 
 use crate::futures::{Cancelled, Run, Stopping};
-use crate::tree::{Handle, OwnDeadline};
+use crate::tree::{Handle, Level, OwnDeadline};
 use crate::values::Values;
 use crate::{Canceller, Cause};
 
@@ -35,7 +35,7 @@ use crate::{Canceller, Cause};
 #[derive(Clone)]
 pub struct Context {
     /// The node; none for the background.
-    handle: Option<Arc<Handle>>,
+    handle: Option<Handle>,
     /// What it carries.
     values: Values,
 }
@@ -108,12 +108,11 @@ impl Context {
 
     /// Makes a node.
     fn make(&self, origin: Origin, deadline: Option<OwnDeadline>) -> (Context, Canceller) {
-        let handle = match &self.handle {
+        let (handle, right) = match &self.handle {
             Some(parent) => parent.child(origin, deadline),
             None => Handle::root(origin, deadline),
         };
-        let ctx = Context { handle: Some(Arc::clone(&handle)), values: self.values.clone() };
-        (ctx, Canceller::new(handle))
+        (Context { handle: Some(handle), values: self.values.clone() }, Canceller::new(right))
     }
 
     /// This context, carrying `value` for its type: instead of the one it carries for that type, if
@@ -160,7 +159,7 @@ impl Context {
     /// Whether it is to finish: STOPPING is set. True for whatever is cancelled, too.
     #[inline]
     pub fn is_stopping(&self) -> bool {
-        self.handle.as_ref().is_some_and(|handle| handle.cell().is_stopping())
+        self.handle.as_ref().is_some_and(|handle| handle.has_reached(Level::Stopping))
     }
 
     /// Whether it is to end now: CANCELLED is set.
@@ -170,12 +169,12 @@ impl Context {
     /// its deadline without a timer's help.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
-        self.handle.as_ref().is_some_and(|handle| handle.cell().is_cancelled())
+        self.handle.as_ref().is_some_and(|handle| handle.has_reached(Level::Cancelled))
     }
 
     /// Why it is stopping or cancelled; none while it is neither.
     pub fn cause(&self) -> Option<Cause> {
-        self.handle.as_ref()?.cell().cause()
+        self.handle.as_ref()?.cause()
     }
 
     /// `Ok` while it is not cancelled: for `ctx.check()?` between the steps of a computation.
@@ -185,7 +184,7 @@ impl Context {
     /// The cause, once it is cancelled.
     pub fn check(&self) -> Result<(), Cause> {
         match &self.handle {
-            Some(handle) if handle.cell().is_cancelled() => Err(handle.cell().known_cause()),
+            Some(handle) if handle.has_reached(Level::Cancelled) => Err(handle.known_cause()),
             _ => Ok(()),
         }
     }
@@ -271,33 +270,33 @@ impl Context {
     /// The earliest deadline in the chain, as an instant of [`timer`](Self::timer)'s clock. The
     /// end of a grace does not show here.
     pub fn deadline(&self) -> Option<Instant> {
-        self.handle.as_ref()?.cell().deadline()
+        self.handle.as_ref()?.deadline()
     }
 
     /// How long until the [`deadline`](Self::deadline); zero when it is past.
     pub fn remaining(&self) -> Option<Duration> {
-        self.handle.as_ref()?.cell().remaining()
+        self.handle.as_ref()?.remaining()
     }
 
     /// The timer of this chain: that keeps its deadlines, or else the end of its grace.
     pub fn timer(&self) -> Option<Timer> {
-        self.handle.as_ref()?.cell().timer()
+        self.handle.as_ref()?.timer()
     }
 
     /// The name it was given.
     pub fn name(&self) -> Option<&str> {
-        self.handle.as_ref()?.cell().origin.name()
+        self.handle.as_ref()?.name()
     }
 
     /// Where it was made; none for the background.
     pub fn place(&self) -> Option<&'static Location<'static>> {
-        Some(self.handle.as_ref()?.cell().origin.place())
+        Some(self.handle.as_ref()?.place())
     }
 
     /// How many nodes the tree has that this context is in: for tests of its bound.
     #[doc(hidden)]
     pub fn nodes(&self) -> usize {
-        self.handle.as_ref().map_or(0, |handle| handle.nodes())
+        self.handle.as_ref().map_or(0, |handle| handle.count())
     }
 }
 
@@ -312,7 +311,7 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.handle {
             None => f.write_str("Context(background")?,
-            Some(handle) => write!(f, "Context({:?}", handle.cell())?,
+            Some(handle) => write!(f, "Context({:?}", &**handle)?,
         }
         if !self.values.is_empty() {
             write!(f, ", with {:?}", self.values)?;

@@ -2,65 +2,54 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project::pin_project;
 use selvedge_primitives::observe::Place;
-use selvedge_primitives::{Anchor, Entry, Waiter, coop};
+use selvedge_primitives::{Entry, Stand, coop};
 
 use crate::Cause;
-use crate::tree::{Handle, Level};
+use crate::tree::{Handle, Level, Wait};
 
 /// Waits for one of the two levels; what the public futures are made of.
 #[pin_project]
 struct Watch {
-    /// The node; none for the background.
-    handle: Option<Arc<Handle>>,
-    /// The place in the node's queue, once there is something to wait for.
+    /// The place in the node's list, and the node; none for the background.
     #[pin]
-    waiter: Option<Waiter<'static, (), (), ()>>,
-    /// What it waits for.
-    level: Level,
-    /// Where it was asked to.
-    place: Place,
+    stand: Option<Stand<Wait, (), ()>>,
 }
 
 impl Watch {
     /// Waits for `level` on `handle`.
     #[track_caller]
-    fn new(handle: Option<Arc<Handle>>, level: Level) -> Self {
-        Self { handle, waiter: None, level, place: Place::here() }
+    fn new(handle: Option<Handle>, level: Level) -> Self {
+        let place = Place::here();
+        Self { stand: handle.map(|handle| Stand::placed(Wait { handle, level }, place)) }
     }
 
     /// Whether the level is reached already.
     fn reached(&self) -> Option<Cause> {
-        let cell = self.handle.as_ref()?.cell();
-        cell.has_reached(self.level).then(|| cell.known_cause())
+        let Wait { handle, level } = self.stand.as_ref()?.line();
+        handle.has_reached(*level).then(|| handle.known_cause())
     }
 
     /// Polls, outside the cooperative budget.
     fn poll_reached(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Cause> {
-        let mut this = self.project();
-        let level = *this.level;
-        let Some(handle) = this.handle else { return Poll::Pending };
-        let cell = handle.cell();
-        if cell.has_reached(level) {
-            return Poll::Ready(cell.known_cause());
+        if let Some(cause) = self.reached() {
+            return Poll::Ready(cause);
         }
-        if this.waiter.is_none() {
+        let Some(mut stand) = self.project().stand.as_pin_mut() else { return Poll::Pending };
+        let level = stand.line().level;
+        if !stand.as_ref().is_waiting() {
             // Before queueing: if the timer is due or lost at once, the flag is set by the time it
-            // is looked at under the queue's lock.
-            handle.arm_timers();
-            let anchor = Anchor::shared(Arc::clone(handle), |handle| handle.cell().queue(level));
-            this.waiter.set(Some(Waiter::placed(anchor, *this.place)));
+            // is looked at under the node's lock.
+            stand.line().handle.arm_timers();
         }
-        let waiter = this.waiter.as_mut().as_pin_mut().expect("made above");
-        ready!(waiter.poll_enter(cx, |_| match cell.is_flagged(level) {
+        ready!(stand.as_mut().poll_enter(cx, |node| match node.is_over(level) {
             true => Entry::Ready(()),
             false => Entry::Wait(()),
         }));
-        Poll::Ready(cell.known_cause())
+        Poll::Ready(stand.line().handle.known_cause())
     }
 }
 
@@ -87,7 +76,7 @@ pub struct Stopping {
 impl Cancelled {
     /// Waits for `handle`.
     #[track_caller]
-    pub(crate) fn new(handle: Option<Arc<Handle>>) -> Self {
+    pub(crate) fn new(handle: Option<Handle>) -> Self {
         Self { watch: Watch::new(handle, Level::Cancelled) }
     }
 }
@@ -95,7 +84,7 @@ impl Cancelled {
 impl Stopping {
     /// Waits for `handle`.
     #[track_caller]
-    pub(crate) fn new(handle: Option<Arc<Handle>>) -> Self {
+    pub(crate) fn new(handle: Option<Handle>) -> Self {
         Self { watch: Watch::new(handle, Level::Stopping) }
     }
 }
@@ -138,7 +127,7 @@ pub struct Run<F> {
 impl<F> Run<F> {
     /// Runs `future` under `handle`.
     #[track_caller]
-    pub(crate) fn new(handle: Option<Arc<Handle>>, future: F) -> Self {
+    pub(crate) fn new(handle: Option<Handle>, future: F) -> Self {
         Self { watch: Watch::new(handle, Level::Cancelled), future }
     }
 }

@@ -68,7 +68,7 @@
 //! - `observe`: contexts, and who waits for them, are told to the process's observer; without it, no
 //!   code.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod canceller;
 mod cause;

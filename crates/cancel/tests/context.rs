@@ -738,9 +738,11 @@ fn a_deep_chain_is_dropped_from_the_root_on_a_small_stack() {
     small_stack(|| {
         let (canceller, mut all) = chain(DEPTH);
         canceller.detach();
+        let root = all.remove(0);
         let leaf = all.pop().unwrap();
         all.into_iter().for_each(drop);
-        assert_eq!(leaf.nodes(), 1);
+        assert_eq!(root.nodes(), 2);
+        drop((root, leaf));
     });
 }
 
@@ -767,14 +769,29 @@ fn a_chain_a_million_deep_lives_and_dies_on_a_small_stack() {
 
 #[test]
 fn a_million_turns_of_child_and_dropped_parent_hold_three_nodes() {
-    let (mut ctx, canceller) = root();
-    let (_keep, mut most) = (canceller, 0);
+    let (root, _canceller) = root();
+    let (mut ctx, mut most) = (quiet(&root), 0);
     for _ in 0..1_000_000 {
         ctx = quiet(&ctx);
-        most = most.max(ctx.nodes());
+        most = most.max(root.nodes());
     }
     assert!(most <= 3, "{most} nodes");
     assert!(!ctx.is_cancelled());
+}
+
+#[test]
+fn a_million_turns_hold_three_nodes_also_where_the_root_goes() {
+    let (ctx, canceller) = root();
+    canceller.detach();
+    let mut ctx = ctx;
+    let cost = CountingAllocator::count(|| {
+        for turn in 1..=1_000_000 {
+            ctx = quiet(&ctx);
+            assert!(turn > 2 || !ctx.is_cancelled());
+        }
+    });
+    assert_eq!(cost.allocations, 1_000_000);
+    assert_eq!(cost.frees, 1_000_000, "one is there, as in the beginning");
 }
 
 #[test]
@@ -788,9 +805,9 @@ fn nodes_are_at_most_twice_the_live_ones_whatever_is_dropped() {
         (seed % sides as u64) as usize
     };
     for _ in 0..20 {
-        let (ctx, canceller) = root();
+        let (root, canceller) = root();
         canceller.detach();
-        let mut live = vec![ctx];
+        let mut live = vec![root.clone()];
         let mut growing = true;
         for _ in 0..4_000 {
             if live.len() > 300 {
@@ -806,8 +823,9 @@ fn nodes_are_at_most_twice_the_live_ones_whatever_is_dropped() {
             } else if live.len() > 1 {
                 drop(live.swap_remove(at));
             }
-            let nodes = live[0].nodes();
-            assert!(nodes < 2 * live.len(), "{nodes} nodes for {} live", live.len());
+            // The first is dropped sooner or later; then the root is one more.
+            let (nodes, most) = (root.nodes(), live.len() + 1);
+            assert!(nodes < 2 * most, "{nodes} nodes for {most} live");
             assert!(nodes >= live.len());
         }
     }

@@ -174,13 +174,14 @@ fn a_deadline_is_handed_on_to_the_child_that_takes_a_dropped_nodes_place() {
 
 #[test]
 fn a_loop_that_makes_earlier_children_and_drops_parents_holds_three_nodes_and_one_timer() {
-    let (mut ctx, canceller, clock) = manual(HOUR);
-    canceller.detach();
+    let (root, _canceller) = Context::background().child();
+    let (timer, clock) = Timer::manual();
+    let mut ctx = quiet(root.child_with().timeout(HOUR).timer(timer).build().unwrap());
     for turn in 1..1000 {
         let child = quiet(ctx.with_timeout(HOUR - turn * MS).unwrap());
         let _waiter = start(child.cancelled(), Waker::noop());
         ctx = child;
-        assert!(ctx.nodes() <= 3, "{} nodes", ctx.nodes());
+        assert!(root.nodes() <= 3, "{} nodes", root.nodes());
         assert_eq!(clock.registered(), 1);
     }
 }

@@ -4,7 +4,9 @@
 //! | you need | take |
 //! |---|---|
 //! | an atomic, a lock, a thread, a cell that loom can see | [`atomic`], [`Mutex`], [`Condvar`], [`thread`], [`UnsafeCell`] |
+//! | a lock for a handful of stores | [`SpinLock`] |
 //! | to wait for something that another thread or task grants | [`WaitQueue`] and [`Waiter`] |
+//! | the same, under a lock of one's own | a [`List`], a [`Line`] that leads to it, and a [`Stand`] in it |
 //! | to run a callback after a critical section | [`release_then`] |
 //! | to wake somebody | [`wake`], or a [`WakeBatch`] filled under a lock |
 //! | to run several callbacks, all of them although one panics | [`FirstPanic`], [`drop_each`] |
@@ -35,6 +37,7 @@ compile_error!(
     "`--cfg selvedge_loom` needs the feature `loom`: build with `--no-default-features --features loom`, or run `cargo xtask loom`"
 );
 
+mod backoff;
 #[cfg(feature = "model-channel")]
 pub mod channel;
 pub mod coop;
@@ -44,6 +47,7 @@ pub mod observe;
 mod origin;
 mod panic;
 mod shim;
+mod spin_lock;
 pub mod time;
 mod wait_queue;
 mod wake_batch;
@@ -54,11 +58,13 @@ pub use shim::{
     Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, release_then, thread, wake,
 };
 
+pub use backoff::Backoff;
 pub use first_panic::{FirstPanic, contain, drop_each};
 pub use next_item::NextItem;
 pub use origin::Origin;
 pub use panic::Panic;
-pub use wait_queue::{Anchor, Entry, Left, Locked, WaitQueue, Waiter};
+pub use spin_lock::{Spin, SpinGuard, SpinLock, Spun};
+pub use wait_queue::{Anchor, Entry, Left, Line, List, Locked, Stand, WaitQueue, Waiter};
 pub use wake_batch::WakeBatch;
 
 /// The example of the README, compiled and run with the others.

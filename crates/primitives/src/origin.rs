@@ -31,6 +31,11 @@ impl Origin {
         self.name.as_deref()
     }
 
+    /// Name and place, for an owner that keeps them apart.
+    pub fn into_parts(self) -> (Option<Cow<'static, str>>, &'static Location<'static>) {
+        (self.name, self.place)
+    }
+
     /// Where it was made.
     pub const fn place(&self) -> &'static Location<'static> {
         self.place

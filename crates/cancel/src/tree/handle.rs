@@ -1,200 +1,115 @@
-//! Trees and the handles that keep their entries live: create, cancel, stop, drop.
+//! The handles that keep a node live, and what they can do: create, cancel, stop, wait, drop.
+#![allow(unsafe_code, reason = "counted pointers to the tree's nodes")]
 
-use std::sync::Arc;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::thread::panicking;
 use std::time::Duration;
 
-use selvedge_primitives::time::{Ticket, Timer};
-use selvedge_primitives::{FirstPanic, Mutex, Origin, release_then};
+use selvedge_primitives::observe::Subject;
+use selvedge_primitives::time::Timer;
+use selvedge_primitives::{FirstPanic, Line, List, Origin, contain};
 
-use super::cell::{Cell, Level};
 use super::limit::{Limit, OwnDeadline};
-use super::links::{Links, Removed};
-use crate::Cause;
+use super::node::{Locked, Node, Ptr};
+use super::word::Level;
+use super::{leave, walk};
+use crate::{Cause, CauseKind};
 
-/// The links of a tree, under its lock.
-pub(super) struct Tree {
-    /// See `mod.rs` for the protocol.
-    links: Mutex<Links>,
-}
-
-/// Keeps one entry of a tree live. Contexts, cancellers and futures share it.
+/// Keeps a node live. Contexts and futures have one each, the cancellers of a node one in common.
 pub(crate) struct Handle {
-    /// The tree.
-    tree: Arc<Tree>,
-    /// The entry; none for a node that was born cancelled, which nothing needs to find.
-    key: Option<usize>,
-    /// The entry's cell.
-    cell: Arc<Cell>,
+    /// The node; alive because of this handle (N2).
+    node: Ptr,
 }
 
-/// A limit that ended, and the registration that is to be revoked once no lock is held.
-type Ended = (Arc<Limit>, Option<Ticket>);
+// SAFETY: a handle is a counted reference to a node, which is Send and Sync.
+unsafe impl Send for Handle {}
+// SAFETY: as for Send.
+unsafe impl Sync for Handle {}
 
-/// What a walk leaves to be done once the lock is released.
-#[derive(Default)]
-struct Aftermath {
-    /// Cells whose waiters are to be woken.
-    flagged: Vec<(Arc<Cell>, Level)>,
-    /// Limits that ended, and their registrations.
-    ended: Vec<Ended>,
-    /// A grace whose end is to be timed.
-    grace: Option<Arc<Limit>>,
-}
+impl Deref for Handle {
+    type Target = Node;
 
-impl Aftermath {
-    /// Revokes what ended, registers what begins, wakes who waits. Goes on after a waker's panic,
-    /// and passes on the first.
-    fn settle(self) {
-        for (limit, ticket) in self.ended {
-            if let Some(ticket) = ticket {
-                limit.timer.revoke(ticket);
-            }
-        }
-        let mut panics = FirstPanic::new();
-        if let Some(grace) = self.grace {
-            // Wakes, if the timer is gone or the time is over.
-            panics.catch(|| grace.arm());
-        }
-        for (cell, level) in self.flagged {
-            cell.wake(level, &mut panics);
-        }
-        panics.resume();
+    #[inline]
+    fn deref(&self) -> &Node {
+        // SAFETY: N2.
+        unsafe { Node::at(self.node) }
     }
 }
 
-impl Tree {
-    /// Flags everything from `from` downwards that `level` concerns.
-    fn walk(
-        links: &mut Links,
-        from: usize,
-        level: Level,
-        cause: &Cause,
-        grace: Option<&Arc<Limit>>,
-    ) -> Aftermath {
-        let mut aftermath = Aftermath::default();
-        let mut next = Some(from);
-        while let Some(key) = next {
-            let entry = links.get_mut(key);
-            // A stop walks again through what was stopped before: its grace may end earlier.
-            let done = entry.walked == Some(Level::Cancelled);
-            if !done {
-                let cell = Arc::clone(&entry.cell);
-                let flagged = cell.flag(level, cause, grace);
-                entry.walked = entry.walked.max(Some(level));
-                if let Some(replaced) = flagged.replaced
-                    && replaced.top() == Some(key)
-                {
-                    let ticket = replaced.end();
-                    aftermath.ended.push((replaced, ticket));
-                }
-                // A stop ends no limit, also where it finds one past: nodes below may not have
-                // been flagged by it, and only its timer wakes who waits there.
-                if level == Level::Cancelled {
-                    let limits = cell.deadline.clone().into_iter().chain(cell.grace());
-                    for limit in limits.filter(|limit| limit.top() == Some(key)) {
-                        let ticket = limit.end();
-                        aftermath.ended.push((limit, ticket));
-                    }
-                }
-                aftermath.flagged.push((cell, flagged.level));
-            }
-            next = links.walk_next(from, key, !done);
-        }
-        aftermath
+impl Clone for Handle {
+    #[inline]
+    fn clone(&self) -> Self {
+        self.add_handle();
+        Self { node: self.node }
     }
+}
 
-    /// Walks at the expiry of a limit, from its top.
-    pub(super) fn cancel_from_limit(tree: &Arc<Self>, limit: &Limit, cause: Cause) {
-        let mut links = tree.links.lock();
-        // Gone when everything below it was cancelled or dropped in the meantime.
-        let Some(top) = limit.top() else { return };
-        let aftermath = Self::walk(&mut links, top, Level::Cancelled, &cause, None);
-        release_then(links, || aftermath.settle());
-    }
-
-    /// Ends or hands on the limits of an entry that left the tree.
-    fn bequeath(links: &Links, removed: &Removed) -> [Option<Ended>; 2] {
-        let cell = &removed.entry.cell;
-        // An heir that is cancelled has nothing left to end.
-        let running = |key: &usize| links.get(*key).walked != Some(Level::Cancelled);
-        let heir = removed.heir.filter(running).map(|key| (key, &links.get(key).cell));
-        [cell.deadline.clone(), cell.grace()].map(|limit| {
-            let limit = limit?;
-            if limit.top() != Some(removed.key) {
-                return None;
-            }
-            if let Some((key, heir)) = heir {
-                let carried = [heir.deadline.clone(), heir.grace()];
-                if carried.iter().flatten().any(|carried| Arc::ptr_eq(carried, &limit)) {
-                    limit.set_top(key);
-                    return None;
-                }
-            }
-            let ticket = limit.end();
-            Some((limit, ticket))
-        })
+impl Drop for Handle {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: this is the handle that is given up.
+        unsafe { leave::drop_handle(self.node) };
     }
 }
 
 impl Handle {
-    /// A root in a tree of its own.
-    pub(crate) fn root(origin: Origin, deadline: Option<OwnDeadline>) -> Arc<Self> {
-        let tree = Arc::new(Tree { links: Mutex::new(Links::new()) });
-        let own = deadline.map(|own| Limit::new(own, origin.place(), Arc::clone(&tree)));
-        let cell = Arc::new(Cell::new(origin, own.clone()));
-        let key = {
-            let mut links = tree.links.lock();
-            let key = links.insert(Arc::clone(&cell), None);
-            if let Some(own) = own {
-                own.set_top(key);
-            }
-            key
-        };
-        Arc::new(Self { tree, key: Some(key), cell })
+    /// The two handles of a node that was just allocated.
+    fn pair(node: Ptr) -> (Self, Right) {
+        (Self { node }, Right { node })
+    }
+
+    /// A root of a tree of its own.
+    pub(crate) fn root(origin: Origin, deadline: Option<OwnDeadline>) -> (Self, Right) {
+        let own = deadline.map(|own| Limit::new(own, origin.place()));
+        let (handle, right) = Self::pair(Node::allocate(origin, own, None));
+        if let Some(own) = &handle.deadline {
+            own.set_top(&handle);
+        }
+        (handle, right)
     }
 
     /// A child.
-    pub(crate) fn child(&self, origin: Origin, deadline: Option<OwnDeadline>) -> Arc<Self> {
-        let tree = &self.tree;
-        let inherited = self.cell.deadline.as_ref();
+    pub(crate) fn child(&self, origin: Origin, deadline: Option<OwnDeadline>) -> (Self, Right) {
+        let inherited = self.deadline.as_ref();
         let own = deadline
             .filter(|own| inherited.is_none_or(|inherited| own.at < inherited.at))
-            .map(|own| Limit::new(own, origin.place(), Arc::clone(tree)));
-        let cell = Arc::new(Cell::new(origin, own.clone().or_else(|| inherited.cloned())));
+            .map(|own| Limit::new(own, origin.place()));
+        let brings = own.is_some();
+        let limit = own.or_else(|| inherited.cloned());
+        let (child, right) = Self::pair(Node::allocate(origin, limit, None));
         // The parent's deadline may be past without anybody having noticed.
-        let ended = self.cell.is_cancelled();
-        let key = match self.key {
-            Some(parent) if !ended => {
-                let mut links = tree.links.lock();
-                // Flags are set under this lock: the walk sees the child, or the child the flags.
-                cell.inherit(&self.cell);
-                if cell.is_flagged(Level::Cancelled) {
-                    None
-                } else {
-                    let key = links.insert(Arc::clone(&cell), Some(parent));
-                    if let Some(own) = own {
-                        own.set_top(key);
-                    }
-                    Some(key)
-                }
-            }
-            _ => {
-                cell.inherit(&self.cell);
-                None
-            }
-        };
-        Arc::new(Self { tree: Arc::clone(tree), key, cell })
+        let ended = self.has_reached(Level::Cancelled);
+        if ended || !self.link(&child, brings) {
+            child.inherit(self.word().load(), self.known_cause(), None);
+        }
+        (child, right)
     }
 
-    /// What the world reads of it.
-    #[inline]
-    pub(crate) fn cell(&self) -> &Cell {
-        &self.cell
+    /// Links a child that nobody has seen, unless this node is cancelled.
+    fn link(&self, child: &Node, brings_deadline: bool) -> bool {
+        let mut locked = self.lock();
+        // A walk sets the flags before it takes this lock: it sees the child, or the child the flags.
+        let word = self.word().announce_child();
+        if word.has(Level::Cancelled) {
+            return false;
+        }
+        if word.has(Level::Stopping) {
+            child.inherit(word, self.known_cause(), locked.grace());
+        }
+        locked.link_child(child);
+        if let (true, Some(own)) = (brings_deadline, &child.deadline) {
+            own.set_top(child);
+        }
+        true
     }
 
+}
+
+impl Node {
     /// Cancels it and everything below.
     pub(crate) fn cancel(&self, cause: Cause) {
-        self.walk(Level::Cancelled, cause, None);
+        walk::cancel(self, cause);
     }
 
     /// Stops it and everything below, to be cancelled when `grace` is over. The chain's own timer
@@ -205,70 +120,120 @@ impl Handle {
         }
         if grace == Duration::MAX {
             // Needs no timer.
-            return self.walk(Level::Stopping, cause, None);
+            return walk::stop(self, cause, None);
         }
-        let timer = self.cell.timer().or_else(|| timer.cloned());
+        let timer = self.timer().or_else(|| timer.cloned());
         let Ok(timer) = timer.map_or_else(Timer::ambient, Ok) else {
             return self.cancel(cause);
         };
         let Some(at) = timer.now().checked_add(grace) else {
-            return self.walk(Level::Stopping, cause, None);
+            return walk::stop(self, cause, None);
         };
-        let own = OwnDeadline { at, timer };
-        let limit = Limit::new(own, cause.place(), Arc::clone(&self.tree));
-        self.walk(Level::Stopping, cause, Some(limit));
-    }
-
-    /// Walks, then wakes and arms with the lock released.
-    fn walk(&self, level: Level, cause: Cause, grace: Option<Arc<Limit>>) {
-        // A node that is in no tree was born cancelled.
-        let Some(key) = self.key else { return };
-        let mut links = self.tree.links.lock();
-        let mut aftermath = Tree::walk(&mut links, key, level, &cause, grace.as_ref());
-        // The grace holds here unless an earlier one did; then no node below took it either,
-        // because each inherited that earlier one or took one earlier still.
-        let taken = match (&grace, self.cell.grace()) {
-            (Some(grace), Some(held)) => Arc::ptr_eq(grace, &held),
-            _ => false,
-        };
-        // Timed also if a reader has found it past by now: that reader recorded it on one node.
-        aftermath.grace = grace.filter(|_| taken);
-        if let Some(grace) = &aftermath.grace {
-            grace.set_top(key);
-        }
-        release_then(links, || aftermath.settle());
+        let limit = Limit::new(OwnDeadline { at, timer }, cause.place());
+        walk::stop(self, cause, Some(limit));
     }
 
     /// Has the limits registered with their timers, because somebody is going to wait.
     pub(crate) fn arm_timers(&self) {
-        if let Some(deadline) = &self.cell.deadline {
+        if let Some(deadline) = &self.deadline {
             deadline.arm();
         }
     }
+}
 
-    /// How many entries the tree has.
-    pub(crate) fn nodes(&self) -> usize {
-        self.tree.links.lock().len()
+/// The right to cancel a node: counted by itself, so that the last one to go can cancel. All rights of a node
+/// together have one handle.
+pub(crate) struct Right {
+    /// The node; alive because of the common handle (N2).
+    node: Ptr,
+}
+
+// SAFETY: as for `Handle`.
+unsafe impl Send for Right {}
+// SAFETY: as for `Handle`.
+unsafe impl Sync for Right {}
+
+impl Right {
+    /// The node.
+    pub(crate) fn node(&self) -> &Node {
+        // SAFETY: N2.
+        unsafe { Node::at(self.node) }
+    }
+
+    /// Dropping the last right does not cancel any more.
+    pub(crate) fn disarm(&self) {
+        self.node().word().disarm();
     }
 }
 
-impl Drop for Handle {
+impl Clone for Right {
+    fn clone(&self) -> Self {
+        self.node().add_canceller();
+        Self { node: self.node }
+    }
+}
+
+impl Drop for Right {
     fn drop(&mut self) {
-        let Some(key) = self.key else { return };
-        let mut links = self.tree.links.lock();
-        let removed = links.release(key);
-        let mut ended: [[Option<Ended>; 2]; 2] = Default::default();
-        for (ended, removed) in ended.iter_mut().zip(removed.iter().flatten()) {
-            *ended = Tree::bequeath(&links, removed);
+        let node = self.node();
+        if !node.drop_canceller() {
+            return;
         }
-        release_then(links, move || {
-            for (limit, ticket) in ended.into_iter().flatten().flatten() {
-                if let Some(ticket) = ticket {
-                    limit.timer.revoke(ticket);
-                }
-            }
-            // The cells go here: with them, perhaps, a cause's error.
-            drop(removed);
-        });
+        // The common handle is the caller's from here on, also when a waker panics.
+        let handle = Handle { node: self.node };
+        if !node.word().load().is_armed() || node.is_unseen() {
+            return;
+        }
+        let cancel = || handle.cancel(Cause::at(CauseKind::Dropped, node.place()));
+        if panicking() {
+            // A waker's panic would be the second one, and abort; it was reported by the hook.
+            contain(cancel);
+        } else {
+            let mut panics = FirstPanic::new();
+            panics.catch(cancel);
+            drop(handle);
+            panics.resume();
+        }
     }
 }
+
+/// Who waits on a node for a level.
+pub(crate) struct Wait {
+    /// Keeps the node live.
+    pub(crate) handle: Handle,
+    /// For what.
+    pub(crate) level: Level,
+}
+
+/// A node's lock, held by one who waits on it.
+pub(crate) struct Waiting<'a>(Locked<'a>);
+
+impl Waiting<'_> {
+    /// Whether there is nothing to wait for. If there is, walks know of a waiter from now on.
+    pub(crate) fn is_over(&self, level: Level) -> bool {
+        self.0.node().word().announce_waiter().has(level)
+    }
+}
+
+// SAFETY: it is always the same node's lock, behind which its lists lie, one a level; the handle keeps the node.
+unsafe impl Line for Wait {
+    type Request = ();
+    type Outcome = ();
+    type Guard<'a> = Waiting<'a>;
+
+    fn lock(&self) -> Waiting<'_> {
+        Waiting(self.handle.lock())
+    }
+
+    fn list<'g>(&self, guard: &'g mut Waiting<'_>) -> &'g mut List<(), ()> {
+        assert!(std::ptr::eq(guard.0.node(), &*self.handle), "the lock of another node");
+        guard.0.waiters(self.level)
+    }
+
+    fn subject(&self) -> &Subject {
+        self.handle.level_subject(self.level)
+    }
+}
+
+/// A handle is a word.
+const _: () = assert!(size_of::<Option<Handle>>() == size_of::<NonNull<Node>>());

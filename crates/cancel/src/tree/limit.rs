@@ -8,7 +8,9 @@ use std::time::Instant;
 use selvedge_primitives::Mutex;
 use selvedge_primitives::time::{Expire, Expiry, Ticket, Timer};
 
-use super::handle::Tree;
+use super::node::{Locked, Node, Ptr};
+use super::walk;
+use super::word::Level;
 use crate::{Cause, CauseKind};
 
 /// A deadline that a new node brings.
@@ -19,7 +21,7 @@ pub(crate) struct OwnDeadline {
     pub(crate) timer: Timer,
 }
 
-/// An instant at which everything from `top` downwards ends.
+/// An instant at which everything from its *top* downwards ends.
 pub(super) struct Limit {
     /// When.
     pub(super) at: Instant,
@@ -27,21 +29,24 @@ pub(super) struct Limit {
     pub(super) timer: Timer,
     /// Where the deadline was set.
     place: &'static Location<'static>,
-    /// The tree of the nodes that share it. The cycle (tree, entry, cell, limit, tree) lasts while
-    /// the entry does, and entries go with their handles.
-    tree: Arc<Tree>,
-    /// Guarded by its own lock, taken after the tree's.
+    /// Guarded by its own lock, taken after those of nodes.
     state: Mutex<State>,
 }
 
 /// Where the limit stands in the tree, and with its timer.
 struct State {
-    /// The highest node that carries it; none once nothing is left to end. Changed under the
-    /// tree's lock as well, so whoever holds that can rely on it.
-    top: Option<usize>,
+    /// The highest node that carries it; none once nothing is left to end. That node is not freed before it
+    /// has been replaced here, or has [been told](Limit::bequeath) that it cannot go.
+    top: Option<Ptr>,
+    /// The top of which an expiry is about to take hold; it cannot go.
+    firing: Option<Ptr>,
     /// How far the registration is.
     registration: Registration,
 }
+
+// SAFETY: the pointers are compared, and followed only by who keeps the node alive; see `hold_top`.
+#[allow(unsafe_code, reason = "pointers to nodes")]
+unsafe impl Send for State {}
 
 /// The states of a registration.
 enum Registration {
@@ -55,16 +60,25 @@ enum Registration {
     Over,
 }
 
+/// A limit that ended, and its registration, to be revoked with no lock held.
+pub(super) type Ended = (Arc<Limit>, Option<Ticket>);
+
+/// What becomes of a limit when a node leaves the tree.
+pub(super) enum Bequest {
+    /// The node is not its top, or the heir is from now on.
+    Kept,
+    /// Nothing is left that carries it.
+    Ended(Option<Ticket>),
+    /// The node has to stay: the limit is firing.
+    Firing,
+}
+
 impl Limit {
     /// A limit whose top is not known yet.
-    pub(super) fn new(
-        own: OwnDeadline,
-        place: &'static Location<'static>,
-        tree: Arc<Tree>,
-    ) -> Arc<Self> {
-        let state = State { top: None, registration: Registration::Unasked };
+    pub(super) fn new(own: OwnDeadline, place: &'static Location<'static>) -> Arc<Self> {
+        let state = State { top: None, firing: None, registration: Registration::Unasked };
         let OwnDeadline { at, timer } = own;
-        Arc::new(Self { at, timer, place, tree, state: Mutex::new(state) })
+        Arc::new(Self { at, timer, place, state: Mutex::new(state) })
     }
 
     /// Whether it comes before `other`. Two timers have two clocks, so then what is left on each is
@@ -87,14 +101,9 @@ impl Limit {
         Cause::at(kind, self.place)
     }
 
-    /// The highest node that carries it.
-    pub(super) fn top(&self) -> Option<usize> {
-        self.state.lock().top
-    }
-
-    /// Moves the top. Call it under the tree's lock.
-    pub(super) fn set_top(&self, top: usize) {
-        self.state.lock().top = Some(top);
+    /// Sets the top. Call it with that node's lock held, or before anybody has seen the node.
+    pub(super) fn set_top(&self, top: &Node) {
+        self.state.lock().top = Some(Ptr::from(top));
     }
 
     /// Registers with the timer, the first time it is called. Call it with no lock held: a timer
@@ -128,13 +137,59 @@ impl Limit {
         }
     }
 
-    /// Ends it: nothing that carries it is left running. Returns a registration to revoke once no
-    /// lock is held. Call it under the tree's lock.
-    #[must_use = "revoke the ticket with no lock held"]
-    pub(super) fn end(&self) -> Option<Ticket> {
+    /// Ends it if `node` is its top: nothing that carries it is left running. Returns a registration to
+    /// revoke once no lock is held; none if `node` is not the top.
+    pub(super) fn end_at(&self, node: &Node) -> Option<Option<Ticket>> {
         let mut state = self.state.lock();
-        state.top = None;
-        match std::mem::replace(&mut state.registration, Registration::Over) {
+        (state.top == Some(Ptr::from(node))).then(|| state.end())
+    }
+
+    /// The node is about to leave the tree, with `heir` in its place. Call it with both locks held.
+    pub(super) fn bequeath(self: &Arc<Self>, node: &Node, heir: Option<&Locked<'_>>) -> Bequest {
+        let mut state = self.state.lock();
+        let this = Some(Ptr::from(node));
+        if state.firing == this {
+            return Bequest::Firing;
+        }
+        if state.top != this {
+            return Bequest::Kept;
+        }
+        // An heir that is cancelled has nothing left to end.
+        let heir = heir.filter(|heir| {
+            let carries = |limit: &Arc<Limit>| Arc::ptr_eq(limit, self);
+            let node = heir.node();
+            !node.word().load().was_walked(Level::Cancelled)
+                && (node.deadline.as_ref().is_some_and(carries)
+                    || heir.grace().as_ref().is_some_and(carries))
+        });
+        match heir {
+            Some(heir) => {
+                state.top = Some(Ptr::from(heir.node()));
+                Bequest::Kept
+            }
+            None => Bequest::Ended(state.end()),
+        }
+    }
+
+    /// Takes hold of the top, so that a walk can begin there.
+    fn hold_top(&self) -> Option<Ptr> {
+        let top = {
+            let mut state = self.state.lock();
+            state.firing = state.top;
+            state.top?
+        };
+        // The node stays until `firing` is taken back.
+        walk::hold_firing(top);
+        self.state.lock().firing = None;
+        Some(top)
+    }
+}
+
+impl State {
+    /// Nothing is left to end.
+    fn end(&mut self) -> Option<Ticket> {
+        self.top = None;
+        match std::mem::replace(&mut self.registration, Registration::Over) {
             Registration::Held(ticket) => Some(ticket),
             _ => None,
         }
@@ -151,6 +206,9 @@ impl Expire for Limit {
             Expiry::Due => CauseKind::Deadline,
             Expiry::Lost => CauseKind::TimerLost,
         };
-        Tree::cancel_from_limit(&self.tree, &self, self.cause(kind));
+        // None when everything below was cancelled or dropped in the meantime.
+        if let Some(top) = self.hold_top() {
+            walk::cancel_held(top, self.cause(kind));
+        }
     }
 }

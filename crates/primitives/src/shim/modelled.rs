@@ -134,6 +134,33 @@ pub mod atomic {
         };
     }
 
+    /// loom's atomic pointer.
+    #[derive(Debug)]
+    pub struct AtomicPtr<T>(
+        /// loom's.
+        loom::sync::atomic::AtomicPtr<T>,
+    );
+
+    impl<T> AtomicPtr<T> {
+        /// An atomic that holds `value`.
+        #[track_caller]
+        pub fn new(value: *mut T) -> Self {
+            Self(loom::sync::atomic::AtomicPtr::new(value))
+        }
+
+        /// Loads.
+        #[track_caller]
+        pub fn load(&self, order: Ordering) -> *mut T {
+            self.0.load(mutant::order(Location::caller(), order))
+        }
+
+        /// Stores.
+        #[track_caller]
+        pub fn store(&self, value: *mut T, order: Ordering) {
+            self.0.store(value, mutant::order(Location::caller(), order));
+        }
+    }
+
     atomic!(AtomicBool, bool);
     atomic_bits!(AtomicBool, bool);
     atomic_int!(AtomicU8, u8);

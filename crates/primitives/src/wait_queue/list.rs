@@ -1,28 +1,28 @@
-//! The intrusive list: doubly linked, FIFO, O(1) everywhere, no allocation.
+//! The intrusive list: doubly linked, FIFO, O(1) everywhere, no allocation, one pointer.
+//!
+//! The list is a circle of which it knows the front; the node before the front is the last.
 //!
 //! Invariants, relied on by every `SAFETY` note below:
 //!
 //! - **L1** Every pointer in the list is to a live, pinned node: a node enters by
 //!   [`push_back`](List::push_back), whose contract is that it stays where it is until it has left,
 //!   and a waiter's drop takes it out first.
-//! - **L2** Whoever calls a method holds the lock of the queue that owns this list (the list lives
-//!   inside it), so links and slots of queued nodes are touched by one thread at a time.
+//! - **L2** Whoever calls a method holds the lock that guards this list: the list lies behind it, and a
+//!   method takes `&mut`, or `&` for a look. So links and slots of queued nodes are touched by one thread
+//!   at a time.
 #![allow(unsafe_code, reason = "the unsafe core of the wait queue")]
 
+use std::fmt;
 use std::ptr::NonNull;
 
 use super::node::{GRANTED, IDLE, Node, QUEUED, Slot};
 use crate::WakeBatch;
 use crate::atomic::Ordering;
 
-/// A FIFO list of queued nodes.
-pub(super) struct List<R, O> {
+/// A FIFO list of those who wait. It lies behind a lock; a [`Line`](super::Line) says which.
+pub struct List<R, O> {
     /// Served next.
     head: Option<NonNull<Node<R, O>>>,
-    /// Came last.
-    tail: Option<NonNull<Node<R, O>>>,
-    /// How many.
-    len: usize,
 }
 
 // SAFETY: the list is a set of nodes of which it reads and writes requests, outcomes and wakers on
@@ -31,22 +31,17 @@ unsafe impl<R: Send, O: Send> Send for List<R, O> {}
 
 impl<R, O> List<R, O> {
     /// An empty list.
-    pub(super) const fn new() -> Self {
-        Self { head: None, tail: None, len: 0 }
+    pub const fn new() -> Self {
+        Self { head: None }
     }
 
-    /// Whether nobody is queued.
-    pub(super) const fn is_empty(&self) -> bool {
+    /// Whether nobody waits.
+    pub const fn is_empty(&self) -> bool {
         self.head.is_none()
     }
 
-    /// How many are queued.
-    pub(super) const fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Shows the front's request to `f`.
-    pub(super) fn front<T>(&self, f: impl FnOnce(&R) -> T) -> Option<T> {
+    /// Shows the front's request to `f`; none when nobody waits.
+    pub fn front<T>(&self, f: impl FnOnce(&R) -> T) -> Option<T> {
         let head = self.head?;
         // SAFETY: L1, the front node is alive.
         let node = unsafe { head.as_ref() };
@@ -55,6 +50,19 @@ impl<R, O> List<R, O> {
             let slot = unsafe { &*slot };
             slot.request.as_ref().map(f)
         })
+    }
+
+    /// Counts those who wait, one by one.
+    pub fn count(&self) -> usize {
+        let mut count = 0;
+        let mut at = self.head;
+        while let Some(node) = at {
+            count += 1;
+            // SAFETY: L1, a queued node is alive.
+            let (_, next) = unsafe { node.as_ref() }.neighbours();
+            at = Some(next).filter(|next| Some(*next) != self.head);
+        }
+        count
     }
 
     /// Puts a node at the end, with what is in `slot`.
@@ -70,36 +78,44 @@ impl<R, O> List<R, O> {
             // held is `None` three times, so nothing of the user's is dropped here.
             unsafe { *slot = fill };
         });
-        node.links.with_mut(|links| {
-            // SAFETY: as for the slot.
-            let links = unsafe { &mut *links };
-            links.previous = self.tail;
-            links.next = None;
-        });
-        match self.tail {
-            Some(tail) => {
-                // SAFETY: L1, the last node is alive.
-                let tail = unsafe { tail.as_ref() };
-                tail.links.with_mut(|links| {
-                    // SAFETY: L2.
-                    unsafe { (*links).next = Some(this) };
-                });
+        match self.head {
+            None => {
+                // SAFETY: an idle node's links belong to its waiter, which is the caller.
+                unsafe { node.link(this, this) };
+                self.head = Some(this);
             }
-            None => self.head = Some(this),
+            Some(head) => {
+                // SAFETY: L1, the front node is alive.
+                let front = unsafe { head.as_ref() };
+                let (last, second) = front.neighbours();
+                // SAFETY: an idle node's links belong to its waiter, which is the caller.
+                unsafe { node.link(last, head) };
+                if last == head {
+                    // SAFETY: L2.
+                    unsafe { front.link(this, this) };
+                } else {
+                    // SAFETY: L2.
+                    unsafe { front.link(this, second) };
+                    // SAFETY: L1, the last node is alive.
+                    let last = unsafe { last.as_ref() };
+                    let (previous, _) = last.neighbours();
+                    // SAFETY: L2.
+                    unsafe { last.link(previous, this) };
+                }
+            }
         }
-        self.tail = Some(this);
-        self.len += 1;
         // Relaxed: only the waiter reads `phase` without the lock, and it is the one who stores
         // this; granters read what they need under the lock.
         node.phase.store(QUEUED, Ordering::Relaxed);
     }
 
-    /// Takes the front out, leaves `outcome` in it and its waker in `batch`.
+    /// Takes the front out, leaves `outcome` in it and its waker in `batch`, to be woken with no lock
+    /// held.
     ///
     /// # Panics
     ///
-    /// When the list is empty or the batch is full.
-    pub(super) fn grant_front(&mut self, outcome: O, batch: &mut WakeBatch) {
+    /// When the list is empty or the batch is full. Nothing has changed then.
+    pub fn grant_front(&mut self, outcome: O, batch: &mut WakeBatch) {
         let head = self.head.expect("a front to grant to");
         // Before anything changes: a node that left the list without `GRANTED` would be unlinked
         // again by its waiter.
@@ -116,7 +132,7 @@ impl<R, O> List<R, O> {
             slot.waker.take()
         });
         batch.push(waker.expect("a queued node has a waker"));
-        // Release: publishes the outcome; pairs with the Acquire in `Waiter::poll_granted`. It is
+        // Release: publishes the outcome; pairs with the Acquire in `Stand::poll_granted`. It is
         // the last access: the waiter may free the node from here on.
         node.phase.store(GRANTED, Ordering::Release);
     }
@@ -149,33 +165,41 @@ impl<R, O> List<R, O> {
     ///
     /// The node is queued in this list.
     unsafe fn unlink(&mut self, node: &Node<R, O>) {
-        let (previous, next) = node.links.with(|links| {
-            // SAFETY: L2, a queued node's links are ours.
-            let links = unsafe { &*links };
-            (links.previous, links.next)
-        });
-        match previous {
-            Some(previous) => {
-                // SAFETY: L1, a neighbour is alive.
-                let previous = unsafe { previous.as_ref() };
-                previous.links.with_mut(|links| {
-                    // SAFETY: L2.
-                    unsafe { (*links).next = next };
-                });
-            }
-            None => self.head = next,
+        let this = NonNull::from(node);
+        let (previous, next) = node.neighbours();
+        if next == this {
+            self.head = None;
+            return;
         }
-        match next {
-            Some(next) => {
-                // SAFETY: L1, a neighbour is alive.
-                let next = unsafe { next.as_ref() };
-                next.links.with_mut(|links| {
-                    // SAFETY: L2.
-                    unsafe { (*links).previous = previous };
-                });
-            }
-            None => self.tail = previous,
+        if self.head == Some(this) {
+            self.head = Some(next);
         }
-        self.len -= 1;
+        // SAFETY: L1, a neighbour is alive.
+        let before = unsafe { previous.as_ref() };
+        // SAFETY: L1, as above.
+        let after = unsafe { next.as_ref() };
+        if previous == next {
+            // SAFETY: L2; one is left, and it is its own neighbour.
+            unsafe { before.link(next, next) };
+            return;
+        }
+        let (first, _) = before.neighbours();
+        // SAFETY: L2.
+        unsafe { before.link(first, next) };
+        let (_, last) = after.neighbours();
+        // SAFETY: L2.
+        unsafe { after.link(previous, last) };
+    }
+}
+
+impl<R, O> Default for List<R, O> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<R, O> fmt::Debug for List<R, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("List").field("is_empty", &self.is_empty()).finish_non_exhaustive()
     }
 }

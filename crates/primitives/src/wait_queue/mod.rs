@@ -6,6 +6,10 @@
 //! of a pinned future that owns one node; it allocates nothing. A waiter brings a *request* `R`
 //! when it queues; a *grant* takes the node out of the list and leaves an *outcome* `O` in it.
 //!
+//! Who has a lock of its own already, and no room for another, keeps the bare [`List`] behind it: a
+//! [`Line`] says how to get there, and a [`Stand`] is to it what a waiter is to a queue. A waiter is the
+//! stand in the line of a [`WaitQueue`].
+//!
 //! # Protocol
 //!
 //! A node's `phase` says who may touch the rest of it:
@@ -41,19 +45,21 @@
 //! it. `tests/loom.rs` explores each of these races.
 
 mod anchor;
+mod line;
 mod list;
 mod node;
 mod waiter;
 
 pub use anchor::Anchor;
-pub use waiter::{Entry, Left, Waiter};
+pub use line::Line;
+pub use list::List;
+pub use waiter::{Entry, Left, Stand, Waiter};
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::observe::Subject;
 use crate::{FirstPanic, Mutex, MutexGuard, WakeBatch, const_fn, release_then};
-use list::List;
 
 /// A FIFO queue of waiting futures beside a state `S`, under one lock.
 pub struct WaitQueue<S, R, O> {
@@ -73,6 +79,16 @@ struct Inner<S, R, O> {
     state: S,
     /// Those who wait, in order.
     list: List<R, O>,
+    /// How many they are.
+    len: usize,
+}
+
+impl<S, R, O> Inner<S, R, O> {
+    /// Grants to the front.
+    fn grant_front(&mut self, outcome: O, batch: &mut WakeBatch) {
+        self.list.grant_front(outcome, batch);
+        self.len -= 1;
+    }
 }
 
 impl<S, R, O> WaitQueue<S, R, O> {
@@ -87,7 +103,7 @@ impl<S, R, O> WaitQueue<S, R, O> {
     const_fn! {
         /// A queue in which nobody waits; who does is told of as waiting for `subject`.
         pub const fn observed(state: S, subject: Subject) -> Self {
-            Self { inner: Mutex::new(Inner { state, list: List::new() }), subject }
+            Self { inner: Mutex::new(Inner { state, list: List::new(), len: 0 }), subject }
         }
     }
 
@@ -110,7 +126,7 @@ impl<S, R, O> WaitQueue<S, R, O> {
         mut next: impl FnMut(&mut S, &R) -> Option<O>,
     ) {
         self.grant(locked, WakeBatch::new(), |locked| {
-            let Inner { state, list } = &mut *locked.inner;
+            let Inner { state, list, .. } = &mut *locked.inner;
             list.front(|request| next(state, request)).flatten()
         });
     }
@@ -153,7 +169,7 @@ impl<S, R, O> WaitQueue<S, R, O> {
                 let Some(outcome) = next(&mut locked) else {
                     break false;
                 };
-                locked.inner.list.grant_front(outcome, &mut batch);
+                locked.inner.grant_front(outcome, &mut batch);
             };
             release_then(locked, || panics.catch(|| batch.wake_all()));
             if !more {
@@ -196,7 +212,7 @@ impl<S, R, O> Locked<'_, S, R, O> {
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.inner.list.len()
+        self.inner.len
     }
 
     /// Shows the front's request to `look`; none when nobody waits.
@@ -214,7 +230,7 @@ impl<S, R, O> Locked<'_, S, R, O> {
         if self.is_empty() {
             return Err(outcome);
         }
-        self.inner.list.grant_front(outcome, batch);
+        self.inner.grant_front(outcome, batch);
         Ok(())
     }
 }

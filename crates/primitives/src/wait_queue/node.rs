@@ -1,4 +1,5 @@
 //! One place in the line. `mod.rs` has the protocol that says who may touch what.
+#![allow(unsafe_code, reason = "the links of the unsafe core of the wait queue")]
 
 use std::marker::PhantomPinned;
 use std::ptr::NonNull;
@@ -14,7 +15,7 @@ pub(super) const QUEUED: u8 = 1;
 /// Taken out by a granter, with an outcome in the slot; everything belongs to the waiter.
 pub(super) const GRANTED: u8 = 2;
 
-/// A node of the list, inside a pinned [`Waiter`](super::Waiter).
+/// A node of the list, inside a pinned [`Stand`](super::Stand).
 pub(super) struct Node<R, O> {
     /// [`IDLE`], [`QUEUED`] or [`GRANTED`].
     pub(super) phase: AtomicU8,
@@ -26,12 +27,12 @@ pub(super) struct Node<R, O> {
     _pinned: PhantomPinned,
 }
 
-/// The neighbours of a queued node.
+/// The neighbours of a queued node, in a circle: the first one's previous is the last.
 pub(super) struct Links<R, O> {
     /// Towards the front.
-    pub(super) previous: Option<NonNull<Node<R, O>>>,
+    previous: NonNull<Node<R, O>>,
     /// Towards the back.
-    pub(super) next: Option<NonNull<Node<R, O>>>,
+    next: NonNull<Node<R, O>>,
 }
 
 /// What a waiter and a granter hand to each other.
@@ -49,9 +50,32 @@ impl<R, O> Node<R, O> {
     pub(super) fn new() -> Self {
         Self {
             phase: AtomicU8::new(IDLE),
-            links: UnsafeCell::new(Links { previous: None, next: None }),
+            links: UnsafeCell::new(Links { previous: NonNull::dangling(), next: NonNull::dangling() }),
             slot: UnsafeCell::new(Slot { request: None, outcome: None, waker: None }),
             _pinned: PhantomPinned,
         }
+    }
+
+    /// The neighbours of a queued node. Call it with the lock of its list held.
+    pub(super) fn neighbours(&self) -> (NonNull<Self>, NonNull<Self>) {
+        self.links.with(|links| {
+            // SAFETY: whoever calls holds the lock of the list, so nobody writes (L2 of `list.rs`);
+            // the links are plain pointers, valid to read in any state.
+            let links = unsafe { &*links };
+            (links.previous, links.next)
+        })
+    }
+
+    /// Sets the neighbours.
+    ///
+    /// # Safety
+    ///
+    /// The links are the caller's: it holds the lock of the list in which the node is queued, or is the
+    /// waiter of an idle node.
+    pub(super) unsafe fn link(&self, previous: NonNull<Self>, next: NonNull<Self>) {
+        self.links.with_mut(|links| {
+            // SAFETY: the caller's contract.
+            unsafe { *links = Links { previous, next } };
+        });
     }
 }

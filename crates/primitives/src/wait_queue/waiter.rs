@@ -1,4 +1,4 @@
-//! The waiter: the part of a future that stands in a [`WaitQueue`].
+//! The part of a future that stands in a line: of a [`WaitQueue`], or of a list behind another lock.
 #![allow(unsafe_code, reason = "owns a node of the intrusive list, behind a safe face")]
 
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, RawWakerVTable, Waker};
 use pin_project::{pin_project, pinned_drop};
 
 use super::node::{GRANTED, IDLE, Node, QUEUED, Slot};
-use super::{Anchor, Locked, WaitQueue};
+use super::{Anchor, Line, WaitQueue};
 use crate::atomic::Ordering;
 use crate::contain;
 use crate::observe::{Place, Waiting};
@@ -34,17 +34,20 @@ pub enum Left<R, O> {
     Granted(O),
 }
 
-/// Stands in a [`WaitQueue`] on behalf of a future. One waiter waits once at a time, and may wait
-/// again after it was served.
+/// A [`Stand`] in a [`WaitQueue`], borrowed or shared.
+pub type Waiter<'q, S, R, O> = Stand<Anchor<'q, WaitQueue<S, R, O>>, R, O>;
+
+/// Stands in a [`Line`] on behalf of a future. One stand waits once at a time, and may wait again after
+/// it was served.
 ///
 /// Dropped while queued it leaves the queue. An outcome that was granted and not yet seen is
 /// dropped with it, so a future whose outcomes must not be lost calls [`cancel`](Self::cancel) in
 /// its own drop. A panic in the drop of a waker ends here: it loses no outcome and keeps nobody from
 /// leaving.
 #[pin_project(PinnedDrop, !Unpin)]
-pub struct Waiter<'q, S, R, O> {
-    /// The queue, kept alive.
-    queue: Anchor<'q, WaitQueue<S, R, O>>,
+pub struct Stand<L: Line<Request = R, Outcome = O>, R, O> {
+    /// The way to the list, which it keeps alive.
+    line: L,
     /// The place in the line. Pinned, and `Node` is not `Unpin`: without the attribute the waiter
     /// would be `Unpin`, and safe code could move a node that its neighbours point to.
     #[pin]
@@ -70,23 +73,28 @@ fn key(waker: &Waker) -> TaskKey {
     (waker.data(), waker.vtable())
 }
 
-// SAFETY: the node is reached from other threads only through the queue's lock, and holds only
+// SAFETY: the node is reached from other threads only through the line's lock, and holds only
 // values that are Send by the bounds; `task` holds addresses that are compared and never followed.
-unsafe impl<S: Send, R: Send, O: Send> Send for Waiter<'_, S, R, O> {}
-// SAFETY: a shared waiter offers `is_waiting` only, which loads an atomic; every other method takes
+unsafe impl<L: Line<Request = R, Outcome = O> + Send, R: Send, O: Send> Send for Stand<L, R, O> {}
+// SAFETY: a shared stand offers `is_waiting` only, which loads an atomic; every other method takes
 // `Pin<&mut Self>`.
-unsafe impl<S: Send, R: Send, O: Send> Sync for Waiter<'_, S, R, O> {}
+unsafe impl<L: Line<Request = R, Outcome = O> + Send, R: Send, O: Send> Sync for Stand<L, R, O> {}
 
-impl<'q, S, R, O> Waiter<'q, S, R, O> {
-    /// A waiter that stands in no line yet.
+impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
+    /// Does not wait yet.
     #[track_caller]
-    pub fn new(queue: Anchor<'q, WaitQueue<S, R, O>>) -> Self {
-        Self::placed(queue, Place::here())
+    pub fn new(line: L) -> Self {
+        Self::placed(line, Place::here())
     }
 
     /// As [`new`](Self::new), for a wait that was asked for at `place`.
-    pub fn placed(queue: Anchor<'q, WaitQueue<S, R, O>>, place: Place) -> Self {
-        Self { queue, node: Node::new(), task: Cell::new(None), waiting: Waiting::new(place) }
+    pub fn placed(line: L, place: Place) -> Self {
+        Self { line, node: Node::new(), task: Cell::new(None), waiting: Waiting::new(place) }
+    }
+
+    /// Where it stands, or will.
+    pub fn line(&self) -> &L {
+        &self.line
     }
 
     /// Polls: the first time lets `enter` decide under the lock, later waits for the grant.
@@ -96,19 +104,19 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
     /// # Panics
     ///
     /// When `enter` swaps the lock for that of another queue and wants to wait.
-    pub fn poll_enter(
-        self: Pin<&mut Self>,
+    pub fn poll_enter<'l>(
+        self: Pin<&'l mut Self>,
         cx: &mut Context<'_>,
-        enter: impl FnOnce(&mut Locked<'_, S, R, O>) -> Entry<R, O>,
+        enter: impl FnOnce(&mut L::Guard<'l>) -> Entry<R, O>,
     ) -> Poll<O> {
         // Relaxed: `IDLE` and `QUEUED` are stored by this waiter; for `GRANTED` see below.
         if self.node.phase.load(Ordering::Relaxed) != IDLE {
             return self.poll_granted(cx);
         }
-        let this = self.into_ref();
+        let this = self.into_ref().get_ref();
         // Cloned before the lock is taken: a clone is the executor's code.
         let waker = cx.waker().clone();
-        let mut locked = this.queue.lock();
+        let mut locked = this.line.lock();
         match enter(&mut locked) {
             Entry::Ready(outcome) => {
                 drop(locked);
@@ -117,15 +125,16 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
                 Poll::Ready(outcome)
             }
             Entry::Wait(request) => {
-                assert!(std::ptr::eq(locked.queue, &*this.queue), "the lock of another queue");
+                let list = this.line.list(&mut locked);
                 this.task.set(Some(key(&waker)));
                 let fill = Slot { request: Some(request), outcome: None, waker: Some(waker) };
                 // SAFETY: the phase is IDLE. The node is pinned with `self`, so it stays in place
-                // until it is dropped, and `PinnedDrop` takes it out of the list first: of the list
-                // of this very queue, as asserted above.
-                unsafe { locked.inner.list.push_back(&this.get_ref().node, fill) };
+                // until it is dropped, and `PinnedDrop` takes it out of the list first: of this very
+                // list, as `Line` promises.
+                unsafe { list.push_back(&this.node, fill) };
+                this.line.counted(&mut locked, true);
                 drop(locked);
-                this.waiting.began(&this.queue.subject);
+                this.waiting.began(this.line.subject());
                 Poll::Pending
             }
         }
@@ -150,7 +159,7 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
             return Poll::Pending;
         }
         let waker = cx.waker().clone();
-        let locked = this.queue.lock();
+        let locked = this.line.lock();
         // Relaxed: grants are stored under the lock that is held here.
         if this.node.phase.load(Ordering::Relaxed) == GRANTED {
             drop(locked);
@@ -170,7 +179,7 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
     /// Takes what was granted, and tells the observer.
     fn take_granted(&self) -> O {
         let outcome = self.take_outcome();
-        self.waiting.granted(&self.queue.subject);
+        self.waiting.granted(self.line.subject());
         outcome
     }
 
@@ -197,24 +206,28 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
     /// As [`cancel`](Self::cancel); a waiter that was in the queue hands the lock to `then` right
     /// after it left. So what its leaving means (the next one fits now, nobody is left) is settled
     /// before anybody else looks.
-    pub fn cancel_then(self: Pin<&mut Self>, then: impl FnOnce(Locked<'_, S, R, O>)) -> Left<R, O> {
+    pub fn cancel_then<'l>(
+        self: Pin<&'l mut Self>,
+        then: impl FnOnce(L::Guard<'l>),
+    ) -> Left<R, O> {
         let this = self.into_ref().get_ref();
         // Dropped, and so told, when the lock is released and the waker is gone.
-        let _leaving = this.waiting.leaving(&this.queue.subject);
+        let _leaving = this.waiting.leaving(this.line.subject());
         // Acquire: pairs with the Release in `List::grant_front`, as in `poll_granted`.
         match this.node.phase.load(Ordering::Acquire) {
             IDLE => return Left::Nothing,
             GRANTED => return Left::Granted(this.take_granted()),
             _ => {}
         }
-        let mut locked = this.queue.lock();
+        let mut locked = this.line.lock();
         // Relaxed: grants are stored under the lock that is held here.
         if this.node.phase.load(Ordering::Relaxed) != QUEUED {
             drop(locked);
             return Left::Granted(this.take_granted());
         }
-        // SAFETY: the phase is QUEUED under the lock, and a waiter queues in one queue only.
-        let slot = unsafe { locked.inner.list.remove(&this.node) };
+        // SAFETY: the phase is QUEUED under the lock, and a stand queues in the list of its line only.
+        let slot = unsafe { this.line.list(&mut locked).remove(&this.node) };
+        this.line.counted(&mut locked, false);
         this.task.set(None);
         let Slot { request, waker, .. } = slot;
         // `then` owns the lock and releases it; the waker is somebody else's code and comes after.
@@ -225,13 +238,13 @@ impl<'q, S, R, O> Waiter<'q, S, R, O> {
 }
 
 #[pinned_drop]
-impl<S, R, O> PinnedDrop for Waiter<'_, S, R, O> {
+impl<L: Line<Request = R, Outcome = O>, R, O> PinnedDrop for Stand<L, R, O> {
     fn drop(self: Pin<&mut Self>) {
         drop(self.cancel());
     }
 }
 
-impl<S, R, O> fmt::Debug for Waiter<'_, S, R, O> {
+impl<L: Line<Request = R, Outcome = O>, R, O> fmt::Debug for Stand<L, R, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waiter").finish_non_exhaustive()
     }

@@ -1,0 +1,195 @@
+//! Leaving the tree: what happens when the last handle of a node is gone.
+//!
+//! # Relays
+//!
+//! A node without handles and without children is unlinked. One with a single child is *spliced out*: the
+//! child takes its place. One with more stays as a relay, so that dropping it is O(1); it goes when all but one
+//! of its children have gone. So relays have at least two children, and nodes <= 2 x live - 1.
+//!
+//! # Who owns the removal
+//!
+//! A node is removed by one thread, its owner:
+//!
+//! - A *bare* node, which never had a child, a waiter or a limit, belongs to whoever dropped its last handle.
+//!   Nobody but its parent's list leads to it, and a walk that finds it there holds the parent's lock.
+//! - Any other node is *dead* from when the last handle went, which is noted under its lock, and belongs to
+//!   whoever sets *leaving* under its lock: the one who dropped the handle; or, if that one finds two children,
+//!   whoever takes the last but one out; or, if a walk detains it, that walk when it is done.
+//!
+//! The owner takes the locks from above: of the parent, of the node, of an only child. If it finds then that a
+//! walk or an expiry has come in between, or that the child cannot be moved, it gives the ownership back; whoever
+//! stood in the way looks again when it is done.
+//!
+//! # The race for the parent
+//!
+//! The owner of a node reads who its parent is, and locks that. In between the parent itself may be spliced
+//! out, which would change it. So a node that somebody owns is not moved (N5). Who splices the parent out and
+//! finds that its only child is on its way out gives up; the child's owner finds the parent dead, with one
+//! child or none, when it has unlinked the child, and takes its removal over. To tell:
+//!
+//! - A child with a handle is given another for the time of the move, by a compare-exchange that refuses zero.
+//!   If it succeeds, the last handle goes later, and whoever drops it sees the new parent.
+//! - A child without handles may be moved if it is dead and not leaving, which its lock, held here, says. A bare
+//!   one is never dead: it has an owner.
+//!
+//! What is freed is freed with no lock held, because a cause's error is somebody else's code. Nothing recurses:
+//! what a removal leaves to be removed goes into a chain.
+#![allow(unsafe_code, reason = "removes and frees the tree's nodes")]
+
+use selvedge_primitives::FirstPanic;
+
+use super::chain::Chain;
+use super::limit::{Bequest, Ended};
+use super::node::{self, Locked, Node, OnlyChild, Ptr};
+
+/// Drops a handle, and removes the node if it was the last.
+///
+/// # Safety
+///
+/// The caller has a handle, and gives it up.
+#[inline]
+pub(super) unsafe fn drop_handle(node: Ptr) {
+    // SAFETY: N2.
+    if unsafe { Node::at(node) }.drop_handle() && retire(node) {
+        remove(node);
+    }
+}
+
+/// The last handle of a node is gone. Says whether the caller owns the removal.
+fn retire(node: Ptr) -> bool {
+    // SAFETY: N1: nobody removes it before it is dead, and a bare one is the caller's.
+    let node = unsafe { Node::at(node) };
+    if node.word().load().is_bare() {
+        return true;
+    }
+    let mut locked = node.lock();
+    locked.flags.dead = true;
+    locked.claim_removal()
+}
+
+/// Removes a node whose removal the caller owns, and what has to go after it. Goes on after somebody's panic,
+/// and passes on the first.
+pub(super) fn remove(node: Ptr) {
+    let mut panics = FirstPanic::new();
+    let mut chain = Chain::default();
+    let mut next = Some(node);
+    while let Some(node) = next {
+        let mut ended = [None, None];
+        if unlink(node, &mut chain, &mut ended) {
+            // SAFETY: it is unlinked, and was owned here.
+            panics.catch(|| unsafe { Node::free(node) });
+        }
+        for (limit, ticket) in ended.into_iter().flatten() {
+            if let Some(ticket) = ticket {
+                limit.timer.revoke(ticket);
+            }
+        }
+        next = chain.pop();
+    }
+    panics.resume();
+}
+
+/// Takes a node that is owned here out of the tree. False if it has to stay; it is not owned any more then. What
+/// is owned here after that is put into `chain`.
+fn unlink(node: Ptr, chain: &mut Chain, ended: &mut [Option<Ended>; 2]) -> bool {
+    // SAFETY: N1: its removal is owned here.
+    let node = unsafe { Node::at(node) };
+    // SAFETY: N5: its removal is owned here.
+    let parent = unsafe { node.parent() };
+    // SAFETY: N5: the parent is alive, and cannot be replaced.
+    let mut above = parent.map(|parent| unsafe { Node::at(parent) }.lock());
+    if node.word().load().is_bare() {
+        if let Some(above) = &mut above {
+            // SAFETY: it is a child of its parent.
+            unsafe { above.unlink_child(node) };
+        }
+    } else {
+        let mut locked = node.lock();
+        let heir = match locked.only_child() {
+            // SAFETY: N3.
+            OnlyChild::One(heir) => Some(unsafe { Node::at(heir) }),
+            OnlyChild::None => None,
+            OnlyChild::More => unreachable!("a dead node is not given children"),
+        };
+        let heir = heir.map(Node::lock);
+        let moving = heir.as_ref().map(Moving::begin);
+        let stays = locked.is_detained()
+            || matches!(moving, Some(Moving::Refused))
+            || bequeath(node, &locked, heir.as_ref(), ended);
+        if stays {
+            locked.flags.leaving = false;
+        } else {
+            match (&mut above, &heir) {
+                // SAFETY: it is a child of its parent, owned here, and all three locks are held.
+                (Some(above), Some(heir)) => unsafe { above.replace_child(node, heir.node()) },
+                // SAFETY: it is a child of its parent.
+                (Some(above), None) => unsafe { above.unlink_child(node) },
+                // SAFETY: both locks are held, and the old root is owned here.
+                (None, Some(heir)) => unsafe { node::make_root(heir) },
+                (None, None) => {}
+            }
+        }
+        let heir = heir.map(|heir| Ptr::from(heir.node()));
+        drop(locked);
+        if let (Some(heir), Some(Moving::Counted)) = (heir, moving) {
+            // SAFETY: `Moving` counted a handle, which is dropped here.
+            if unsafe { Node::at(heir) }.drop_handle() && retire(heir) {
+                // SAFETY: its removal is owned here.
+                unsafe { chain.push(heir) };
+            }
+        }
+        if stays {
+            return false;
+        }
+    }
+    // A relay that is left with one child, or that could not be spliced out because of this one.
+    if let (Some(mut above), Some(parent)) = (above, parent)
+        && above.claim_removal()
+    {
+        // SAFETY: its removal is owned here.
+        unsafe { chain.push(parent) };
+    }
+    true
+}
+
+/// What was found out about a child that is to take its parent's place.
+enum Moving {
+    /// It has a handle more, for the time of the move.
+    Counted,
+    /// It is a relay that stays one.
+    Relay,
+    /// It is on its way out.
+    Refused,
+}
+
+impl Moving {
+    /// Makes sure that a child stays where it is while it is moved.
+    fn begin(heir: &Locked<'_>) -> Self {
+        if heir.node().try_add_handle() {
+            Self::Counted
+        } else if heir.flags.dead && !heir.flags.leaving {
+            Self::Relay
+        } else {
+            Self::Refused
+        }
+    }
+}
+
+/// Hands the limits of a node on to the one that takes its place, or ends them. Says whether the node has to stay.
+fn bequeath(
+    node: &Node,
+    locked: &Locked<'_>,
+    heir: Option<&Locked<'_>>,
+    ended: &mut [Option<Ended>; 2],
+) -> bool {
+    let mut stays = false;
+    for (limit, ended) in [node.deadline.clone(), locked.grace()].into_iter().zip(ended) {
+        let Some(limit) = limit else { continue };
+        match limit.bequeath(node, heir) {
+            Bequest::Kept => {}
+            Bequest::Ended(ticket) => *ended = Some((limit, ticket)),
+            Bequest::Firing => stays = true,
+        }
+    }
+    stays
+}

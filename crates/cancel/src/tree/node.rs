@@ -1,0 +1,726 @@
+//! A node: its memory, its lock, and what lies behind it.
+//!
+//! A node is one allocation, written by hand into two ends: at the front what the world reads (the flag
+//! word first), at the back what making, cloning and dropping write (the count of handles and the lock
+//! last), at least a cache line apart. In between lies what a walk uses and what never changes.
+//!
+//! # Who guards what
+//!
+//! | field | guarded by |
+//! |---|---|
+//! | `word`, `cancellers`, `cause`, `handles` | atomics |
+//! | `first_child`, `cursor`, `waiters`, `grace`, [`Flags`] | the node's own lock |
+//! | `next`, `previous` | the parent's lock |
+//! | `parent` | written with the locks of the old parent, the new one and the node held; see below for reading |
+//! | `link` | whoever has the node in a [`Chain`](super::chain::Chain): there is one at a time |
+//!
+//! # Who is alive
+//!
+//! Referred to by the `SAFETY` notes of this folder:
+//!
+//! - **N1** A node's memory is freed by the one who owns its removal, and by nobody else; that is after it
+//!   was unlinked under its parent's lock (and its own, unless it is bare). `leave.rs` says who owns it.
+//! - **N2** A node with a handle is not removed: who has a handle may look at the node.
+//! - **N3** Under a node's lock its children are alive: each is unlinked under that lock before it is
+//!   freed.
+//! - **N4** A node that is *held* (a walk goes through its children), *queued* (a walk has still to wake
+//!   it) or *firing* (its limit has expired and the walk is about to begin) is not removed.
+//! - **N5** The parent of a node is alive for as long as it is the parent, and it does not change while the
+//!   node is held, or while somebody owns its removal. So those two may read `parent` without a lock.
+#![allow(unsafe_code, reason = "the memory of the tree's nodes")]
+
+use std::borrow::Cow;
+use std::fmt;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use selvedge_primitives::atomic::{AtomicPtr, AtomicU32, Ordering};
+use selvedge_primitives::observe::Subject;
+use selvedge_primitives::time::Timer;
+use selvedge_primitives::{Backoff, List, Origin, SpinGuard, SpinLock, UnsafeCell};
+
+use super::limit::Limit;
+use super::word::{FlagWord, Level, Word};
+use crate::cause::raw;
+use crate::{Cause, CauseKind};
+
+/// A node somewhere; whether it is alive is the business of who has the pointer.
+pub(super) type Ptr = NonNull<Node>;
+
+/// A node of a tree.
+///
+/// `repr(C)`, so that the two ends are where the module's page says.
+#[repr(C)]
+pub(crate) struct Node {
+    /// The flags.
+    word: FlagWord,
+    /// How many cancellers there are; together they have one handle.
+    cancellers: AtomicU32,
+    /// The first cause, as [`raw`] packs it; stored by who set STOPPING, right after that.
+    cause: AtomicPtr<()>,
+    /// The earliest deadline in the chain.
+    pub(super) deadline: Option<Arc<Limit>>,
+    /// Where it was made.
+    place: &'static Location<'static>,
+    /// What few nodes have.
+    extra: Option<Box<Extra>>,
+    /// The node above; none for a root, and for a node that was born cancelled.
+    parent: Guarded<Option<Ptr>>,
+    /// The earliest end of a grace.
+    grace: UnsafeCell<Option<Arc<Limit>>>,
+    /// The next in a chain.
+    link: Guarded<Option<Ptr>>,
+    /// Where the walk through the children is: the child that it visits next.
+    cursor: Guarded<Option<Ptr>>,
+    /// The child that was made last.
+    first_child: Guarded<Option<Ptr>>,
+    /// Who waits for STOPPING, and who for CANCELLED.
+    waiters: [UnsafeCell<List<(), ()>>; 2],
+    /// The sibling that was made before it.
+    next: Guarded<Option<Ptr>>,
+    /// The sibling that was made after it.
+    previous: Guarded<Option<Ptr>>,
+    /// How many handles there are: contexts, futures, and one for all cancellers.
+    handles: AtomicU32,
+    /// The lock.
+    lock: SpinLock<Flags>,
+    /// Tells the observer that the node was made, and when it is gone.
+    subject: Subject,
+    /// What those who wait for a level are told to wait for.
+    levels: [Subject; 2],
+}
+
+/// Two ends of a node that are at least a cache line apart.
+#[cfg(all(not(selvedge_loom), target_pointer_width = "64"))]
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(Node, first_child) - offset_of!(Node, word) >= 64);
+    assert!(offset_of!(Node, handles) - offset_of!(Node, cancellers) >= 64);
+};
+/// The size that the issue of memory is decided by: what a child costs.
+#[cfg(all(not(selvedge_loom), not(feature = "observe"), target_pointer_width = "64"))]
+const _: () = assert!(size_of::<Node>() <= 128);
+
+/// What few nodes have.
+#[derive(Default)]
+struct Extra {
+    /// The name that it was given.
+    name: Option<Cow<'static, str>>,
+    /// The end of a shield's time.
+    shield: Option<Arc<Limit>>,
+}
+
+/// What the lock guards beside the links.
+#[derive(Default)]
+pub(super) struct Flags {
+    /// Somebody goes through the children.
+    pub(super) held: bool,
+    /// Every descendant was flagged CANCELLED by a walk, or will be born so.
+    pub(super) walked: bool,
+    /// The walk that ended the node has woken who waited: QUEUED in the word says nothing any more.
+    pub(super) woken: bool,
+    /// The last handle is gone, and who dropped it has left the node to be removed by others.
+    pub(super) dead: bool,
+    /// Somebody owns its removal.
+    pub(super) leaving: bool,
+}
+
+/// A field that a lock or an owner guards; see the module's page.
+struct Guarded<T>(UnsafeCell<T>);
+
+impl<T: Copy> Guarded<T> {
+    /// A field.
+    fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    /// Reads it.
+    ///
+    /// # Safety
+    ///
+    /// Nobody writes it meanwhile.
+    unsafe fn get(&self) -> T {
+        self.0.with(|value| {
+            // SAFETY: the caller's contract.
+            unsafe { *value }
+        })
+    }
+
+    /// Writes it.
+    ///
+    /// # Safety
+    ///
+    /// Nobody reads or writes it meanwhile.
+    unsafe fn set(&self, to: T) {
+        self.0.with_mut(|value| {
+            // SAFETY: the caller's contract.
+            unsafe { *value = to };
+        });
+    }
+}
+
+// SAFETY: a node is shared by all threads that have a way to it. Its atomics and its lock are made for
+// that; the other fields are written under the guards of the module's page. What it owns (a cause's
+// error, limits, names, wakers) is Send and Sync.
+unsafe impl Send for Node {}
+// SAFETY: as for Send.
+unsafe impl Sync for Node {}
+
+/// The most handles, or cancellers, that a node may have: far from where the count would wrap.
+const MOST: u32 = u32::MAX / 2;
+
+impl Node {
+    /// Allocates a node that nobody has seen: with two handles, of a context and of a canceller.
+    pub(super) fn allocate(
+        origin: Origin,
+        deadline: Option<Arc<Limit>>,
+        shield: Option<Arc<Limit>>,
+    ) -> Ptr {
+        let subject = Subject::new("context", &origin);
+        subject.created();
+        let levels = [subject.part("context stopping"), subject.part("context cancelled")];
+        let (name, place) = origin.into_parts();
+        let word = Word::fresh(deadline.is_some(), shield.is_some());
+        let extra =
+            (name.is_some() || shield.is_some()).then(|| Box::new(Extra { name, shield }));
+        let node = Box::new(Self {
+            word: FlagWord::new(word),
+            cancellers: AtomicU32::new(1),
+            cause: AtomicPtr::new(std::ptr::null_mut()),
+            deadline,
+            place,
+            extra,
+            parent: Guarded::new(None),
+            grace: UnsafeCell::new(None),
+            link: Guarded::new(None),
+            cursor: Guarded::new(None),
+            first_child: Guarded::new(None),
+            waiters: [UnsafeCell::new(List::new()), UnsafeCell::new(List::new())],
+            next: Guarded::new(None),
+            previous: Guarded::new(None),
+            handles: AtomicU32::new(2),
+            lock: SpinLock::new(Flags::default()),
+            subject,
+            levels,
+        });
+        NonNull::from(Box::leak(node))
+    }
+
+    /// Frees a node. A cause's error and whatever it owns are dropped here: call it with no lock held.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns the removal, and has unlinked the node (N1); nobody has a way to it any more.
+    pub(super) unsafe fn free(node: Ptr) {
+        // SAFETY: it came from `Box::leak` in `allocate`, and the caller is the last to have it.
+        drop(unsafe { Box::from_raw(node.as_ptr()) });
+    }
+
+    /// The node behind a pointer.
+    ///
+    /// # Safety
+    ///
+    /// It is alive for as long as the reference is used.
+    #[inline]
+    pub(super) unsafe fn at<'a>(node: Ptr) -> &'a Self {
+        // SAFETY: the caller's contract; no `&mut` to a node is ever made.
+        unsafe { node.as_ref() }
+    }
+
+    /// Locks it.
+    #[inline]
+    pub(super) fn lock(&self) -> Locked<'_> {
+        Locked { node: self, flags: self.lock.lock() }
+    }
+
+    /// The flag word.
+    #[inline]
+    pub(super) fn word(&self) -> &FlagWord {
+        &self.word
+    }
+
+    /// Counts a handle.
+    ///
+    /// # Panics
+    ///
+    /// When there are more than two thousand million: a program that leaks them.
+    #[inline]
+    pub(super) fn add_handle(&self) {
+        Self::add(&self.handles, "context not cloned: it has been leaked two thousand million times");
+    }
+
+    /// Counts a canceller.
+    ///
+    /// # Panics
+    ///
+    /// As [`add_handle`](Self::add_handle).
+    pub(super) fn add_canceller(&self) {
+        Self::add(
+            &self.cancellers,
+            "canceller not cloned: it has been leaked two thousand million times",
+        );
+    }
+
+    /// Counts one more, far below where the count would wrap.
+    #[inline]
+    fn add(count: &AtomicU32, refusal: &'static str) {
+        // Relaxed: the caller has one already, so the count cannot reach zero meanwhile.
+        if count.fetch_add(1, Ordering::Relaxed) > MOST {
+            // Relaxed: as above.
+            count.fetch_sub(1, Ordering::Relaxed);
+            panic!("{refusal}");
+        }
+    }
+
+    /// Counts a handle, unless the last one is gone.
+    pub(super) fn try_add_handle(&self) -> bool {
+        // Relaxed: a guess; the exchange decides.
+        let mut handles = self.handles.load(Ordering::Relaxed);
+        while handles != 0 {
+            // Acquire: pairs with the Release in `drop_handle`, though whoever calls this has the node
+            // from its parent's list, which orders more. Relaxed on failure: as above.
+            let counted = self.handles.compare_exchange_weak(
+                handles,
+                handles + 1,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            match counted {
+                Ok(_) => return true,
+                Err(seen) => handles = seen,
+            }
+        }
+        false
+    }
+
+    /// Drops a handle, and says whether it was the last. From then on the caller, and nobody else, is to
+    /// [retire](super::leave::retire) the node.
+    #[inline]
+    #[must_use = "retire the node if it was the last"]
+    pub(super) fn drop_handle(&self) -> bool {
+        // Release: what was done with this handle is done before the node is removed. Acquire: who
+        // removes it sees what was done with all the others. It is also where the one who replaces the
+        // parent sees that the node is on its way out; see `leave.rs`.
+        self.handles.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Drops a canceller, and says whether it was the last.
+    #[inline]
+    pub(super) fn drop_canceller(&self) -> bool {
+        // Acquire: pairs with the Release below; what the others did, `detach` above all, is visible to
+        // the last. One that is alone cannot be cloned meanwhile, so it need not be counted down.
+        self.cancellers.load(Ordering::Acquire) == 1
+            // AcqRel: as above; and what this one did is visible to the last.
+            || self.cancellers.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Whether there is a single handle, the caller's, and nothing else leads here than the parent: then
+    /// nobody can tell whether the node was cancelled.
+    #[inline]
+    pub(super) fn is_unseen(&self) -> bool {
+        // Acquire: what was done with other handles, announcements above all, is visible.
+        self.handles.load(Ordering::Acquire) == 1 && self.word.load().is_bare()
+    }
+
+    /// The node above.
+    ///
+    /// # Safety
+    ///
+    /// The parent does not change meanwhile: N5.
+    pub(super) unsafe fn parent(&self) -> Option<Ptr> {
+        // SAFETY: the caller's contract.
+        unsafe { self.parent.get() }
+    }
+
+    /// The next in the chain.
+    ///
+    /// # Safety
+    ///
+    /// The node is in a chain of the caller's.
+    pub(super) unsafe fn link(&self) -> Option<Ptr> {
+        // SAFETY: the caller's contract.
+        unsafe { self.link.get() }
+    }
+
+    /// Sets the next in the chain.
+    ///
+    /// # Safety
+    ///
+    /// The node is in a chain of the caller's, or is about to be.
+    pub(super) unsafe fn set_link(&self, next: Option<Ptr>) {
+        // SAFETY: the caller's contract.
+        unsafe { self.link.set(next) };
+    }
+
+    /// What is told of those who wait for `level`.
+    pub(super) fn level_subject(&self, level: Level) -> &Subject {
+        &self.levels[level as usize]
+    }
+
+    /// The shield's end.
+    pub(super) fn shield(&self) -> Option<&Arc<Limit>> {
+        self.extra.as_ref()?.shield.as_ref()
+    }
+
+    /// Has a node that nobody has seen yet begin as a child of one that is stopping or cancelled.
+    pub(super) fn inherit(&self, from: Word, cause: Cause, grace: Option<Arc<Limit>>) {
+        let kind = raw::code(&cause);
+        let fresh = Word::fresh(self.deadline.is_some(), self.shield().is_some());
+        let word = match from.has(Level::Cancelled) {
+            true => fresh.cancelled(kind),
+            false => fresh.stopping(kind, grace.is_some()),
+        };
+        self.word.init(word);
+        // Relaxed: whoever sees the node was handed it.
+        self.cause.store(raw::into_raw(cause), Ordering::Relaxed);
+        self.grace.with_mut(|held| {
+            // SAFETY: nobody else has seen the node.
+            unsafe { *held = grace };
+        });
+    }
+
+    /// Sets the flags of `level`, and the cause if it is the first; see [`FlagWord::raise`].
+    pub(super) fn raise(&self, level: Level, cause: &Cause, walks: bool) -> Word {
+        let old = self.word.raise(level, raw::code(cause), walks);
+        if !old.has(Level::Stopping) {
+            // Release: publishes the cause's error; pairs with the Acquire in `known_cause`.
+            self.cause.store(raw::into_raw(cause.clone()), Ordering::Release);
+        }
+        old
+    }
+
+    /// Whether `level` is reached, with a look at the clock if there is a limit.
+    #[inline]
+    pub(crate) fn has_reached(&self, level: Level) -> bool {
+        let word = self.word.load();
+        word.has(level) || (word.is_limited() && self.is_past_limit(word))
+    }
+
+    /// Looks at the clock, and records a past limit on this node only.
+    #[cold]
+    fn is_past_limit(&self, word: Word) -> bool {
+        if let Some(cause) = self.past_deadline() {
+            self.raise(Level::Cancelled, &cause, false);
+            return true;
+        }
+        self.is_past_grace(word)
+    }
+
+    /// The cause of a deadline that is past.
+    pub(super) fn past_deadline(&self) -> Option<Cause> {
+        let deadline = self.deadline.as_ref().filter(|deadline| deadline.is_past())?;
+        Some(deadline.cause(CauseKind::Deadline))
+    }
+
+    /// Looks whether the end of a grace is past, and records it.
+    fn is_past_grace(&self, word: Word) -> bool {
+        if !word.has_grace() {
+            return false;
+        }
+        let grace = self.lock().grace();
+        let past = grace.is_some_and(|grace| grace.is_past());
+        if past {
+            // A grace has a stop's cause, so this one is not used.
+            self.raise(Level::Cancelled, &Cause::at(CauseKind::Stopped, self.place), false);
+        }
+        past
+    }
+
+    /// The cause, if a level is reached.
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        self.has_reached(Level::Stopping).then(|| self.known_cause())
+    }
+
+    /// The cause of a node of which a flag was seen. Who set the flag stores the cause right after it; a
+    /// thread that comes in between waits for that one store.
+    pub(crate) fn known_cause(&self) -> Cause {
+        let mut backoff = Backoff::new();
+        loop {
+            let kind = self.word.load().kind();
+            // Acquire: pairs with the Release in `raise`.
+            let cause = self.cause.load(Ordering::Acquire);
+            if !cause.is_null() {
+                // SAFETY: `raise` and `inherit` store it, with the code of its kind in the word before;
+                // it is turned back when the node is freed, which the caller's way to the node rules out.
+                return unsafe { raw::clone_raw(kind, cause) };
+            }
+            backoff.snooze();
+        }
+    }
+
+    /// The earliest deadline in the chain.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline.as_ref().map(|deadline| deadline.at)
+    }
+
+    /// How long until the deadline.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        let deadline = self.deadline.as_ref()?;
+        Some(deadline.at.saturating_duration_since(deadline.timer.now()))
+    }
+
+    /// The timer of the chain.
+    pub(crate) fn timer(&self) -> Option<Timer> {
+        match &self.deadline {
+            Some(deadline) => Some(deadline.timer.clone()),
+            None => self.lock().grace().map(|grace| grace.timer.clone()),
+        }
+    }
+
+    /// The name it was given.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.extra.as_ref()?.name.as_deref()
+    }
+
+    /// Where it was made.
+    pub(crate) fn place(&self) -> &'static Location<'static> {
+        self.place
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Relaxed: who frees the node has synchronised with all who had a way to it.
+        let cause = self.cause.load(Ordering::Relaxed);
+        if !cause.is_null() {
+            // SAFETY: stored by `raise` or `inherit`, with the code of its kind in the word, and turned
+            // back only here.
+            drop(unsafe { raw::from_raw(self.word.load().kind(), cause) });
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => write!(f, "{name} ({})", self.place)?,
+            None => write!(f, "made at {}", self.place)?,
+        }
+        match self.cause() {
+            None => f.write_str(", running"),
+            Some(cause) if self.has_reached(Level::Cancelled) => write!(f, ", {cause}"),
+            Some(cause) => write!(f, ", stopping: {cause}"),
+        }
+    }
+}
+
+/// A node's lock, held: the way to what it guards.
+#[must_use = "the lock is released when this is dropped"]
+pub(super) struct Locked<'a> {
+    /// The node.
+    node: &'a Node,
+    /// The lock, and the flags behind it.
+    pub(super) flags: SpinGuard<'a, Flags>,
+}
+
+impl<'a> Locked<'a> {
+    /// The node.
+    pub(super) fn node(&self) -> &'a Node {
+        self.node
+    }
+
+    /// The child that was made last.
+    pub(super) fn first_child(&self) -> Option<Ptr> {
+        // SAFETY: guarded by the lock that is held here.
+        unsafe { self.node.first_child.get() }
+    }
+
+    /// The sibling after a child.
+    fn after(&self, child: &Node) -> Option<Ptr> {
+        // SAFETY: the links of a child are guarded by the lock that is held here.
+        unsafe { child.next.get() }
+    }
+
+    /// The only child, or whether there is none, or more.
+    pub(super) fn only_child(&self) -> OnlyChild {
+        let Some(first) = self.first_child() else { return OnlyChild::None };
+        // SAFETY: N3.
+        match self.after(unsafe { Node::at(first) }) {
+            None => OnlyChild::One(first),
+            Some(_) => OnlyChild::More,
+        }
+    }
+
+    /// Holds the node for a walk through its children.
+    pub(super) fn hold(&mut self) {
+        self.flags.held = true;
+        let first = self.first_child();
+        self.set_cursor(first);
+    }
+
+    /// Puts the walk at a child.
+    pub(super) fn set_cursor(&mut self, child: Option<Ptr>) {
+        // SAFETY: guarded by the lock that is held here.
+        unsafe { self.node.cursor.set(child) };
+    }
+
+    /// The child that the walk visits next, and moves on.
+    pub(super) fn visit_next(&mut self) -> Option<Ptr> {
+        // SAFETY: guarded by the lock that is held here.
+        let child = unsafe { self.node.cursor.get() }?;
+        // SAFETY: N3: whoever unlinks the child at the cursor moves the cursor on.
+        let next = self.after(unsafe { Node::at(child) });
+        self.set_cursor(next);
+        Some(child)
+    }
+
+    /// Moves the cursor from one child to another, if it is there.
+    fn move_cursor(&mut self, from: Ptr, to: Option<Ptr>) {
+        // SAFETY: guarded by the lock that is held here.
+        if unsafe { self.node.cursor.get() } == Some(from) {
+            self.set_cursor(to);
+        }
+    }
+
+    /// Links a node that nobody has seen yet as the first child.
+    pub(super) fn link_child(&mut self, child: &Node) {
+        let this = NonNull::from(child);
+        let first = self.first_child();
+        // SAFETY: nobody else has seen the child.
+        unsafe { child.parent.set(Some(NonNull::from(self.node))) };
+        // SAFETY: as above.
+        unsafe { child.next.set(first) };
+        if let Some(first) = first {
+            // SAFETY: N3.
+            let first = unsafe { Node::at(first) };
+            // SAFETY: the links of a child are guarded by the lock that is held here.
+            unsafe { first.previous.set(Some(this)) };
+        }
+        // SAFETY: guarded by the lock that is held here.
+        unsafe { self.node.first_child.set(Some(this)) };
+    }
+
+    /// Takes a child out of the list.
+    ///
+    /// # Safety
+    ///
+    /// It is a child of this node.
+    pub(super) unsafe fn unlink_child(&mut self, child: &Node) {
+        let next = self.after(child);
+        self.move_cursor(NonNull::from(child), next);
+        // SAFETY: the links of a child are guarded by the lock that is held here.
+        let previous = unsafe { child.previous.get() };
+        self.join(previous, next);
+    }
+
+    /// Puts `heir`, the only child of `child`, in the place of `child`.
+    ///
+    /// # Safety
+    ///
+    /// `child` is a child of this node; the caller owns its removal and has its lock and that of `heir`.
+    pub(super) unsafe fn replace_child(&mut self, child: &Node, heir: &Node) {
+        let this = NonNull::from(heir);
+        let next = self.after(child);
+        // SAFETY: the links of a child are guarded by the lock that is held here.
+        let previous = unsafe { child.previous.get() };
+        self.move_cursor(NonNull::from(child), Some(this));
+        // SAFETY: the caller has the locks of the old parent, of this new one and of the heir.
+        unsafe { heir.parent.set(Some(NonNull::from(self.node))) };
+        self.join(previous, Some(this));
+        // SAFETY: the heir's links are guarded by the old parent's lock, which the caller has, and from
+        // here on by the one that is held here.
+        unsafe { heir.next.set(next) };
+        if let Some(next) = next {
+            // SAFETY: N3.
+            let next = unsafe { Node::at(next) };
+            // SAFETY: the links of a child are guarded by the lock that is held here.
+            unsafe { next.previous.set(Some(this)) };
+        }
+    }
+
+    /// Makes `next` follow `previous`, or come first.
+    fn join(&mut self, previous: Option<Ptr>, next: Option<Ptr>) {
+        match previous {
+            Some(previous) => {
+                // SAFETY: N3.
+                let previous = unsafe { Node::at(previous) };
+                // SAFETY: the links of a child are guarded by the lock that is held here.
+                unsafe { previous.next.set(next) };
+            }
+            // SAFETY: guarded by the lock that is held here.
+            None => unsafe { self.node.first_child.set(next) },
+        }
+        if let Some(next) = next {
+            // SAFETY: N3; an heir is alive as well, its lock is held.
+            let next = unsafe { Node::at(next) };
+            // SAFETY: the links of a child are guarded by the lock that is held here; those of an heir
+            // by the locks that the caller has.
+            unsafe { next.previous.set(previous) };
+        }
+    }
+
+    /// Who waits for `level`.
+    pub(super) fn waiters(&mut self, level: Level) -> &mut List<(), ()> {
+        let list = self.node.waiters[level as usize].with_mut(|list| list);
+        // SAFETY: guarded by the lock that is held here, and borrowed from the guard.
+        unsafe { &mut *list }
+    }
+
+    /// The end of the grace, if a stop gave one.
+    pub(super) fn grace(&self) -> Option<Arc<Limit>> {
+        self.node.grace.with(|grace| {
+            // SAFETY: guarded by the lock that is held here.
+            let grace = unsafe { &*grace };
+            grace.clone()
+        })
+    }
+
+    /// Replaces the end of the grace. Returns what was there, to be dropped with no lock held.
+    pub(super) fn replace_grace(&mut self, to: Option<Arc<Limit>>) -> Option<Arc<Limit>> {
+        self.node.grace.with_mut(|grace| {
+            // SAFETY: guarded by the lock that is held here.
+            let grace = unsafe { &mut *grace };
+            std::mem::replace(grace, to)
+        })
+    }
+
+    /// Whether a walk has still to wake here.
+    fn is_queued(&self) -> bool {
+        self.node.word.load().is_queued() && !self.flags.woken
+    }
+
+    /// Takes over the removal of the node, if it is to be removed and nobody else does it or stands in the
+    /// way; see `leave.rs`.
+    pub(super) fn claim_removal(&mut self) -> bool {
+        let flags = &*self.flags;
+        let claimed = flags.dead
+            && !flags.leaving
+            && !flags.held
+            && !self.is_queued()
+            && !matches!(self.only_child(), OnlyChild::More);
+        self.flags.leaving |= claimed;
+        claimed
+    }
+
+    /// Whether whoever owns the removal has to leave it to a walk.
+    pub(super) fn is_detained(&self) -> bool {
+        self.flags.held || self.is_queued()
+    }
+}
+
+/// How many children there are, as far as it matters.
+pub(super) enum OnlyChild {
+    /// None.
+    None,
+    /// This one.
+    One(Ptr),
+    /// Two or more.
+    More,
+}
+
+/// Makes a root of what was the only child of a root.
+///
+/// # Safety
+///
+/// The caller has the locks of the old root and of `heir`, and owns the removal of the old root.
+pub(super) unsafe fn make_root(heir: &Locked<'_>) {
+    let node = heir.node;
+    // SAFETY: the caller has the locks that guard the link to the parent, and those of a child.
+    unsafe { node.parent.set(None) };
+    // SAFETY: as above.
+    unsafe { node.next.set(None) };
+    // SAFETY: as above.
+    unsafe { node.previous.set(None) };
+}

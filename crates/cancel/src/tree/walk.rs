@@ -1,0 +1,438 @@
+//! Walks: how a cancel or a stop reaches every descendant.
+//!
+//! # The flag pass
+//!
+//! A walk goes through the tree in place, parents first, from child to child under the parent's lock, which
+//! it gives back after some dozens of children and before it goes into one. It *holds* the nodes on its
+//! path: the one through whose children it goes, and those above up to where it began. A node is held by one
+//! walk at a time, so that it has one cursor, and is not removed while it is held; whoever unlinks the child
+//! at the cursor moves the cursor on. Nothing is allocated and nothing recurses.
+//!
+//! A walk that comes to a node that another walk holds gives its lock back and waits until that one has gone
+//! out of it. The other began there or further down (had it come from above, it would hold the parent as
+//! well), and what it waits for in turn lies further down still: the waits end. In the flag pass no code of
+//! a user runs and no node is freed, so they are short.
+//!
+//! Going out, a walk that cancels marks the node as *walked*: all of its descendants are flagged, and will be
+//! born so. It is not entered again by a cancel.
+//!
+//! # The races
+//!
+//! - *A child that is made.* It is linked under the parent's lock, after a look at the parent's flags; a walk
+//!   sets the flags, and then takes the lock to go through the children. So the child is seen, or it sees the
+//!   flags. The first child has to be announced in the flag word, because a walk does not take the lock of a
+//!   node without; `word.rs` says why that is exact.
+//! - *A cancel below another.* Whoever comes second to a node finds it held, and waits, or walked.
+//!   So both return only when everything below them is flagged.
+//! - *A child that is dropped.* It is unlinked under the parent's lock; under that lock the walk looks at it.
+//! - *A node that is replaced by its only child.* Behind the cursor, the node was flagged, and held until its
+//!   children were; before the cursor, the child takes its place there.
+//!
+//! # The wake pass
+//!
+//! A node that somebody has waited on is *queued* by the walk that brings a level first, and stays in the
+//! walk's chain until its waiters have been taken out. Wakers run in batches, with no lock held. A second walk
+//! that brings another level meanwhile leaves the node to the first, which sees the flag in the word in which
+//! it takes QUEUED back. So a waker may cancel, make and drop as it likes: nobody waits for it but the wakers
+//! behind it.
+//!
+//! # Stops
+//!
+//! A stop walks everything each time, because its grace may end earlier than the one before. It takes the lock
+//! of each node, to leave the grace there.
+#![allow(unsafe_code, reason = "walks over the tree's nodes")]
+
+use std::sync::Arc;
+
+use selvedge_primitives::{Backoff, FirstPanic, WakeBatch, release_then};
+
+use super::chain::Chain;
+use super::leave;
+use super::limit::{Ended, Limit};
+use super::node::{Locked, Node, Ptr};
+use super::word::Level;
+use crate::Cause;
+
+/// How many children are visited before the lock is given back, for those who make and drop.
+#[cfg(not(selvedge_loom))]
+const AT_ONCE: u32 = 64;
+/// One, so that a model sees what happens in between.
+#[cfg(selvedge_loom)]
+const AT_ONCE: u32 = 1;
+
+/// What goes through the tree.
+pub(super) trait Visitor {
+    /// Looks at a node, whose parent's lock is held. Says whether there may be children.
+    fn visit(&mut self, node: &Node) -> bool;
+
+    /// Whether there is no need to go through the children after all. The node's lock is held.
+    fn is_done(&self, node: &Locked<'_>) -> bool;
+
+    /// Goes through the children of a node from now on. The node's lock is held.
+    fn enter(&mut self, node: &Locked<'_>);
+
+    /// Goes out of a node, whose lock is held: everything below was visited.
+    fn leave(&mut self, node: &mut Locked<'_>);
+
+    /// Where to put what has to be removed afterwards.
+    fn chain(&mut self) -> &mut Chain;
+}
+
+/// Goes through everything below a node that is kept alive by the caller, when nobody else does. Not at all,
+/// if the visitor has no need to.
+pub(super) fn go_below(node: &Node, visitor: &mut impl Visitor) {
+    let mut backoff = Backoff::new();
+    loop {
+        let mut locked = node.lock();
+        if visitor.is_done(&locked) {
+            return;
+        }
+        if !locked.flags.held {
+            locked.hold();
+            return go_through(locked, visitor);
+        }
+        drop(locked);
+        backoff.snooze();
+    }
+}
+
+/// Goes through everything below a node that is held for this walk, and out of it.
+fn go_through(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
+    let top = Ptr::from(locked.node());
+    visitor.enter(&locked);
+    let mut visited = 0;
+    let mut backoff = Backoff::new();
+    loop {
+        if visited == AT_ONCE {
+            visited = 0;
+            let node = locked.node();
+            drop(locked);
+            locked = node.lock();
+        }
+        let Some(child) = locked.visit_next() else {
+            let Some(above) = go_out(locked, top, visitor) else { return };
+            visited = 0;
+            // SAFETY: N4: it is held by this walk.
+            locked = unsafe { Node::at(above) }.lock();
+            continue;
+        };
+        visited += 1;
+        // SAFETY: N3: the parent's lock is held.
+        let node = unsafe { Node::at(child) };
+        if !visitor.visit(node) {
+            continue;
+        }
+        let mut inner = node.lock();
+        if visitor.is_done(&inner) {
+            continue;
+        }
+        visited = 0;
+        if inner.flags.held {
+            // Another walk's. It is looked at again when that one may have gone out of it.
+            drop(inner);
+            locked.set_cursor(Some(child));
+            let node = locked.node();
+            drop(locked);
+            backoff.snooze();
+            locked = node.lock();
+            continue;
+        }
+        backoff = Backoff::new();
+        inner.hold();
+        visitor.enter(&inner);
+        locked = inner;
+    }
+}
+
+/// Goes out of a node below which everything was visited. Returns the one above, unless the walk began here.
+fn go_out(mut locked: Locked<'_>, top: Ptr, visitor: &mut impl Visitor) -> Option<Ptr> {
+    let node = locked.node();
+    let above = (Ptr::from(node) != top).then(|| {
+        // SAFETY: N5: it is held.
+        unsafe { node.parent() }.expect("a walk stays below where it began")
+    });
+    locked.flags.held = false;
+    visitor.leave(&mut locked);
+    let removes = locked.claim_removal();
+    drop(locked);
+    if removes {
+        // SAFETY: its removal is owned here, since the last handle went while it was held.
+        unsafe { visitor.chain().push(Ptr::from(node)) };
+    }
+    above
+}
+
+/// A cancel or a stop on its way through the tree.
+struct Ending {
+    /// What it brings.
+    level: Level,
+    /// Why.
+    cause: Cause,
+    /// When it is to become a cancel.
+    grace: Option<Arc<Limit>>,
+    /// The shielded node in which it is, and the end of its time: a cancel is a stop there.
+    shield: Option<(Ptr, Arc<Limit>)>,
+    /// The limit that was looked at last, for whether it ends: no node further down is its top.
+    looked: Option<*const Limit>,
+    /// What is to be done after the flag pass.
+    after: Aftermath,
+}
+
+/// What a walk leaves to be done once every flag is set.
+#[derive(Default)]
+struct Aftermath {
+    /// Nodes whose waiters are to be woken, and nodes to remove.
+    chain: Chain,
+    /// Limits that ended, and their registrations.
+    ended: Vec<Ended>,
+    /// Limits that were replaced, to be dropped.
+    replaced: Vec<Arc<Limit>>,
+    /// Limits that are to be timed.
+    begun: Vec<Arc<Limit>>,
+}
+
+impl Ending {
+    /// A walk that has not begun.
+    fn new(level: Level, cause: Cause, grace: Option<Arc<Limit>>) -> Self {
+        let after = Aftermath::default();
+        Self { level, cause, grace, shield: None, looked: None, after }
+    }
+
+    /// Brings the level to the node where the walk begins. Says whether there may be children.
+    fn begin(&mut self, node: &Node) -> bool {
+        match self.level {
+            Level::Cancelled => self.cancel(node),
+            Level::Stopping => self.stop(node, self.grace.clone(), true),
+        }
+    }
+
+    /// Cancels a node.
+    fn cancel(&mut self, node: &Node) -> bool {
+        // A deadline that is past by now gives the cause.
+        let past = node.past_deadline();
+        let old = node.raise(Level::Cancelled, past.as_ref().unwrap_or(&self.cause), true);
+        if old.owes_wakes(Level::Cancelled) {
+            // SAFETY: it was queued by this very walk.
+            unsafe { self.after.chain.push(Ptr::from(node)) };
+        }
+        if old.is_limited() && !old.was_walked(Level::Cancelled) {
+            if let Some(deadline) = &node.deadline {
+                self.end_limit(deadline, node);
+            }
+            if let Some(grace) = old.has_grace().then(|| node.lock().grace()).flatten() {
+                self.end_limit(&grace, node);
+            }
+        }
+        old.has_children()
+    }
+
+    /// Ends a limit if a node is its top.
+    fn end_limit(&mut self, limit: &Arc<Limit>, node: &Node) {
+        let this = Arc::as_ptr(limit);
+        if self.looked.replace(this) == Some(this) {
+            return;
+        }
+        if let Some(ticket) = limit.end_at(node) {
+            self.after.ended.push((Arc::clone(limit), ticket));
+        }
+    }
+
+    /// Stops a node. `top` says that the grace begins here. A stop ends no limit, also where it finds one
+    /// past: nodes below may not have been flagged by it, and only its timer wakes who waits there.
+    fn stop(&mut self, node: &Node, grace: Option<Arc<Limit>>, top: bool) -> bool {
+        let mut locked = node.lock();
+        if node.word().load().was_walked(Level::Cancelled) {
+            return false;
+        }
+        if let Some(past) = node.past_deadline() {
+            node.raise(Level::Cancelled, &past, false);
+        }
+        // Ended is final: it takes no grace, which would be one that nobody times.
+        let grace = grace.filter(|grace| {
+            !node.word().load().has(Level::Cancelled)
+                && locked.grace().is_none_or(|held| grace.is_before(&held))
+        });
+        if let Some(grace) = &grace {
+            if top {
+                grace.set_top(node);
+                self.after.begun.push(Arc::clone(grace));
+            }
+            let replaced = locked.replace_grace(Some(Arc::clone(grace)));
+            node.word().announce_grace();
+            self.replaced(replaced, node);
+        }
+        let old = node.raise(Level::Stopping, &self.cause, true);
+        if old.was_walked(Level::Cancelled) {
+            // A cancel came in between, and goes on below.
+            if grace.is_some() {
+                let back = locked.replace_grace(None);
+                self.replaced(back, node);
+            }
+            return false;
+        }
+        if old.owes_wakes(Level::Stopping) {
+            // SAFETY: it was queued by this very walk.
+            unsafe { self.after.chain.push(Ptr::from(node)) };
+        }
+        old.has_children()
+    }
+
+    /// A node carries a grace no longer.
+    fn replaced(&mut self, grace: Option<Arc<Limit>>, node: &Node) {
+        let Some(grace) = grace else { return };
+        match grace.end_at(node) {
+            Some(ticket) => self.after.ended.push((grace, ticket)),
+            None => self.after.replaced.push(grace),
+        }
+    }
+}
+
+impl Visitor for Ending {
+    fn visit(&mut self, node: &Node) -> bool {
+        if let Some((_, end)) = &self.shield {
+            let end = Arc::clone(end);
+            return self.stop(node, Some(end), false);
+        }
+        if self.level == Level::Stopping {
+            return self.stop(node, self.grace.clone(), false);
+        }
+        match node.shield().filter(|end| !end.is_past()) {
+            Some(end) => self.stop(node, Some(Arc::clone(end)), true),
+            None => self.cancel(node),
+        }
+    }
+
+    fn is_done(&self, node: &Locked<'_>) -> bool {
+        node.flags.walked
+    }
+
+    fn enter(&mut self, locked: &Locked<'_>) {
+        let node = locked.node();
+        // What was stopped by `visit` although this is a cancel: its shield holds, and goes on to hold for
+        // everything below.
+        if self.level == Level::Cancelled
+            && self.shield.is_none()
+            && !node.word().load().was_walked(Level::Cancelled)
+            && let Some(end) = node.shield()
+        {
+            self.shield = Some((Ptr::from(node), Arc::clone(end)));
+        }
+    }
+
+    fn leave(&mut self, locked: &mut Locked<'_>) {
+        if self.shield.is_none() {
+            locked.flags.walked |= self.level == Level::Cancelled;
+        } else if self.shield.as_ref().is_some_and(|(top, _)| *top == Ptr::from(locked.node())) {
+            self.shield = None;
+        }
+    }
+
+    fn chain(&mut self) -> &mut Chain {
+        &mut self.after.chain
+    }
+}
+
+impl Aftermath {
+    /// Revokes what ended, times what begins, wakes who waits, removes what is left over. Goes on after
+    /// somebody's panic, and passes on the first.
+    fn settle(self) {
+        let Self { mut chain, ended, replaced, begun } = self;
+        let mut panics = FirstPanic::new();
+        for (limit, ticket) in ended {
+            if let Some(ticket) = ticket {
+                limit.timer.revoke(ticket);
+            }
+        }
+        drop(replaced);
+        for limit in begun {
+            // Wakes, if the timer is gone or the time is over.
+            panics.catch(|| limit.arm());
+        }
+        let mut batch = WakeBatch::new();
+        while let Some(node) = chain.pop() {
+            if wake(node, &mut batch, &mut panics) {
+                panics.catch(|| leave::remove(node));
+            }
+        }
+        panics.catch(|| batch.wake_all());
+        panics.resume();
+    }
+}
+
+/// Takes the waiters of a node that was in the walk's chain into the batch, which is woken when it is full.
+/// Says whether the caller owns the removal of the node.
+fn wake(node: Ptr, batch: &mut WakeBatch, panics: &mut FirstPanic) -> bool {
+    // SAFETY: it is queued, or its removal is owned by this walk.
+    let node = unsafe { Node::at(node) };
+    let mut locked = node.lock();
+    if locked.flags.leaving {
+        return true;
+    }
+    loop {
+        let word = node.word().load();
+        for level in [Level::Stopping, Level::Cancelled] {
+            let list = locked.waiters(level);
+            while word.has(level) && !list.is_empty() && !batch.is_full() {
+                list.grant_front((), batch);
+            }
+        }
+        if batch.is_full() {
+            release_then(locked, || panics.catch(|| batch.wake_all()));
+            locked = node.lock();
+        } else if word.was_walked(Level::Cancelled) {
+            // No walk will queue it again.
+            locked.flags.woken = true;
+            break;
+        } else if node.word().dequeue(word) {
+            break;
+        }
+    }
+    locked.claim_removal()
+}
+
+/// Cancels a node, which is kept alive by the caller, and everything below.
+pub(super) fn cancel(node: &Node, cause: Cause) {
+    run(node, Ending::new(Level::Cancelled, cause, None));
+}
+
+/// Stops a node, which is kept alive by the caller, and everything below. If it has ended, perhaps by a limit
+/// whose timer is late, so has everything below, and is told now.
+pub(super) fn stop(node: &Node, cause: Cause, grace: Option<Arc<Limit>>) {
+    if node.has_reached(Level::Cancelled) {
+        return cancel(node, node.known_cause());
+    }
+    run(node, Ending::new(Level::Stopping, cause, grace));
+}
+
+/// Walks from a node downwards, then wakes.
+fn run(node: &Node, mut ending: Ending) {
+    if ending.begin(node) {
+        go_below(node, &mut ending);
+    }
+    ending.after.settle();
+}
+
+/// Holds the top of a limit that is firing, for a walk that begins there.
+pub(super) fn hold_firing(node: Ptr) {
+    // SAFETY: N4: it is firing.
+    let node = unsafe { Node::at(node) };
+    let mut backoff = Backoff::new();
+    loop {
+        let mut locked = node.lock();
+        if !locked.flags.held {
+            return locked.hold();
+        }
+        drop(locked);
+        backoff.snooze();
+    }
+}
+
+/// Cancels a node that is held for this walk, and everything below.
+pub(super) fn cancel_held(node: Ptr, cause: Cause) {
+    // SAFETY: N4: it is held.
+    let node = unsafe { Node::at(node) };
+    let mut ending = Ending::new(Level::Cancelled, cause, None);
+    ending.begin(node);
+    go_through(node.lock(), &mut ending);
+    ending.after.settle();
+}

@@ -1,0 +1,337 @@
+//! The flag word of a node: what the world reads of it without a lock, and what walks, waiters and
+//! children agree upon by one read-modify-write each.
+//!
+//! ```text
+//!  31  19  18  16    10       9        8       7       6         5         4       3        2          1          0
+//! +------+------+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//! |      | KIND | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
+//! +------+------+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//! ```
+//!
+//! | CANCELLED | STOPPING | meaning | left by |
+//! |---|---|---|---|
+//! | 0 | 0 | running | a walk, or a reader that finds a limit past |
+//! | 0 | 1 | asked to finish | a walk, or a reader that finds a limit past |
+//! | 1 | 1 | ended, final | nobody |
+//!
+//! | bit | says | cleared |
+//! |---|---|---|
+//! | DEADLINE | the node carries a deadline: a look costs a read of the clock | never |
+//! | GRACE | it carries the end of a grace: a look costs a lock as well | never |
+//! | CHILDREN | it has had a child: a walk has to go in | never |
+//! | WAITERS | somebody has waited on it: a walk has to wake | never |
+//! | STOPPED | a walk has brought STOPPING, and wakes who waits for it | never |
+//! | ENDED | a walk has brought CANCELLED, and wakes who waits for it | never |
+//! | QUEUED | it is in the list of a walk that has still to wake | by that walk, unless ENDED |
+//! | ARMED | dropping the last canceller cancels | by `detach` |
+//! | SHIELD | a cancel from above is a stop here, until the shield's time is over | never |
+//! | KIND | the kind of the cause; set with STOPPING | never |
+//!
+//! CHILDREN and WAITERS meet the flags of a level in this one word: who sets one of the bits and does not
+//! find the flag has been seen by the walk that sets it later.
+
+use std::fmt;
+
+use selvedge_primitives::atomic::{AtomicU32, Ordering};
+
+/// Asked to finish.
+const STOPPING: u32 = 1;
+/// Ended.
+const CANCELLED: u32 = 1 << 1;
+/// There is a deadline: ask the clock.
+const DEADLINE: u32 = 1 << 2;
+/// There is the end of a grace: ask for it under the lock, and the clock.
+const GRACE: u32 = 1 << 3;
+/// There has been a child.
+const CHILDREN: u32 = 1 << 4;
+/// There has been a waiter.
+const WAITERS: u32 = 1 << 5;
+/// A walk brought STOPPING.
+const STOPPED: u32 = 1 << 6;
+/// A walk brought CANCELLED.
+const ENDED: u32 = 1 << 7;
+/// In the list of a walk.
+const QUEUED: u32 = 1 << 8;
+/// Dropping the last canceller cancels.
+const ARMED: u32 = 1 << 9;
+/// A cancel from above is a stop.
+const SHIELD: u32 = 1 << 10;
+/// Where the kind of the cause begins.
+const KIND_SHIFT: u32 = 16;
+/// The kind of the cause.
+const KIND_MASK: u32 = 0b111 << KIND_SHIFT;
+
+/// What can be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// STOPPING.
+    Stopping,
+    /// CANCELLED.
+    Cancelled,
+}
+
+impl Level {
+    /// The bit that says it is reached.
+    const fn bit(self) -> u32 {
+        match self {
+            Level::Stopping => STOPPING,
+            Level::Cancelled => CANCELLED,
+        }
+    }
+
+    /// The bits that reaching it sets.
+    const fn bits(self) -> u32 {
+        match self {
+            Level::Stopping => STOPPING,
+            Level::Cancelled => STOPPING | CANCELLED,
+        }
+    }
+
+    /// The bit that says a walk brought it.
+    const fn walked(self) -> u32 {
+        match self {
+            Level::Stopping => STOPPED,
+            Level::Cancelled => ENDED,
+        }
+    }
+}
+
+/// The word as somebody read it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word(u32);
+
+impl Word {
+    /// A node that runs, armed.
+    pub(super) const fn fresh(deadline: bool, shield: bool) -> Self {
+        let deadline = if deadline { DEADLINE } else { 0 };
+        let shield = if shield { SHIELD } else { 0 };
+        Self(ARMED | deadline | shield)
+    }
+
+    /// The same node below one that is stopping.
+    pub(super) const fn stopping(self, kind: u8, grace: bool) -> Self {
+        let grace = if grace { GRACE } else { 0 };
+        Self(self.0 | STOPPING | STOPPED | grace).of_kind(kind)
+    }
+
+    /// The same node below one that is cancelled.
+    pub(super) const fn cancelled(self, kind: u8) -> Self {
+        Self(self.0 | STOPPING | CANCELLED | STOPPED | ENDED).of_kind(kind)
+    }
+
+    /// The same word with a kind.
+    const fn of_kind(self, kind: u8) -> Self {
+        Self(self.0 & !KIND_MASK | (kind as u32) << KIND_SHIFT)
+    }
+
+    /// The kind of the cause, zero when there is none.
+    pub(super) const fn kind(self) -> u8 {
+        ((self.0 & KIND_MASK) >> KIND_SHIFT) as u8
+    }
+
+    /// Whether the flag of `level` is set.
+    #[inline]
+    pub(super) const fn has(self, level: Level) -> bool {
+        self.0 & level.bit() != 0
+    }
+
+    /// Whether a look has to ask a clock.
+    #[inline]
+    pub(super) const fn is_limited(self) -> bool {
+        self.0 & (DEADLINE | GRACE) != 0
+    }
+
+    /// Whether there is the end of a grace.
+    pub(super) const fn has_grace(self) -> bool {
+        self.0 & GRACE != 0
+    }
+
+    /// Whether there has been a child.
+    pub(super) const fn has_children(self) -> bool {
+        self.0 & CHILDREN != 0
+    }
+
+    /// Whether there has been a waiter.
+    pub(super) const fn has_waiters(self) -> bool {
+        self.0 & WAITERS != 0
+    }
+
+    /// Whether a walk brought `level`.
+    pub(super) const fn was_walked(self, level: Level) -> bool {
+        self.0 & level.walked() != 0
+    }
+
+    /// Whether a walk has still to wake here, and says so in this word.
+    pub(super) const fn is_queued(self) -> bool {
+        self.0 & QUEUED != 0
+    }
+
+    /// Of the word before a walk brought `level`: whether that walk has to put the node into its list.
+    pub(super) const fn owes_wakes(self, level: Level) -> bool {
+        !self.was_walked(level) && self.has_waiters() && !self.is_queued()
+    }
+
+    /// Whether dropping the last canceller cancels.
+    pub(super) const fn is_armed(self) -> bool {
+        self.0 & ARMED != 0
+    }
+
+    /// Whether nothing but its handles has ever referred to it: no child, no waiter, no limit. Nobody but
+    /// its parent's list leads to such a node once its handles are gone.
+    pub(super) const fn is_bare(self) -> bool {
+        self.0 & (CHILDREN | WAITERS | DEADLINE | GRACE | SHIELD) == 0
+    }
+
+    /// The word that a walk leaves.
+    const fn visited(self, level: Level) -> Self {
+        let fresh = !self.was_walked(level);
+        // A cancel wakes those who wait for STOPPING as well.
+        let walked = if let Level::Cancelled = level { STOPPED | ENDED } else { STOPPED };
+        let queued = if fresh && self.has_waiters() { QUEUED } else { 0 };
+        Self(self.0 | walked | queued)
+    }
+
+    /// The word in which `level` is reached for a cause of this kind, which counts if it is the first.
+    const fn raised(self, level: Level, kind: u8) -> Self {
+        let word = if self.0 & STOPPING == 0 { self.of_kind(kind) } else { self };
+        Self(word.0 | level.bits())
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Word({:b})", self.0)
+    }
+}
+
+/// The word itself.
+pub(super) struct FlagWord(AtomicU32);
+
+impl FlagWord {
+    /// A word.
+    pub(super) fn new(word: Word) -> Self {
+        Self(AtomicU32::new(word.0))
+    }
+
+    /// Sets the word of a node that nobody else has seen yet.
+    pub(super) fn init(&self, word: Word) {
+        // Relaxed: whoever sees the node was handed it.
+        self.0.store(word.0, Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    #[inline]
+    pub(super) fn load(&self) -> Word {
+        // Acquire: pairs with the Release in `raise`; what the canceller did before is visible to
+        // whoever sees the flag.
+        Word(self.0.load(Ordering::Acquire))
+    }
+
+    /// Sets the flags of `level`, and the kind of the cause if it is the first; with `walks`, on behalf of
+    /// a walk. Returns the word before: it says whether the caller has to store the cause
+    /// (not STOPPING before), and whether its walk has to wake here ([`Word::owes_wakes`]).
+    pub(super) fn raise(&self, level: Level, kind: u8, walks: bool) -> Word {
+        // Relaxed: a guess; the exchange below decides.
+        let mut old = Word(self.0.load(Ordering::Relaxed));
+        loop {
+            let raised = old.raised(level, kind);
+            let new = if walks { raised.visited(level) } else { raised };
+            // Release: publishes what the canceller did before; pairs with the Acquire in `load`.
+            // Acquire: pairs with the Release in `announce`; and the flags of another canceller, whose
+            // cause this one then passes on.
+            // Relaxed on failure: as above.
+            let exchanged =
+                self.0.compare_exchange_weak(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed);
+            match exchanged {
+                Ok(_) => return old,
+                Err(seen) => old = Word(seen),
+            }
+        }
+    }
+
+    /// Says that there is a child from now on. Returns the word before. Call it under the node's lock.
+    pub(super) fn announce_child(&self) -> Word {
+        self.announce(CHILDREN)
+    }
+
+    /// Says that there is a waiter from now on. Returns the word before. Call it under the node's lock.
+    pub(super) fn announce_waiter(&self) -> Word {
+        self.announce(WAITERS)
+    }
+
+    /// Sets a bit that walks look for.
+    fn announce(&self, bit: u32) -> Word {
+        let word = self.load();
+        if word.0 & bit != 0 {
+            // A walk that set the flags after this look takes the lock, which the caller holds, later.
+            return word;
+        }
+        // AcqRel: against the exchange in `raise`: of two read-modify-writes of one word the later one
+        // sees the earlier, so the walk sees the bit or the caller the flag, and the cause behind it.
+        Word(self.0.fetch_or(bit, Ordering::AcqRel))
+    }
+
+    /// Says that there is a grace. Call it under the node's lock, behind which the grace lies. Returns
+    /// the word before.
+    pub(super) fn announce_grace(&self) -> Word {
+        // Relaxed: whoever sees it takes the lock to look at the grace.
+        Word(self.0.fetch_or(GRACE, Ordering::Relaxed))
+    }
+
+    /// The walk that had it in its list has woken all who waited for what `seen` says is reached. False if
+    /// another flag has come meanwhile.
+    pub(super) fn dequeue(&self, seen: Word) -> bool {
+        // AcqRel: against the exchange in `raise`: another walk found QUEUED and left its wakes to this one,
+        // which then does not find the word that it has seen; or it comes later, and queues the node again.
+        // Relaxed on failure: the word is read again.
+        let new = seen.0 & !QUEUED;
+        self.0.compare_exchange(seen.0, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Dropping the last canceller does not cancel any more.
+    pub(super) fn disarm(&self) {
+        // Relaxed: read when the last canceller is dropped, which the count puts after this.
+        self.0.fetch_and(!ARMED, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_says_what_was_put_into_it() {
+        for kind in 0..8 {
+            for (deadline, shield) in [(false, false), (true, false), (false, true), (true, true)] {
+                let fresh = Word::fresh(deadline, shield);
+                assert!(fresh.is_armed() && fresh.kind() == 0);
+                assert_eq!(fresh.is_limited(), deadline);
+                assert_eq!(fresh.is_bare(), !deadline && !shield);
+                let stopping = fresh.stopping(kind, true);
+                assert!(stopping.has(Level::Stopping) && !stopping.has(Level::Cancelled));
+                assert!(stopping.has_grace() && stopping.was_walked(Level::Stopping));
+                assert_eq!(stopping.kind(), kind);
+                let cancelled = fresh.cancelled(kind);
+                assert!(cancelled.has(Level::Stopping) && cancelled.has(Level::Cancelled));
+                assert!(cancelled.was_walked(Level::Cancelled) && !cancelled.is_queued());
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_kind_stays() {
+        let stopped = Word::fresh(false, false).raised(Level::Stopping, 2);
+        assert_eq!(stopped.raised(Level::Cancelled, 1).kind(), 2);
+    }
+
+    #[test]
+    fn the_first_walk_of_a_level_queues_a_node_with_waiters_and_no_later_one_does() {
+        let waits = Word(Word::fresh(false, false).0 | WAITERS);
+        let stopped = waits.visited(Level::Stopping);
+        assert!(stopped.is_queued());
+        let woken = Word(stopped.0 & !QUEUED);
+        assert!(!woken.visited(Level::Stopping).is_queued());
+        assert!(woken.visited(Level::Cancelled).is_queued());
+        assert!(!Word::fresh(false, false).visited(Level::Cancelled).is_queued());
+    }
+}

@@ -1,0 +1,188 @@
+//! A lock of one byte for critical sections of a few instructions.
+//!
+//! Locking is one compare-exchange, unlocking one store: half of what a lock costs that knows whether
+//! somebody sleeps on it. Who finds it taken spins, then yields, then sleeps for a moment, longer each
+//! time ([`Backoff`]), so that a holder that was preempted gets its processor, also when the one who
+//! waits has the higher priority. Nobody is queued: there is no fairness, and there must be no critical
+//! section that is worth queueing for.
+//!
+//! Take it for what is a handful of stores to memory that is at hand. Never run code of a user under
+//! it, allocate under it, or make a system call under it.
+//!
+//! Unlocking is the last access to the lock, so its memory may be freed by whoever locks it next.
+//!
+//! # Models
+//!
+//! Under `--cfg selvedge_loom` a [`SpinLock`] is loom's lock, which explores faster than a loop;
+//! [`Spin`], the lock itself, is explored by models of its own.
+#![allow(unsafe_code, reason = "the cell behind the lock, behind a safe face")]
+
+use std::fmt;
+
+use crate::atomic::{AtomicBool, Ordering};
+use crate::{Backoff, const_fn};
+
+/// The bare lock: it guards nothing by itself.
+pub struct Spin {
+    /// Whether somebody has it.
+    taken: AtomicBool,
+}
+
+/// A [`Spin`] that is held.
+#[must_use = "the lock is released when this is dropped"]
+pub struct Spun<'a> {
+    /// Which.
+    spin: &'a Spin,
+}
+
+impl Spin {
+    const_fn! {
+        /// Nobody has it.
+        pub const fn new() -> Self {
+            Self { taken: AtomicBool::new(false) }
+        }
+    }
+
+    /// Locks, waiting for as long as it takes.
+    #[inline]
+    pub fn lock(&self) -> Spun<'_> {
+        if !self.try_take() {
+            self.wait();
+        }
+        Spun { spin: self }
+    }
+
+    /// Takes it, if it is free.
+    #[inline]
+    fn try_take(&self) -> bool {
+        // Acquire: pairs with the Release in `Spun::drop`; what the last holder did is visible.
+        // Relaxed on failure: it is taken, so nothing is looked at.
+        self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Takes it when it is free.
+    #[cold]
+    fn wait(&self) {
+        let mut backoff = Backoff::new();
+        loop {
+            backoff.snooze();
+            // Relaxed: a hint; `try_take` decides. A load leaves the line with the holder.
+            if !self.taken.load(Ordering::Relaxed) && self.try_take() {
+                return;
+            }
+        }
+    }
+}
+
+impl Default for Spin {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Spun<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // Release: what was done under the lock is visible to the next holder; pairs with the Acquire
+        // in `try_take`. It is the last access: the next holder may free the lock.
+        self.spin.taken.store(false, Ordering::Release);
+    }
+}
+
+impl fmt::Debug for Spin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spin").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Spun<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spun").finish_non_exhaustive()
+    }
+}
+
+#[cfg(not(selvedge_loom))]
+mod guarded {
+    use std::cell::UnsafeCell;
+    use std::fmt;
+    use std::ops::{Deref, DerefMut};
+
+    use super::{Spin, Spun};
+
+    /// A value behind a [`Spin`].
+    #[derive(Default)]
+    pub struct SpinLock<T> {
+        /// The lock.
+        spin: Spin,
+        /// What it guards.
+        value: UnsafeCell<T>,
+    }
+
+    // SAFETY: the value is reached by one thread at a time, the one that holds the lock, so all it
+    // needs is that it may go from thread to thread.
+    unsafe impl<T: Send> Sync for SpinLock<T> {}
+
+    /// A [`SpinLock`] that is held.
+    #[must_use = "the lock is released when this is dropped"]
+    pub struct SpinGuard<'a, T> {
+        /// The value.
+        value: &'a UnsafeCell<T>,
+        /// The lock, released last.
+        _spun: Spun<'a>,
+    }
+
+    // SAFETY: a shared guard gives `&T` only.
+    unsafe impl<T: Sync> Sync for SpinGuard<'_, T> {}
+
+    impl<T> SpinLock<T> {
+        /// A lock around `value`.
+        pub const fn new(value: T) -> Self {
+            Self { spin: Spin::new(), value: UnsafeCell::new(value) }
+        }
+
+        /// Locks, waiting for as long as it takes.
+        #[inline]
+        pub fn lock(&self) -> SpinGuard<'_, T> {
+            SpinGuard { _spun: self.spin.lock(), value: &self.value }
+        }
+    }
+
+    impl<T> Deref for SpinGuard<'_, T> {
+        type Target = T;
+
+        #[inline]
+        fn deref(&self) -> &T {
+            // SAFETY: the guard holds the lock, and `&self` rules out the `&mut` of `deref_mut`.
+            unsafe { &*self.value.get() }
+        }
+    }
+
+    impl<T> DerefMut for SpinGuard<'_, T> {
+        #[inline]
+        fn deref_mut(&mut self) -> &mut T {
+            // SAFETY: the guard holds the lock, and `&mut self` is the only way to the value.
+            unsafe { &mut *self.value.get() }
+        }
+    }
+
+    impl<T> fmt::Debug for SpinLock<T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("SpinLock").finish_non_exhaustive()
+        }
+    }
+
+    impl<T> fmt::Debug for SpinGuard<'_, T> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("SpinGuard").finish_non_exhaustive()
+        }
+    }
+}
+
+#[cfg(not(selvedge_loom))]
+pub use guarded::{SpinGuard, SpinLock};
+/// Under loom, loom's lock.
+#[cfg(selvedge_loom)]
+pub use crate::{Mutex as SpinLock, MutexGuard as SpinGuard};
+
+#[cfg(not(selvedge_loom))]
+const _: () = assert!(size_of::<SpinLock<u8>>() == 2);
