@@ -47,8 +47,8 @@ struct Full {
     kind: CauseKind,
     /// Where.
     place: &'static Location<'static>,
-    /// Why.
-    error: Arc<dyn Error + Send + Sync>,
+    /// Why; there is always an error, except where a pointer has no room for the kind (see [`raw`]).
+    error: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl Cause {
@@ -65,7 +65,7 @@ impl Cause {
 
     /// The same cause with an error that every descendant can read and downcast. Two allocations.
     pub fn with_error(self, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        let error = Arc::from(error.into());
+        let error = Some(Arc::from(error.into()));
         Self(Known::Full(Arc::new(Full { kind: self.kind(), place: self.place(), error })))
     }
 
@@ -89,7 +89,7 @@ impl Cause {
     pub fn error(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
         match &self.0 {
             Known::Plain(..) => None,
-            Known::Full(full) => Some(&*full.error),
+            Known::Full(full) => full.error.as_deref(),
         }
     }
 
@@ -97,7 +97,7 @@ impl Cause {
     pub fn shared_error(&self) -> Option<Arc<dyn Error + Send + Sync>> {
         match &self.0 {
             Known::Plain(..) => None,
-            Known::Full(full) => Some(Arc::clone(&full.error)),
+            Known::Full(full) => full.error.clone(),
         }
     }
 
@@ -143,64 +143,107 @@ impl Error for Cause {
     }
 }
 
-/// How a node keeps a cause: a pointer, and a code in its flag word that says to what.
+/// How a node keeps a cause: in a pointer, whose lowest bits say to what. To a place, and the bits are the
+/// kind; or to the whole.
 #[allow(unsafe_code, reason = "a cause as a pointer, for a slot of one word")]
 pub(crate) mod raw {
     use super::*;
 
-    /// The code of a cause with an error. Others have the code of their kind.
-    const FULL: u8 = 7;
+    /// The lowest bits.
+    const TAG: usize = 0b111;
+    /// Whether both kinds of pointers leave the lowest bits free; elsewhere a cause in a node is an allocation.
+    const FREE: bool = align_of::<Location<'static>>() > TAG && align_of::<Full>() > TAG;
 
-    /// The code of a cause.
-    pub(crate) fn code(cause: &Cause) -> u8 {
-        match &cause.0 {
-            Known::Plain(CauseKind::Cancelled, _) => 1,
-            Known::Plain(CauseKind::Stopped, _) => 2,
-            Known::Plain(CauseKind::Deadline, _) => 3,
-            Known::Plain(CauseKind::Dropped, _) => 4,
-            Known::Plain(CauseKind::TimerLost, _) => 5,
-            Known::Full(_) => FULL,
+    /// The tag of a kind; zero is for the whole.
+    const fn tag(kind: CauseKind) -> usize {
+        match kind {
+            CauseKind::Cancelled => 1,
+            CauseKind::Stopped => 2,
+            CauseKind::Deadline => 3,
+            CauseKind::Dropped => 4,
+            CauseKind::TimerLost => 5,
+        }
+    }
+
+    /// The kind of a tag.
+    const fn kind(tag: usize) -> CauseKind {
+        match tag {
+            1 => CauseKind::Cancelled,
+            2 => CauseKind::Stopped,
+            3 => CauseKind::Deadline,
+            4 => CauseKind::Dropped,
+            _ => CauseKind::TimerLost,
         }
     }
 
     /// Turns a cause into a pointer that is never null. It owns what the cause owned.
     pub(crate) fn into_raw(cause: Cause) -> *mut () {
         match cause.0 {
-            Known::Plain(_, place) => std::ptr::from_ref(place).cast_mut().cast(),
-            Known::Full(full) => Arc::into_raw(full).cast_mut().cast(),
+            Known::Plain(kind, place) if FREE => {
+                let place: *const Location<'static> = place;
+                place.cast_mut().cast::<()>().map_addr(|place| place | tag(kind))
+            }
+            Known::Plain(kind, place) => whole(Arc::new(Full { kind, place, error: None })),
+            Known::Full(full) => whole(full),
         }
+    }
+
+    /// The pointer to a whole.
+    fn whole(full: Arc<Full>) -> *mut () {
+        Arc::into_raw(full).cast_mut().cast()
     }
 
     /// Turns the pointer back.
     ///
     /// # Safety
     ///
-    /// The pointer came from [`into_raw`], of a cause that had this code, and owns what it did then:
-    /// it is turned back once.
-    pub(crate) unsafe fn from_raw(code: u8, raw: *mut ()) -> Cause {
-        if code == FULL {
-            // SAFETY: the code says that it came from `Arc::into_raw`, and the caller turns it back once.
+    /// The pointer came from [`into_raw`], and is turned back once: it owns what the cause did.
+    pub(crate) unsafe fn from_raw(raw: *mut ()) -> Cause {
+        let tag = if FREE { raw.addr() & TAG } else { 0 };
+        if tag == 0 {
+            // SAFETY: without a tag it came from `Arc::into_raw`; the caller turns it back once.
             return Cause(Known::Full(unsafe { Arc::from_raw(raw.cast_const().cast()) }));
         }
-        let kind = match code {
-            1 => CauseKind::Cancelled,
-            2 => CauseKind::Stopped,
-            3 => CauseKind::Deadline,
-            4 => CauseKind::Dropped,
-            _ => CauseKind::TimerLost,
-        };
-        // SAFETY: the code says that it came from a `&'static Location`.
-        Cause(Known::Plain(kind, unsafe { &*raw.cast_const().cast() }))
+        let place: *const Location<'static> = raw.map_addr(|raw| raw & !TAG).cast_const().cast();
+        // SAFETY: with a tag it came from a `&'static Location`.
+        Cause(Known::Plain(kind(tag), unsafe { &*place }))
     }
 
     /// A clone of the cause that the pointer stands for, which goes on to own what it did.
     ///
     /// # Safety
     ///
-    /// The pointer came from [`into_raw`], of a cause that had this code, and was not turned back.
-    pub(crate) unsafe fn clone_raw(code: u8, raw: *mut ()) -> Cause {
+    /// The pointer came from [`into_raw`], and was not turned back.
+    pub(crate) unsafe fn clone_raw(raw: *mut ()) -> Cause {
         // SAFETY: the caller's contract; it is never dropped, so nothing is given up.
-        let held = std::mem::ManuallyDrop::new(unsafe { from_raw(code, raw) });
+        let held = std::mem::ManuallyDrop::new(unsafe { from_raw(raw) });
         Cause::clone(&held)
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(unsafe_code, reason = "pointers that were made in the line above")]
+    fn a_cause_comes_back_from_a_pointer_as_it_was() {
+        let kinds = [
+            CauseKind::Cancelled,
+            CauseKind::Stopped,
+            CauseKind::Deadline,
+            CauseKind::Dropped,
+            CauseKind::TimerLost,
+        ];
+        for kind in kinds {
+            for cause in [Cause::new(kind), Cause::new(kind).with_error("why")] {
+                let raw = raw::into_raw(cause.clone());
+                // SAFETY: it was made above.
+                let clone = unsafe { raw::clone_raw(raw) };
+                // SAFETY: it was made above, and is turned back here.
+                let back = unsafe { raw::from_raw(raw) };
+                assert!(back.same(&cause) && clone.same(&cause));
+            }
+        }
     }
 }

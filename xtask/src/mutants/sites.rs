@@ -130,8 +130,8 @@ const WAKES: [&str; 4] = ["notify_one", "notify_all", "grant_while", "grant_each
 const ATOMICS: [&str; 7] =
     ["load", "store", "swap", "fetch_add", "fetch_sub", "fetch_or", "fetch_and"];
 
-/// Atomic operations with two orderings, the last two arguments.
-const EXCHANGES: [&str; 2] = ["compare_exchange", "compare_exchange_weak"];
+/// Atomic operations with two orderings, of success and of failure.
+const EXCHANGES: [&str; 3] = ["compare_exchange", "compare_exchange_weak", "fetch_update"];
 
 impl Finder {
     /// Adds a site.
@@ -233,7 +233,7 @@ impl<'a> Visit<'a> for Finder {
                 self.add(&method, at, weaker(order, &method));
             }
         } else if EXCHANGES.contains(&method.as_str())
-            && let [success, failure] = orderings(2).as_slice()
+            && let [success, failure] = orderings(call.args.len()).as_slice()
         {
             let mut kinds = weaker(success, &method);
             kinds.extend((failure != "Relaxed").then_some("failure-relaxed"));
@@ -244,7 +244,7 @@ impl<'a> Visit<'a> for Finder {
         }
         let ordered = match method.as_str() {
             name if ATOMICS.contains(&name) => 1,
-            name if EXCHANGES.contains(&name) => 2,
+            name if EXCHANGES.contains(&name) => call.args.len(),
             _ => 0,
         };
         self.arguments(&call.args, ordered);
@@ -315,8 +315,8 @@ impl<'a> Visit<'a> for Finder {
 }
 
 impl Finder {
-    /// Walks the arguments of a call, of which the last ones are its orderings if they are written
-    /// out.
+    /// Walks the arguments of a call, of which some of the last ones are its orderings if they are
+    /// written out.
     fn arguments(&mut self, arguments: &Arguments, ordered: usize) {
         let plain = arguments.len().saturating_sub(ordered);
         for (at, argument) in arguments.iter().enumerate() {
@@ -438,6 +438,10 @@ mod tests {
             ["1:12 f compare_exchange relaxed"]
         );
         assert!(cas("Ordering::Relaxed, Ordering::Relaxed").is_empty());
+        assert_eq!(
+            found("fn f() { a.fetch_update(Ordering::Release, Ordering::Acquire, g); }"),
+            ["1:12 f fetch_update relaxed", "1:12 f fetch_update failure-relaxed"]
+        );
         assert!(found("fn f() { a.load(Ordering::Relaxed); b.load(x); a.cmp(b) }").is_empty());
     }
 

@@ -18,6 +18,11 @@ pub(super) struct Chain {
 unsafe impl Send for Chain {}
 
 impl Chain {
+    /// Whether there is no node.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_none()
+    }
+
     /// Adds a node at the end.
     ///
     /// # Safety

@@ -81,7 +81,7 @@ impl Handle {
         // The parent's deadline may be past without anybody having noticed.
         let ended = self.has_reached(Level::Cancelled);
         if ended || !self.link(&child, brings) {
-            child.inherit(self.word().load(), self.known_cause(), None);
+            child.inherit(self.word().load(), &self.known_cause(), None);
         }
         (child, right)
     }
@@ -95,7 +95,7 @@ impl Handle {
             return false;
         }
         if word.has(Level::Stopping) {
-            child.inherit(word, self.known_cause(), locked.grace());
+            child.inherit(word, &self.known_cause(), locked.grace());
         }
         locked.link_child(child);
         if let (true, Some(own)) = (brings_deadline, &child.deadline) {

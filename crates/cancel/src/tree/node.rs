@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 use selvedge_primitives::atomic::{AtomicPtr, AtomicU32, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{Backoff, List, Origin, SpinGuard, SpinLock, UnsafeCell};
+use selvedge_primitives::{List, Origin, SpinGuard, SpinLock, UnsafeCell};
 
 use super::limit::Limit;
 use super::word::{FlagWord, Level, Word};
@@ -58,7 +58,7 @@ pub(crate) struct Node {
     word: FlagWord,
     /// How many cancellers there are; together they have one handle.
     cancellers: AtomicU32,
-    /// The first cause, as [`raw`] packs it; stored by who set STOPPING, right after that.
+    /// The first cause, as [`raw`] packs it; it is there before STOPPING is set.
     cause: AtomicPtr<()>,
     /// The earliest deadline in the chain.
     pub(super) deadline: Option<Arc<Limit>>,
@@ -74,14 +74,14 @@ pub(crate) struct Node {
     link: Guarded<Option<Ptr>>,
     /// Where the walk through the children is: the child that it visits next.
     cursor: Guarded<Option<Ptr>>,
-    /// The child that was made last.
-    first_child: Guarded<Option<Ptr>>,
     /// Who waits for STOPPING, and who for CANCELLED.
     waiters: [UnsafeCell<List<(), ()>>; 2],
     /// The sibling that was made before it.
     next: Guarded<Option<Ptr>>,
     /// The sibling that was made after it.
     previous: Guarded<Option<Ptr>>,
+    /// The child that was made last.
+    first_child: Guarded<Option<Ptr>>,
     /// How many handles there are: contexts, futures, and one for all cancellers.
     handles: AtomicU32,
     /// The lock.
@@ -276,23 +276,10 @@ impl Node {
 
     /// Counts a handle, unless the last one is gone.
     pub(super) fn try_add_handle(&self) -> bool {
-        // Relaxed: a guess; the exchange decides.
-        let mut handles = self.handles.load(Ordering::Relaxed);
-        while handles != 0 {
-            // Acquire: pairs with the Release in `drop_handle`, though whoever calls this has the node
-            // from its parent's list, which orders more. Relaxed on failure: as above.
-            let counted = self.handles.compare_exchange_weak(
-                handles,
-                handles + 1,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            );
-            match counted {
-                Ok(_) => return true,
-                Err(seen) => handles = seen,
-            }
-        }
-        false
+        let counted = |handles: u32| if handles == 0 { None } else { Some(handles + 1) };
+        // Acquire: pairs with the Release in `drop_handle`, though whoever calls this has the node from its
+        // parent's list, which orders more. Relaxed on failure: nothing of the node is looked at.
+        self.handles.fetch_update(Ordering::Acquire, Ordering::Relaxed, counted).is_ok()
     }
 
     /// Drops a handle, and says whether it was the last. From then on the caller, and nobody else, is to
@@ -316,12 +303,12 @@ impl Node {
             || self.cancellers.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// Whether there is a single handle, the caller's, and nothing else leads here than the parent: then
-    /// nobody can tell whether the node was cancelled.
+    /// Whether there is a single handle, the caller's, and no child: then nobody waits (who does has a handle),
+    /// and nobody can tell whether the node was cancelled.
     #[inline]
     pub(super) fn is_unseen(&self) -> bool {
-        // Acquire: what was done with other handles, announcements above all, is visible.
-        self.handles.load(Ordering::Acquire) == 1 && self.word.load().is_bare()
+        // Acquire: what was done with other handles is visible, children above all.
+        self.handles.load(Ordering::Acquire) == 1 && !self.word.load().has_children()
     }
 
     /// The node above.
@@ -365,37 +352,54 @@ impl Node {
     }
 
     /// Has a node that nobody has seen yet begin as a child of one that is stopping or cancelled.
-    pub(super) fn inherit(&self, from: Word, cause: Cause, grace: Option<Arc<Limit>>) {
-        let kind = raw::code(&cause);
+    pub(super) fn inherit(&self, from: Word, cause: &Cause, grace: Option<Arc<Limit>>) {
         let fresh = Word::fresh(self.deadline.is_some(), self.shield().is_some());
-        let word = match from.has(Level::Cancelled) {
-            true => fresh.cancelled(kind),
-            false => fresh.stopping(kind, grace.is_some()),
-        };
-        self.word.init(word);
-        // Relaxed: whoever sees the node was handed it.
-        self.cause.store(raw::into_raw(cause), Ordering::Relaxed);
+        self.publish(cause);
+        self.word.init(match from.has(Level::Cancelled) {
+            true => fresh.cancelled(),
+            false => fresh.stopping(grace.is_some()),
+        });
         self.grace.with_mut(|held| {
             // SAFETY: nobody else has seen the node.
             unsafe { *held = grace };
         });
     }
 
-    /// Sets the flags of `level`, and the cause if it is the first; see [`FlagWord::raise`].
-    pub(super) fn raise(&self, level: Level, cause: &Cause, walks: bool) -> Word {
-        let old = self.word.raise(level, raw::code(cause), walks);
-        if !old.has(Level::Stopping) {
-            // Release: publishes the cause's error; pairs with the Acquire in `known_cause`.
-            self.cause.store(raw::into_raw(cause.clone()), Ordering::Release);
+    /// Makes it the node's cause, unless there is one.
+    fn publish(&self, cause: &Cause) {
+        // Relaxed: a guess, which saves the exchange where there is a cause; nothing of it is looked at.
+        if !self.cause.load(Ordering::Relaxed).is_null() {
+            return;
         }
-        old
+        let fresh = raw::into_raw(cause.clone());
+        // Release: publishes the cause's error; pairs with the Acquire in `known_cause`. Whoever sees a flag
+        // sees a cause: the flag is set after this by the same thread, or by one that found the cause here.
+        // Relaxed on failure: as above.
+        let stored = self.cause.compare_exchange(
+            std::ptr::null_mut(),
+            fresh,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        if stored.is_err() {
+            // SAFETY: it was made above, and not stored. The caller has another reference to the error, so
+            // nothing of a user's is dropped.
+            drop(unsafe { raw::from_raw(fresh) });
+        }
+    }
+
+    /// Sets the flags of `level`, with the cause if it is the first; see [`FlagWord::raise`].
+    #[inline]
+    pub(super) fn raise(&self, level: Level, cause: &Cause, walks: bool) -> Word {
+        self.publish(cause);
+        self.word.raise(level, walks)
     }
 
     /// Whether `level` is reached, with a look at the clock if there is a limit.
     #[inline]
     pub(crate) fn has_reached(&self, level: Level) -> bool {
         let word = self.word.load();
-        word.has(level) || (word.is_limited() && self.is_past_limit(word))
+        !word.is_quiet(level) && (word.has(level) || self.is_past_limit(word))
     }
 
     /// Looks at the clock, and records a past limit on this node only.
@@ -433,21 +437,14 @@ impl Node {
         self.has_reached(Level::Stopping).then(|| self.known_cause())
     }
 
-    /// The cause of a node of which a flag was seen. Who set the flag stores the cause right after it; a
-    /// thread that comes in between waits for that one store.
+    /// The cause of a node of which a flag was seen.
     pub(crate) fn known_cause(&self) -> Cause {
-        let mut backoff = Backoff::new();
-        loop {
-            let kind = self.word.load().kind();
-            // Acquire: pairs with the Release in `raise`.
-            let cause = self.cause.load(Ordering::Acquire);
-            if !cause.is_null() {
-                // SAFETY: `raise` and `inherit` store it, with the code of its kind in the word before;
-                // it is turned back when the node is freed, which the caller's way to the node rules out.
-                return unsafe { raw::clone_raw(kind, cause) };
-            }
-            backoff.snooze();
-        }
+        // Acquire: pairs with the Release in `publish`.
+        let cause = self.cause.load(Ordering::Acquire);
+        assert!(!cause.is_null(), "a flag without a cause");
+        // SAFETY: `publish` stored it; it is turned back when the node is freed, which the caller's way to the
+        // node rules out.
+        unsafe { raw::clone_raw(cause) }
     }
 
     /// The earliest deadline in the chain.
@@ -485,9 +482,8 @@ impl Drop for Node {
         // Relaxed: who frees the node has synchronised with all who had a way to it.
         let cause = self.cause.load(Ordering::Relaxed);
         if !cause.is_null() {
-            // SAFETY: stored by `raise` or `inherit`, with the code of its kind in the word, and turned
-            // back only here.
-            drop(unsafe { raw::from_raw(self.word.load().kind(), cause) });
+            // SAFETY: stored by `publish`, and turned back only here.
+            drop(unsafe { raw::from_raw(cause) });
         }
     }
 }

@@ -31,6 +31,8 @@ impl<F: FnMut(&Node, usize)> Visitor for Survey<F> {
         self.depth += 1;
     }
 
+    fn resume(&mut self, _node: &Locked<'_>) {}
+
     fn leave(&mut self, _node: &mut Locked<'_>) {
         self.depth -= 1;
     }

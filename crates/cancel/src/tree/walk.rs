@@ -44,7 +44,7 @@
 
 use std::sync::Arc;
 
-use selvedge_primitives::{Backoff, FirstPanic, WakeBatch, release_then};
+use selvedge_primitives::{Backoff, FirstPanic, WakeBatch, drop_each, release_then};
 
 use super::chain::Chain;
 use super::leave;
@@ -70,6 +70,9 @@ pub(super) trait Visitor {
 
     /// Goes through the children of a node from now on. The node's lock is held.
     fn enter(&mut self, node: &Locked<'_>);
+
+    /// Goes on with the children of a node, whose lock is held, after it was in one of them.
+    fn resume(&mut self, node: &Locked<'_>);
 
     /// Goes out of a node, whose lock is held: everything below was visited.
     fn leave(&mut self, node: &mut Locked<'_>);
@@ -114,6 +117,7 @@ fn go_through(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
             visited = 0;
             // SAFETY: N4: it is held by this walk.
             locked = unsafe { Node::at(above) }.lock();
+            visitor.resume(&locked);
             continue;
         };
         visited += 1;
@@ -166,7 +170,7 @@ fn go_out(mut locked: Locked<'_>, top: Ptr, visitor: &mut impl Visitor) -> Optio
 struct Ending {
     /// What it brings.
     level: Level,
-    /// Why.
+    /// Why: the cause of the node through whose children it goes, which may have had one before.
     cause: Cause,
     /// When it is to become a cancel.
     grace: Option<Arc<Limit>>,
@@ -189,6 +193,8 @@ struct Aftermath {
     replaced: Vec<Arc<Limit>>,
     /// Limits that are to be timed.
     begun: Vec<Arc<Limit>>,
+    /// Causes of nodes on the way, to be dropped.
+    causes: Vec<Cause>,
 }
 
 impl Ending {
@@ -307,6 +313,7 @@ impl Visitor for Ending {
     }
 
     fn enter(&mut self, locked: &Locked<'_>) {
+        self.resume(locked);
         let node = locked.node();
         // What was stopped by `visit` although this is a cancel: its shield holds, and goes on to hold for
         // everything below.
@@ -316,6 +323,14 @@ impl Visitor for Ending {
             && let Some(end) = node.shield()
         {
             self.shield = Some((Ptr::from(node), Arc::clone(end)));
+        }
+    }
+
+    fn resume(&mut self, locked: &Locked<'_>) {
+        let cause = locked.node().known_cause();
+        if !cause.same(&self.cause) {
+            // Its error may be nobody else's by now.
+            self.after.causes.push(std::mem::replace(&mut self.cause, cause));
         }
     }
 
@@ -336,7 +351,7 @@ impl Aftermath {
     /// Revokes what ended, times what begins, wakes who waits, removes what is left over. Goes on after
     /// somebody's panic, and passes on the first.
     fn settle(self) {
-        let Self { mut chain, ended, replaced, begun } = self;
+        let Self { mut chain, ended, replaced, begun, causes } = self;
         let mut panics = FirstPanic::new();
         for (limit, ticket) in ended {
             if let Some(ticket) = ticket {
@@ -344,17 +359,20 @@ impl Aftermath {
             }
         }
         drop(replaced);
+        panics.catch(|| drop_each(causes));
         for limit in begun {
             // Wakes, if the timer is gone or the time is over.
             panics.catch(|| limit.arm());
         }
-        let mut batch = WakeBatch::new();
-        while let Some(node) = chain.pop() {
-            if wake(node, &mut batch, &mut panics) {
-                panics.catch(|| leave::remove(node));
+        if !chain.is_empty() {
+            let mut batch = WakeBatch::new();
+            while let Some(node) = chain.pop() {
+                if wake(node, &mut batch, &mut panics) {
+                    panics.catch(|| leave::remove(node));
+                }
             }
+            panics.catch(|| batch.wake_all());
         }
-        panics.catch(|| batch.wake_all());
         panics.resume();
     }
 }

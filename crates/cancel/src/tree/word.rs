@@ -2,10 +2,10 @@
 //! children agree upon by one read-modify-write each.
 //!
 //! ```text
-//!  31  19  18  16    10       9        8       7       6         5         4       3        2          1          0
-//! +------+------+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
-//! |      | KIND | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
-//! +------+------+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//!    10       9        8       7       6         5         4       3        2          1          0
+//! +--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//! | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
+//! +--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
 //! ```
 //!
 //! | CANCELLED | STOPPING | meaning | left by |
@@ -25,7 +25,6 @@
 //! | QUEUED | it is in the list of a walk that has still to wake | by that walk, unless ENDED |
 //! | ARMED | dropping the last canceller cancels | by `detach` |
 //! | SHIELD | a cancel from above is a stop here, until the shield's time is over | never |
-//! | KIND | the kind of the cause; set with STOPPING | never |
 //!
 //! CHILDREN and WAITERS meet the flags of a level in this one word: who sets one of the bits and does not
 //! find the flag has been seen by the walk that sets it later.
@@ -56,10 +55,6 @@ const QUEUED: u32 = 1 << 8;
 const ARMED: u32 = 1 << 9;
 /// A cancel from above is a stop.
 const SHIELD: u32 = 1 << 10;
-/// Where the kind of the cause begins.
-const KIND_SHIFT: u32 = 16;
-/// The kind of the cause.
-const KIND_MASK: u32 = 0b111 << KIND_SHIFT;
 
 /// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,24 +104,20 @@ impl Word {
     }
 
     /// The same node below one that is stopping.
-    pub(super) const fn stopping(self, kind: u8, grace: bool) -> Self {
+    pub(super) const fn stopping(self, grace: bool) -> Self {
         let grace = if grace { GRACE } else { 0 };
-        Self(self.0 | STOPPING | STOPPED | grace).of_kind(kind)
+        Self(self.0 | STOPPING | STOPPED | grace)
     }
 
     /// The same node below one that is cancelled.
-    pub(super) const fn cancelled(self, kind: u8) -> Self {
-        Self(self.0 | STOPPING | CANCELLED | STOPPED | ENDED).of_kind(kind)
+    pub(super) const fn cancelled(self) -> Self {
+        Self(self.0 | STOPPING | CANCELLED | STOPPED | ENDED)
     }
 
-    /// The same word with a kind.
-    const fn of_kind(self, kind: u8) -> Self {
-        Self(self.0 & !KIND_MASK | (kind as u32) << KIND_SHIFT)
-    }
-
-    /// The kind of the cause, zero when there is none.
-    pub(super) const fn kind(self) -> u8 {
-        ((self.0 & KIND_MASK) >> KIND_SHIFT) as u8
+    /// Whether a look at `level` has nothing to tell, and no clock to ask: what is true nearly always.
+    #[inline]
+    pub(super) const fn is_quiet(self, level: Level) -> bool {
+        self.0 & (level.bit() | DEADLINE | GRACE) == 0
     }
 
     /// Whether the flag of `level` is set.
@@ -190,12 +181,6 @@ impl Word {
         let queued = if fresh && self.has_waiters() { QUEUED } else { 0 };
         Self(self.0 | walked | queued)
     }
-
-    /// The word in which `level` is reached for a cause of this kind, which counts if it is the first.
-    const fn raised(self, level: Level, kind: u8) -> Self {
-        let word = if self.0 & STOPPING == 0 { self.of_kind(kind) } else { self };
-        Self(word.0 | level.bits())
-    }
 }
 
 impl fmt::Debug for Word {
@@ -227,26 +212,18 @@ impl FlagWord {
         Word(self.0.load(Ordering::Acquire))
     }
 
-    /// Sets the flags of `level`, and the kind of the cause if it is the first; with `walks`, on behalf of
-    /// a walk. Returns the word before: it says whether the caller has to store the cause
-    /// (not STOPPING before), and whether its walk has to wake here ([`Word::owes_wakes`]).
-    pub(super) fn raise(&self, level: Level, kind: u8, walks: bool) -> Word {
-        // Relaxed: a guess; the exchange below decides.
-        let mut old = Word(self.0.load(Ordering::Relaxed));
-        loop {
-            let raised = old.raised(level, kind);
-            let new = if walks { raised.visited(level) } else { raised };
-            // Release: publishes what the canceller did before; pairs with the Acquire in `load`.
-            // Acquire: pairs with the Release in `announce`; and the flags of another canceller, whose
-            // cause this one then passes on.
-            // Relaxed on failure: as above.
-            let exchanged =
-                self.0.compare_exchange_weak(old.0, new.0, Ordering::AcqRel, Ordering::Relaxed);
-            match exchanged {
-                Ok(_) => return old,
-                Err(seen) => old = Word(seen),
-            }
-        }
+    /// Sets the flags of `level`; with `walks`, on behalf of a walk, which has to wake here if the word before,
+    /// which is returned, [says so](Word::owes_wakes). The cause is there already.
+    pub(super) fn raise(&self, level: Level, walks: bool) -> Word {
+        let raised = |old: u32| {
+            let raised = Word(old | level.bits());
+            Some(if walks { raised.visited(level).0 } else { raised.0 })
+        };
+        // Release: publishes what the canceller did before; pairs with the Acquire in `load`.
+        // Acquire: pairs with the Release in `announce`.
+        // Relaxed on failure: the word is read again.
+        let updated = self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, raised);
+        Word(updated.unwrap_or_else(|old| old))
     }
 
     /// Says that there is a child from now on. Returns the word before. Call it under the node's lock.
@@ -301,27 +278,19 @@ mod tests {
 
     #[test]
     fn a_word_says_what_was_put_into_it() {
-        for kind in 0..8 {
-            for (deadline, shield) in [(false, false), (true, false), (false, true), (true, true)] {
-                let fresh = Word::fresh(deadline, shield);
-                assert!(fresh.is_armed() && fresh.kind() == 0);
-                assert_eq!(fresh.is_limited(), deadline);
-                assert_eq!(fresh.is_bare(), !deadline && !shield);
-                let stopping = fresh.stopping(kind, true);
-                assert!(stopping.has(Level::Stopping) && !stopping.has(Level::Cancelled));
-                assert!(stopping.has_grace() && stopping.was_walked(Level::Stopping));
-                assert_eq!(stopping.kind(), kind);
-                let cancelled = fresh.cancelled(kind);
-                assert!(cancelled.has(Level::Stopping) && cancelled.has(Level::Cancelled));
-                assert!(cancelled.was_walked(Level::Cancelled) && !cancelled.is_queued());
-            }
+        for (deadline, shield) in [(false, false), (true, false), (false, true), (true, true)] {
+            let fresh = Word::fresh(deadline, shield);
+            assert!(fresh.is_armed() && !fresh.has(Level::Stopping));
+            assert_eq!(fresh.is_limited(), deadline);
+            assert_eq!(fresh.is_quiet(Level::Cancelled), !deadline);
+            assert_eq!(fresh.is_bare(), !deadline && !shield);
+            let stopping = fresh.stopping(true);
+            assert!(stopping.has(Level::Stopping) && !stopping.has(Level::Cancelled));
+            assert!(stopping.has_grace() && stopping.was_walked(Level::Stopping));
+            let cancelled = fresh.cancelled();
+            assert!(cancelled.has(Level::Stopping) && cancelled.has(Level::Cancelled));
+            assert!(cancelled.was_walked(Level::Cancelled) && !cancelled.is_queued());
         }
-    }
-
-    #[test]
-    fn the_first_kind_stays() {
-        let stopped = Word::fresh(false, false).raised(Level::Stopping, 2);
-        assert_eq!(stopped.raised(Level::Cancelled, 1).kind(), 2);
     }
 
     #[test]

@@ -119,6 +119,29 @@ pub mod atomic {
 
             #[allow(dead_code, reason = "each type offers the same operations")]
             impl $name {
+                /// Updates: reads, and exchanges until it succeeds. The read is a read-modify-write that
+                /// changes nothing: loom's search remembers only the last load before a write, so a plain
+                /// one would make it forget the load of another thread with which the write races.
+                #[track_caller]
+                pub fn fetch_update(
+                    &self,
+                    success: Ordering,
+                    failure: Ordering,
+                    mut update: impl FnMut($value) -> Option<$value>,
+                ) -> Result<$value, $value> {
+                    let place = Location::caller();
+                    let failure = mutant::failure(place, failure);
+                    let mut old = self.0.fetch_or(0, failure);
+                    while let Some(new) = update(old) {
+                        let success = mutant::order(place, success);
+                        match self.0.compare_exchange(old, new, success, failure) {
+                            Ok(old) => return Ok(old),
+                            Err(seen) => old = seen,
+                        }
+                    }
+                    Err(old)
+                }
+
                 /// Adds, wrapping.
                 #[track_caller]
                 pub fn fetch_add(&self, value: $value, order: Ordering) -> $value {
@@ -154,10 +177,22 @@ pub mod atomic {
             self.0.load(mutant::order(Location::caller(), order))
         }
 
-        /// Stores.
+        /// Compares and exchanges.
         #[track_caller]
-        pub fn store(&self, value: *mut T, order: Ordering) {
-            self.0.store(value, mutant::order(Location::caller(), order));
+        pub fn compare_exchange(
+            &self,
+            current: *mut T,
+            new: *mut T,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<*mut T, *mut T> {
+            let place = Location::caller();
+            self.0.compare_exchange(
+                current,
+                new,
+                mutant::order(place, success),
+                mutant::failure(place, failure),
+            )
         }
     }
 
