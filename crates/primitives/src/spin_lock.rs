@@ -178,11 +178,11 @@ mod guarded {
     }
 }
 
-#[cfg(not(selvedge_loom))]
-pub use guarded::{SpinGuard, SpinLock};
 /// Under loom, loom's lock.
 #[cfg(selvedge_loom)]
 pub use crate::{Mutex as SpinLock, MutexGuard as SpinGuard};
+#[cfg(not(selvedge_loom))]
+pub use guarded::{SpinGuard, SpinLock};
 
 #[cfg(not(selvedge_loom))]
 const _: () = assert!(size_of::<SpinLock<u8>>() == 2);

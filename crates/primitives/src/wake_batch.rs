@@ -1,6 +1,8 @@
 //! A fixed batch of wakers: filled under a lock, woken outside it.
+#![allow(unsafe_code, reason = "an array that is filled from the front, not all at once")]
 
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::task::Waker;
 
 use crate::shim::WakeSite;
@@ -16,10 +18,12 @@ const CAPACITY: usize = 2;
 
 /// Wakers taken out under a lock, to be woken after it is released.
 pub struct WakeBatch {
-    /// The first `len` are there.
-    wakers: [Option<Waker>; CAPACITY],
-    /// How many there are.
+    /// The ones from `woken` to `len` are there.
+    wakers: [MaybeUninit<Waker>; CAPACITY],
+    /// How many were put in.
     len: usize,
+    /// How many of them were taken out.
+    woken: usize,
     /// Who called for the wakes.
     site: WakeSite,
 }
@@ -29,7 +33,8 @@ impl WakeBatch {
         /// An empty batch. A model can drop the wakes of the batches that are made at one place.
         #[track_caller]
         pub const fn new() -> Self {
-            Self { wakers: [const { None }; CAPACITY], len: 0, site: WakeSite::here() }
+            let wakers = [const { MaybeUninit::uninit() }; CAPACITY];
+            Self { wakers, len: 0, woken: 0, site: WakeSite::here() }
         }
     }
 
@@ -44,7 +49,7 @@ impl WakeBatch {
     ///
     /// When the batch is full.
     pub fn push(&mut self, waker: Waker) {
-        self.wakers[self.len] = Some(waker);
+        self.wakers[self.len].write(waker);
         self.len += 1;
     }
 
@@ -55,8 +60,7 @@ impl WakeBatch {
     /// Call it with no lock held: a waker is somebody else's code.
     pub fn wake_all(&mut self) {
         let mut panics = FirstPanic::new();
-        for slot in &mut self.wakers[..self.len] {
-            let Some(waker) = slot.take() else { continue };
+        while let Some(waker) = self.take() {
             panics.catch(|| {
                 if self.site.wakes() {
                     wake(waker)
@@ -64,7 +68,20 @@ impl WakeBatch {
             });
         }
         self.len = 0;
+        self.woken = 0;
         panics.resume();
+    }
+
+    /// Takes the next one out.
+    fn take(&mut self) -> Option<Waker> {
+        let at = self.woken;
+        if at == self.len {
+            return None;
+        }
+        self.woken += 1;
+        // SAFETY: `push` wrote it, because it lies before `len`; and it is taken out once, because `woken` has
+        // passed it from here on, until both begin anew.
+        Some(unsafe { self.wakers[at].assume_init_read() })
     }
 }
 

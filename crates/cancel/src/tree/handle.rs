@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{FirstPanic, Line, List, Origin, contain};
+use selvedge_primitives::{Line, List, Origin, contain};
 
 use super::limit::{Limit, OwnDeadline};
 use super::node::{Locked, Node, Ptr};
@@ -103,7 +103,6 @@ impl Handle {
         }
         true
     }
-
 }
 
 impl Node {
@@ -179,7 +178,7 @@ impl Drop for Right {
         if !node.drop_canceller() {
             return;
         }
-        // The common handle is the caller's from here on, also when a waker panics.
+        // The common handle is the caller's from here on; it is dropped at the end, also when a waker panics.
         let handle = Handle { node: self.node };
         if !node.word().load().is_armed() || node.is_unseen() {
             return;
@@ -189,10 +188,7 @@ impl Drop for Right {
             // A waker's panic would be the second one, and abort; it was reported by the hook.
             contain(cancel);
         } else {
-            let mut panics = FirstPanic::new();
-            panics.catch(cancel);
-            drop(handle);
-            panics.resume();
+            cancel();
         }
     }
 }

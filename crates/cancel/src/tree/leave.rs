@@ -10,8 +10,9 @@
 //!
 //! A node is removed by one thread, its owner:
 //!
-//! - A *bare* node, which never had a child, a waiter or a limit, belongs to whoever dropped its last handle.
-//!   Nobody but its parent's list leads to it, and a walk that finds it there holds the parent's lock.
+//! - A *simple* node, which never had a child or a limit and is in no walk's list, belongs to whoever dropped its
+//!   last handle. Nobody but its parent's list leads to it, and a walk that finds it there holds the parent's lock;
+//!   under that lock the owner looks once more whether it is simple. It is unlinked without a lock of its own.
 //! - Any other node is *dead* from when the last handle went, which is noted under its lock, and belongs to
 //!   whoever sets *leaving* under its lock: the one who dropped the handle; or, if that one finds two children,
 //!   whoever takes the last but one out; or, if a walk detains it, that walk when it is done.
@@ -29,8 +30,8 @@
 //!
 //! - A child with a handle is given another for the time of the move, by a compare-exchange that refuses zero.
 //!   If it succeeds, the last handle goes later, and whoever drops it sees the new parent.
-//! - A child without handles may be moved if it is dead and not leaving, which its lock, held here, says. A bare
-//!   one is never dead: it has an owner.
+//! - A child without handles may be moved if it is dead and not leaving, which its lock, held here, says. A simple
+//!   one is not dead: it has an owner.
 //!
 //! What is freed is freed with no lock held, because a cause's error is somebody else's code. Nothing recurses:
 //! what a removal leaves to be removed goes into a chain.
@@ -40,7 +41,7 @@ use selvedge_primitives::FirstPanic;
 
 use super::chain::Chain;
 use super::limit::{Bequest, Ended};
-use super::node::{self, Locked, Node, OnlyChild, Ptr};
+use super::node::{self, Flag, Locked, Node, OnlyChild, Ptr};
 
 /// Drops a handle, and removes the node if it was the last.
 ///
@@ -57,25 +58,49 @@ pub(super) unsafe fn drop_handle(node: Ptr) {
 
 /// The last handle of a node is gone. Says whether the caller owns the removal.
 fn retire(node: Ptr) -> bool {
-    // SAFETY: N1: nobody removes it before it is dead, and a bare one is the caller's.
+    // SAFETY: N1: nobody removes it before it is dead, and a simple one is the caller's.
     let node = unsafe { Node::at(node) };
-    if node.word().load().is_bare() {
+    if node.word().load().is_simple() {
         return true;
     }
     let mut locked = node.lock();
-    locked.flags.dead = true;
+    locked.flags.set(Flag::Dead);
     locked.claim_removal()
 }
 
 /// Removes a node whose removal the caller owns, and what has to go after it. Goes on after somebody's panic,
 /// and passes on the first.
 pub(super) fn remove(node: Ptr) {
+    match unlink_simple(node) {
+        // SAFETY: it is unlinked, and was owned here.
+        Unlinked::Alone => unsafe { Node::free(node) },
+        Unlinked::And(parent) => remove_all(Some(node), parent),
+        Unlinked::NotSimple => remove_all(None, node),
+    }
+}
+
+/// Frees a node that is unlinked, removes the next, which is owned as well, and what has to go after that.
+#[cold]
+fn remove_all(unlinked: Option<Ptr>, node: Ptr) {
     let mut panics = FirstPanic::new();
+    if let Some(node) = unlinked {
+        // SAFETY: it is unlinked, and was owned here.
+        panics.catch(|| unsafe { Node::free(node) });
+    }
     let mut chain = Chain::default();
     let mut next = Some(node);
     while let Some(node) = next {
         let mut ended = [None, None];
-        if unlink(node, &mut chain, &mut ended) {
+        let unlinked = match unlink_simple(node) {
+            Unlinked::NotSimple => unlink(node, &mut chain, &mut ended),
+            Unlinked::Alone => true,
+            Unlinked::And(parent) => {
+                // SAFETY: its removal is owned here.
+                unsafe { chain.push(parent) };
+                true
+            }
+        };
+        if unlinked {
             // SAFETY: it is unlinked, and was owned here.
             panics.catch(|| unsafe { Node::free(node) });
         }
@@ -89,6 +114,40 @@ pub(super) fn remove(node: Ptr) {
     panics.resume();
 }
 
+/// What became of a node that is owned.
+enum Unlinked {
+    /// It is out of the tree.
+    Alone,
+    /// It is out of the tree, and its parent has to go as well, and is owned from now on.
+    And(Ptr),
+    /// It is still there: it is not simple.
+    NotSimple,
+}
+
+/// Takes a node that is owned here out of the tree, if it is simple: under its parent's lock alone.
+#[inline]
+fn unlink_simple(node: Ptr) -> Unlinked {
+    // SAFETY: N1: its removal is owned here.
+    let node = unsafe { Node::at(node) };
+    if !node.word().load().is_simple() {
+        return Unlinked::NotSimple;
+    }
+    // SAFETY: N5: its removal is owned here.
+    let Some(parent) = (unsafe { node.parent() }) else { return Unlinked::Alone };
+    // SAFETY: N5: the parent is alive, and cannot be replaced.
+    let mut above = unsafe { Node::at(parent) }.lock();
+    // Again: a walk from above that found waiters has it in its list, or a stop has left a grace.
+    if !node.word().load().is_simple() {
+        return Unlinked::NotSimple;
+    }
+    // SAFETY: it is a child of its parent.
+    unsafe { above.unlink_child(node) };
+    match above.claim_removal() {
+        true => Unlinked::And(parent),
+        false => Unlinked::Alone,
+    }
+}
+
 /// Takes a node that is owned here out of the tree. False if it has to stay; it is not owned any more then. What
 /// is owned here after that is put into `chain`.
 fn unlink(node: Ptr, chain: &mut Chain, ended: &mut [Option<Ended>; 2]) -> bool {
@@ -98,49 +157,44 @@ fn unlink(node: Ptr, chain: &mut Chain, ended: &mut [Option<Ended>; 2]) -> bool 
     let parent = unsafe { node.parent() };
     // SAFETY: N5: the parent is alive, and cannot be replaced.
     let mut above = parent.map(|parent| unsafe { Node::at(parent) }.lock());
-    if node.word().load().is_bare() {
-        if let Some(above) = &mut above {
-            // SAFETY: it is a child of its parent.
-            unsafe { above.unlink_child(node) };
-        }
+    let mut locked = node.lock();
+    // So it is already, unless it was simple when its last handle went.
+    locked.flags.set(Flag::Dead);
+    locked.flags.set(Flag::Leaving);
+    let heir = match locked.only_child() {
+        // SAFETY: N3.
+        OnlyChild::One(heir) => Some(unsafe { Node::at(heir) }.lock()),
+        OnlyChild::None => None,
+        OnlyChild::More => unreachable!("a dead node is not given children"),
+    };
+    let moving = heir.as_ref().map(Moving::begin);
+    let stays = locked.is_detained()
+        || matches!(moving, Some(Moving::Refused))
+        || bequeath(node, &locked, heir.as_ref(), ended);
+    if stays {
+        locked.flags.clear(Flag::Leaving);
     } else {
-        let mut locked = node.lock();
-        let heir = match locked.only_child() {
-            // SAFETY: N3.
-            OnlyChild::One(heir) => Some(unsafe { Node::at(heir) }),
-            OnlyChild::None => None,
-            OnlyChild::More => unreachable!("a dead node is not given children"),
-        };
-        let heir = heir.map(Node::lock);
-        let moving = heir.as_ref().map(Moving::begin);
-        let stays = locked.is_detained()
-            || matches!(moving, Some(Moving::Refused))
-            || bequeath(node, &locked, heir.as_ref(), ended);
-        if stays {
-            locked.flags.leaving = false;
-        } else {
-            match (&mut above, &heir) {
-                // SAFETY: it is a child of its parent, owned here, and all three locks are held.
-                (Some(above), Some(heir)) => unsafe { above.replace_child(node, heir.node()) },
-                // SAFETY: it is a child of its parent.
-                (Some(above), None) => unsafe { above.unlink_child(node) },
-                // SAFETY: both locks are held, and the old root is owned here.
-                (None, Some(heir)) => unsafe { node::make_root(heir) },
-                (None, None) => {}
-            }
+        match (&mut above, &heir) {
+            // SAFETY: it is a child of its parent, owned here, and all three locks are held.
+            (Some(above), Some(heir)) => unsafe { above.replace_child(node, heir.node()) },
+            // SAFETY: it is a child of its parent.
+            (Some(above), None) => unsafe { above.unlink_child(node) },
+            // SAFETY: both locks are held, and the old root is owned here.
+            (None, Some(heir)) => unsafe { node::make_root(heir) },
+            (None, None) => {}
         }
-        let heir = heir.map(|heir| Ptr::from(heir.node()));
-        drop(locked);
-        if let (Some(heir), Some(Moving::Counted)) = (heir, moving) {
-            // SAFETY: `Moving` counted a handle, which is dropped here.
-            if unsafe { Node::at(heir) }.drop_handle() && retire(heir) {
-                // SAFETY: its removal is owned here.
-                unsafe { chain.push(heir) };
-            }
+    }
+    let heir = heir.map(|heir| Ptr::from(heir.node()));
+    drop(locked);
+    if let (Some(heir), Some(Moving::Counted)) = (heir, moving) {
+        // SAFETY: `Moving` counted a handle, which is dropped here.
+        if unsafe { Node::at(heir) }.drop_handle() && retire(heir) {
+            // SAFETY: its removal is owned here.
+            unsafe { chain.push(heir) };
         }
-        if stays {
-            return false;
-        }
+    }
+    if stays {
+        return false;
     }
     // A relay that is left with one child, or that could not be spliced out because of this one.
     if let (Some(mut above), Some(parent)) = (above, parent)
@@ -167,7 +221,7 @@ impl Moving {
     fn begin(heir: &Locked<'_>) -> Self {
         if heir.node().try_add_handle() {
             Self::Counted
-        } else if heir.flags.dead && !heir.flags.leaving {
+        } else if heir.flags.is(Flag::Dead) && !heir.flags.is(Flag::Leaving) {
             Self::Relay
         } else {
             Self::Refused

@@ -9,8 +9,8 @@
 //! | field | guarded by |
 //! |---|---|
 //! | `word`, `cancellers`, `cause`, `handles` | atomics |
-//! | `first_child`, `cursor`, `waiters`, `grace`, [`Flags`] | the node's own lock |
-//! | `next`, `previous` | the parent's lock |
+//! | `children`, `cursor`, `waiters`, `grace`, [`Flags`] | the node's own lock |
+//! | `next`, `slot` | the parent's lock |
 //! | `parent` | written with the locks of the old parent, the new one and the node held; see below for reading |
 //! | `link` | whoever has the node in a [`Chain`](super::chain::Chain): there is one at a time |
 //!
@@ -19,7 +19,7 @@
 //! Referred to by the `SAFETY` notes of this folder:
 //!
 //! - **N1** A node's memory is freed by the one who owns its removal, and by nobody else; that is after it
-//!   was unlinked under its parent's lock (and its own, unless it is bare). `leave.rs` says who owns it.
+//!   was unlinked under its parent's lock (and its own, unless it is simple). `leave.rs` says who owns it.
 //! - **N2** A node with a handle is not removed: who has a handle may look at the node.
 //! - **N3** Under a node's lock its children are alive: each is unlinked under that lock before it is
 //!   freed.
@@ -39,10 +39,10 @@ use std::time::{Duration, Instant};
 use selvedge_primitives::atomic::{AtomicPtr, AtomicU32, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{List, Origin, SpinGuard, SpinLock, UnsafeCell};
+use selvedge_primitives::{List, Origin, SpinGuard, SpinLock, UnsafeCell, thread};
 
 use super::limit::Limit;
-use super::word::{FlagWord, Level, Word};
+use super::word::{By, FlagWord, Level, Word};
 use crate::cause::raw;
 use crate::{Cause, CauseKind};
 
@@ -71,17 +71,18 @@ pub(crate) struct Node {
     /// The earliest end of a grace.
     grace: UnsafeCell<Option<Arc<Limit>>>,
     /// The next in a chain.
-    link: Guarded<Option<Ptr>>,
+    link: Slot,
     /// Where the walk through the children is: the child that it visits next.
-    cursor: Guarded<Option<Ptr>>,
+    cursor: Slot,
     /// Who waits for STOPPING, and who for CANCELLED.
     waiters: [UnsafeCell<List<(), ()>>; 2],
-    /// The sibling that was made before it.
-    next: Guarded<Option<Ptr>>,
-    /// The sibling that was made after it.
-    previous: Guarded<Option<Ptr>>,
-    /// The child that was made last.
-    first_child: Guarded<Option<Ptr>>,
+    /// The sibling that was made before it, on the same side.
+    next: Slot,
+    /// What points to this node: a sibling's `next`, or one of the parent's `children`.
+    slot: Guarded<Option<NonNull<Slot>>>,
+    /// The children, in two lists: those that were made by one half of all threads, and by the other. So two
+    /// threads that make and drop children of one node do not write to each other's.
+    children: [Slot; 2],
     /// How many handles there are: contexts, futures, and one for all cancellers.
     handles: AtomicU32,
     /// The lock.
@@ -96,8 +97,7 @@ pub(crate) struct Node {
 #[cfg(all(not(selvedge_loom), target_pointer_width = "64"))]
 const _: () = {
     use std::mem::offset_of;
-    assert!(offset_of!(Node, first_child) - offset_of!(Node, word) >= 64);
-    assert!(offset_of!(Node, handles) - offset_of!(Node, cancellers) >= 64);
+    assert!(offset_of!(Node, children) >= 64 + offset_of!(Node, cause));
 };
 /// The size that the issue of memory is decided by: what a child costs.
 #[cfg(all(not(selvedge_loom), not(feature = "observe"), target_pointer_width = "64"))]
@@ -112,23 +112,49 @@ struct Extra {
     shield: Option<Arc<Limit>>,
 }
 
-/// What the lock guards beside the links.
+/// What the lock guards beside the links: a set of [`Flag`]s.
 #[derive(Default)]
-pub(super) struct Flags {
+pub(super) struct Flags(u8);
+
+/// What can be true of a node under its lock.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Flag {
     /// Somebody goes through the children.
-    pub(super) held: bool,
+    Held = 1,
     /// Every descendant was flagged CANCELLED by a walk, or will be born so.
-    pub(super) walked: bool,
+    Walked = 2,
     /// The walk that ended the node has woken who waited: QUEUED in the word says nothing any more.
-    pub(super) woken: bool,
+    Woken = 4,
     /// The last handle is gone, and who dropped it has left the node to be removed by others.
-    pub(super) dead: bool,
+    Dead = 8,
     /// Somebody owns its removal.
-    pub(super) leaving: bool,
+    Leaving = 16,
+    /// The walk through the children is at the second of their two lists.
+    Second = 32,
+}
+
+impl Flags {
+    /// Whether it is true.
+    pub(super) const fn is(&self, flag: Flag) -> bool {
+        self.0 & flag as u8 != 0
+    }
+
+    /// Says so.
+    pub(super) const fn set(&mut self, flag: Flag) {
+        self.0 |= flag as u8;
+    }
+
+    /// Says that it is not.
+    pub(super) const fn clear(&mut self, flag: Flag) {
+        self.0 &= !(flag as u8);
+    }
 }
 
 /// A field that a lock or an owner guards; see the module's page.
 struct Guarded<T>(UnsafeCell<T>);
+
+/// A guarded pointer to a node.
+type Slot = Guarded<Option<Ptr>>;
 
 impl<T: Copy> Guarded<T> {
     /// A field.
@@ -183,8 +209,7 @@ impl Node {
         let levels = [subject.part("context stopping"), subject.part("context cancelled")];
         let (name, place) = origin.into_parts();
         let word = Word::fresh(deadline.is_some(), shield.is_some());
-        let extra =
-            (name.is_some() || shield.is_some()).then(|| Box::new(Extra { name, shield }));
+        let extra = (name.is_some() || shield.is_some()).then(|| Box::new(Extra { name, shield }));
         let node = Box::new(Self {
             word: FlagWord::new(word),
             cancellers: AtomicU32::new(1),
@@ -196,10 +221,10 @@ impl Node {
             grace: UnsafeCell::new(None),
             link: Guarded::new(None),
             cursor: Guarded::new(None),
-            first_child: Guarded::new(None),
+            children: [Guarded::new(None), Guarded::new(None)],
             waiters: [UnsafeCell::new(List::new()), UnsafeCell::new(List::new())],
             next: Guarded::new(None),
-            previous: Guarded::new(None),
+            slot: Guarded::new(None),
             handles: AtomicU32::new(2),
             lock: SpinLock::new(Flags::default()),
             subject,
@@ -248,7 +273,10 @@ impl Node {
     /// When there are more than two thousand million: a program that leaks them.
     #[inline]
     pub(super) fn add_handle(&self) {
-        Self::add(&self.handles, "context not cloned: it has been leaked two thousand million times");
+        Self::add(
+            &self.handles,
+            "context not cloned: it has been leaked two thousand million times",
+        );
     }
 
     /// Counts a canceller.
@@ -390,9 +418,9 @@ impl Node {
 
     /// Sets the flags of `level`, with the cause if it is the first; see [`FlagWord::raise`].
     #[inline]
-    pub(super) fn raise(&self, level: Level, cause: &Cause, walks: bool) -> Word {
+    pub(super) fn raise(&self, level: Level, cause: &Cause, by: By) -> Word {
         self.publish(cause);
-        self.word.raise(level, walks)
+        self.word.raise(level, by)
     }
 
     /// Whether `level` is reached, with a look at the clock if there is a limit.
@@ -406,7 +434,7 @@ impl Node {
     #[cold]
     fn is_past_limit(&self, word: Word) -> bool {
         if let Some(cause) = self.past_deadline() {
-            self.raise(Level::Cancelled, &cause, false);
+            self.raise(Level::Cancelled, &cause, By::Look);
             return true;
         }
         self.is_past_grace(word)
@@ -427,7 +455,7 @@ impl Node {
         let past = grace.is_some_and(|grace| grace.is_past());
         if past {
             // A grace has a stop's cause, so this one is not used.
-            self.raise(Level::Cancelled, &Cause::at(CauseKind::Stopped, self.place), false);
+            self.raise(Level::Cancelled, &Cause::at(CauseKind::Stopped, self.place), By::Look);
         }
         past
     }
@@ -517,13 +545,13 @@ impl<'a> Locked<'a> {
         self.node
     }
 
-    /// The child that was made last.
-    pub(super) fn first_child(&self) -> Option<Ptr> {
+    /// The first child on a side.
+    fn first(&self, side: usize) -> Option<Ptr> {
         // SAFETY: guarded by the lock that is held here.
-        unsafe { self.node.first_child.get() }
+        unsafe { self.node.children[side].get() }
     }
 
-    /// The sibling after a child.
+    /// The sibling after a child, on the same side.
     fn after(&self, child: &Node) -> Option<Ptr> {
         // SAFETY: the links of a child are guarded by the lock that is held here.
         unsafe { child.next.get() }
@@ -531,7 +559,11 @@ impl<'a> Locked<'a> {
 
     /// The only child, or whether there is none, or more.
     pub(super) fn only_child(&self) -> OnlyChild {
-        let Some(first) = self.first_child() else { return OnlyChild::None };
+        let first = match (self.first(0), self.first(1)) {
+            (None, None) => return OnlyChild::None,
+            (Some(_), Some(_)) => return OnlyChild::More,
+            (Some(first), None) | (None, Some(first)) => first,
+        };
         // SAFETY: N3.
         match self.after(unsafe { Node::at(first) }) {
             None => OnlyChild::One(first),
@@ -541,25 +573,36 @@ impl<'a> Locked<'a> {
 
     /// Holds the node for a walk through its children.
     pub(super) fn hold(&mut self) {
-        self.flags.held = true;
-        let first = self.first_child();
+        self.flags.set(Flag::Held);
+        self.flags.clear(Flag::Second);
+        let first = self.first(0);
         self.set_cursor(first);
     }
 
     /// Puts the walk at a child.
-    pub(super) fn set_cursor(&mut self, child: Option<Ptr>) {
+    fn set_cursor(&mut self, child: Option<Ptr>) {
         // SAFETY: guarded by the lock that is held here.
         unsafe { self.node.cursor.set(child) };
     }
 
-    /// The child that the walk visits next, and moves on.
-    pub(super) fn visit_next(&mut self) -> Option<Ptr> {
-        // SAFETY: guarded by the lock that is held here.
-        let child = unsafe { self.node.cursor.get() }?;
-        // SAFETY: N3: whoever unlinks the child at the cursor moves the cursor on.
-        let next = self.after(unsafe { Node::at(child) });
+    /// The child that the walk visits next.
+    pub(super) fn visited(&mut self) -> Option<Ptr> {
+        loop {
+            // SAFETY: guarded by the lock that is held here.
+            let child = unsafe { self.node.cursor.get() };
+            if child.is_some() || self.flags.is(Flag::Second) {
+                return child;
+            }
+            self.flags.set(Flag::Second);
+            let first = self.first(1);
+            self.set_cursor(first);
+        }
+    }
+
+    /// Moves the walk on, from the child that it visits.
+    pub(super) fn move_on(&mut self, child: &Node) {
+        let next = self.after(child);
         self.set_cursor(next);
-        Some(child)
     }
 
     /// Moves the cursor from one child to another, if it is there.
@@ -570,22 +613,20 @@ impl<'a> Locked<'a> {
         }
     }
 
-    /// Links a node that nobody has seen yet as the first child.
+    /// Links a node that nobody has seen yet as the first child of the calling thread's side.
     pub(super) fn link_child(&mut self, child: &Node) {
-        let this = NonNull::from(child);
-        let first = self.first_child();
+        let side = thread::parity();
         // SAFETY: nobody else has seen the child.
         unsafe { child.parent.set(Some(NonNull::from(self.node))) };
-        // SAFETY: as above.
-        unsafe { child.next.set(first) };
-        if let Some(first) = first {
-            // SAFETY: N3.
-            let first = unsafe { Node::at(first) };
-            // SAFETY: the links of a child are guarded by the lock that is held here.
-            unsafe { first.previous.set(Some(this)) };
-        }
-        // SAFETY: guarded by the lock that is held here.
-        unsafe { self.node.first_child.set(Some(this)) };
+        let first = self.first(side);
+        self.put(NonNull::from(&self.node.children[side]), Some(child));
+        self.put(
+            NonNull::from(&child.next),
+            first.map(|first| {
+                // SAFETY: N3.
+                unsafe { Node::at(first) }
+            }),
+        );
     }
 
     /// Takes a child out of the list.
@@ -596,9 +637,13 @@ impl<'a> Locked<'a> {
     pub(super) unsafe fn unlink_child(&mut self, child: &Node) {
         let next = self.after(child);
         self.move_cursor(NonNull::from(child), next);
-        // SAFETY: the links of a child are guarded by the lock that is held here.
-        let previous = unsafe { child.previous.get() };
-        self.join(previous, next);
+        self.put(
+            self.slot(child),
+            next.map(|next| {
+                // SAFETY: N3.
+                unsafe { Node::at(next) }
+            }),
+        );
     }
 
     /// Puts `heir`, the only child of `child`, in the place of `child`.
@@ -607,43 +652,36 @@ impl<'a> Locked<'a> {
     ///
     /// `child` is a child of this node; the caller owns its removal and has its lock and that of `heir`.
     pub(super) unsafe fn replace_child(&mut self, child: &Node, heir: &Node) {
-        let this = NonNull::from(heir);
         let next = self.after(child);
-        // SAFETY: the links of a child are guarded by the lock that is held here.
-        let previous = unsafe { child.previous.get() };
-        self.move_cursor(NonNull::from(child), Some(this));
+        self.move_cursor(NonNull::from(child), Some(NonNull::from(heir)));
         // SAFETY: the caller has the locks of the old parent, of this new one and of the heir.
         unsafe { heir.parent.set(Some(NonNull::from(self.node))) };
-        self.join(previous, Some(this));
-        // SAFETY: the heir's links are guarded by the old parent's lock, which the caller has, and from
-        // here on by the one that is held here.
-        unsafe { heir.next.set(next) };
-        if let Some(next) = next {
-            // SAFETY: N3.
-            let next = unsafe { Node::at(next) };
-            // SAFETY: the links of a child are guarded by the lock that is held here.
-            unsafe { next.previous.set(Some(this)) };
-        }
+        self.put(self.slot(child), Some(heir));
+        self.put(
+            NonNull::from(&heir.next),
+            next.map(|next| {
+                // SAFETY: N3.
+                unsafe { Node::at(next) }
+            }),
+        );
     }
 
-    /// Makes `next` follow `previous`, or come first.
-    fn join(&mut self, previous: Option<Ptr>, next: Option<Ptr>) {
-        match previous {
-            Some(previous) => {
-                // SAFETY: N3.
-                let previous = unsafe { Node::at(previous) };
-                // SAFETY: the links of a child are guarded by the lock that is held here.
-                unsafe { previous.next.set(next) };
-            }
-            // SAFETY: guarded by the lock that is held here.
-            None => unsafe { self.node.first_child.set(next) },
-        }
-        if let Some(next) = next {
-            // SAFETY: N3; an heir is alive as well, its lock is held.
-            let next = unsafe { Node::at(next) };
-            // SAFETY: the links of a child are guarded by the lock that is held here; those of an heir
-            // by the locks that the caller has.
-            unsafe { next.previous.set(previous) };
+    /// What points to a child.
+    fn slot(&self, child: &Node) -> NonNull<Slot> {
+        // SAFETY: the links of a child are guarded by the lock that is held here.
+        unsafe { child.slot.get() }.expect("a child that is linked")
+    }
+
+    /// Has one of this node's lists go on from `slot` with `child`. The slot is one of this node's, or of a child that
+    /// is in the list or about to be; so it is guarded by the lock that is held here, as is `child`.
+    fn put(&mut self, slot: NonNull<Slot>, child: Option<&Node>) {
+        // SAFETY: it lies in this node, or in a child (N3).
+        let place = unsafe { slot.as_ref() };
+        // SAFETY: guarded by the lock that is held here.
+        unsafe { place.set(child.map(NonNull::from)) };
+        if let Some(child) = child {
+            // SAFETY: as above.
+            unsafe { child.slot.set(Some(slot)) };
         }
     }
 
@@ -652,6 +690,11 @@ impl<'a> Locked<'a> {
         let list = self.node.waiters[level as usize].with_mut(|list| list);
         // SAFETY: guarded by the lock that is held here, and borrowed from the guard.
         unsafe { &mut *list }
+    }
+
+    /// Whether anybody waits.
+    pub(super) fn is_waited_for(&mut self) -> bool {
+        [Level::Stopping, Level::Cancelled].iter().any(|level| !self.waiters(*level).is_empty())
     }
 
     /// The end of the grace, if a stop gave one.
@@ -674,25 +717,25 @@ impl<'a> Locked<'a> {
 
     /// Whether a walk has still to wake here.
     fn is_queued(&self) -> bool {
-        self.node.word.load().is_queued() && !self.flags.woken
+        self.node.word.load().is_queued() && !self.flags.is(Flag::Woken)
     }
 
     /// Takes over the removal of the node, if it is to be removed and nobody else does it or stands in the
     /// way; see `leave.rs`.
     pub(super) fn claim_removal(&mut self) -> bool {
-        let flags = &*self.flags;
-        let claimed = flags.dead
-            && !flags.leaving
-            && !flags.held
-            && !self.is_queued()
+        let claimed = self.flags.is(Flag::Dead)
+            && !self.flags.is(Flag::Leaving)
+            && !self.is_detained()
             && !matches!(self.only_child(), OnlyChild::More);
-        self.flags.leaving |= claimed;
+        if claimed {
+            self.flags.set(Flag::Leaving);
+        }
         claimed
     }
 
     /// Whether whoever owns the removal has to leave it to a walk.
     pub(super) fn is_detained(&self) -> bool {
-        self.flags.held || self.is_queued()
+        self.flags.is(Flag::Held) || self.is_queued()
     }
 }
 
@@ -716,7 +759,5 @@ pub(super) unsafe fn make_root(heir: &Locked<'_>) {
     // SAFETY: the caller has the locks that guard the link to the parent, and those of a child.
     unsafe { node.parent.set(None) };
     // SAFETY: as above.
-    unsafe { node.next.set(None) };
-    // SAFETY: as above.
-    unsafe { node.previous.set(None) };
+    unsafe { node.slot.set(None) };
 }

@@ -44,13 +44,14 @@
 
 use std::sync::Arc;
 
-use selvedge_primitives::{Backoff, FirstPanic, WakeBatch, drop_each, release_then};
+use selvedge_primitives::time::Ticket;
+use selvedge_primitives::{Backoff, FirstPanic, WakeBatch, release_then};
 
 use super::chain::Chain;
 use super::leave;
-use super::limit::{Ended, Limit};
-use super::node::{Locked, Node, Ptr};
-use super::word::Level;
+use super::limit::Limit;
+use super::node::{Flag, Locked, Node, Ptr};
+use super::word::{By, Level, Word};
 use crate::Cause;
 
 /// How many children are visited before the lock is given back, for those who make and drop.
@@ -90,7 +91,7 @@ pub(super) fn go_below(node: &Node, visitor: &mut impl Visitor) {
         if visitor.is_done(&locked) {
             return;
         }
-        if !locked.flags.held {
+        if !locked.flags.is(Flag::Held) {
             locked.hold();
             return go_through(locked, visitor);
         }
@@ -112,7 +113,7 @@ fn go_through(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
             drop(locked);
             locked = node.lock();
         }
-        let Some(child) = locked.visit_next() else {
+        let Some(child) = locked.visited() else {
             let Some(above) = go_out(locked, top, visitor) else { return };
             visited = 0;
             // SAFETY: N4: it is held by this walk.
@@ -124,17 +125,18 @@ fn go_through(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
         // SAFETY: N3: the parent's lock is held.
         let node = unsafe { Node::at(child) };
         if !visitor.visit(node) {
+            locked.move_on(node);
             continue;
         }
         let mut inner = node.lock();
         if visitor.is_done(&inner) {
+            locked.move_on(node);
             continue;
         }
         visited = 0;
-        if inner.flags.held {
-            // Another walk's. It is looked at again when that one may have gone out of it.
+        if inner.flags.is(Flag::Held) {
+            // Another walk's. Whatever is at the cursor is looked at when that one may have gone out of it.
             drop(inner);
-            locked.set_cursor(Some(child));
             let node = locked.node();
             drop(locked);
             backoff.snooze();
@@ -142,6 +144,7 @@ fn go_through(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
             continue;
         }
         backoff = Backoff::new();
+        locked.move_on(node);
         inner.hold();
         visitor.enter(&inner);
         locked = inner;
@@ -155,7 +158,7 @@ fn go_out(mut locked: Locked<'_>, top: Ptr, visitor: &mut impl Visitor) -> Optio
         // SAFETY: N5: it is held.
         unsafe { node.parent() }.expect("a walk stays below where it began")
     });
-    locked.flags.held = false;
+    locked.flags.clear(Flag::Held);
     visitor.leave(&mut locked);
     let removes = locked.claim_removal();
     drop(locked);
@@ -187,14 +190,20 @@ struct Ending {
 struct Aftermath {
     /// Nodes whose waiters are to be woken, and nodes to remove.
     chain: Chain,
-    /// Limits that ended, and their registrations.
-    ended: Vec<Ended>,
-    /// Limits that were replaced, to be dropped.
-    replaced: Vec<Arc<Limit>>,
-    /// Limits that are to be timed.
-    begun: Vec<Arc<Limit>>,
-    /// Causes of nodes on the way, to be dropped.
-    causes: Vec<Cause>,
+    /// Limits and causes; most walks have none.
+    left: Vec<Left>,
+}
+
+/// Something that is done, or dropped, with no lock held.
+enum Left {
+    /// A limit that ended, and its registration.
+    Ended(Arc<Limit>, Option<Ticket>),
+    /// A limit that was replaced.
+    Replaced(Arc<Limit>),
+    /// A limit that is to be timed.
+    Begun(Arc<Limit>),
+    /// The cause of a node on the way.
+    Cause(Cause),
 }
 
 impl Ending {
@@ -204,23 +213,12 @@ impl Ending {
         Self { level, cause, grace, shield: None, looked: None, after }
     }
 
-    /// Brings the level to the node where the walk begins. Says whether there may be children.
-    fn begin(&mut self, node: &Node) -> bool {
-        match self.level {
-            Level::Cancelled => self.cancel(node),
-            Level::Stopping => self.stop(node, self.grace.clone(), true),
-        }
-    }
-
-    /// Cancels a node.
-    fn cancel(&mut self, node: &Node) -> bool {
+    /// Cancels a node. Returns its flag word as it was before.
+    fn cancel(&mut self, node: &Node, by: By) -> Word {
         // A deadline that is past by now gives the cause.
         let past = node.past_deadline();
-        let old = node.raise(Level::Cancelled, past.as_ref().unwrap_or(&self.cause), true);
-        if old.owes_wakes(Level::Cancelled) {
-            // SAFETY: it was queued by this very walk.
-            unsafe { self.after.chain.push(Ptr::from(node)) };
-        }
+        let old = node.raise(Level::Cancelled, past.as_ref().unwrap_or(&self.cause), by);
+        self.queue(node, old, Level::Cancelled, by);
         if old.is_limited() && !old.was_walked(Level::Cancelled) {
             if let Some(deadline) = &node.deadline {
                 self.end_limit(deadline, node);
@@ -229,7 +227,15 @@ impl Ending {
                 self.end_limit(&grace, node);
             }
         }
-        old.has_children()
+        old
+    }
+
+    /// Puts a node into the list of this walk, if this walk has just said so in the word, which was `old` before.
+    fn queue(&mut self, node: &Node, old: Word, level: Level, by: By) {
+        if by == By::Walk && old.owes_wakes(level) && !old.is_queued() {
+            // SAFETY: it was queued by this very walk.
+            unsafe { self.after.chain.push(Ptr::from(node)) };
+        }
     }
 
     /// Ends a limit if a node is its top.
@@ -239,19 +245,21 @@ impl Ending {
             return;
         }
         if let Some(ticket) = limit.end_at(node) {
-            self.after.ended.push((Arc::clone(limit), ticket));
+            self.after.left.push(Left::Ended(Arc::clone(limit), ticket));
         }
     }
 
-    /// Stops a node. `top` says that the grace begins here. A stop ends no limit, also where it finds one
-    /// past: nodes below may not have been flagged by it, and only its timer wakes who waits there.
-    fn stop(&mut self, node: &Node, grace: Option<Arc<Limit>>, top: bool) -> bool {
+    /// Stops a node. `top` says that the grace begins here. Returns the flag word as it was before. A stop ends no
+    /// limit, also where it finds one past: nodes below may not have been flagged by it, and only its timer wakes
+    /// who waits there.
+    fn stop(&mut self, node: &Node, grace: Option<Arc<Limit>>, top: bool, by: By) -> Word {
         let mut locked = node.lock();
-        if node.word().load().was_walked(Level::Cancelled) {
-            return false;
+        let word = node.word().load();
+        if word.was_walked(Level::Cancelled) {
+            return word;
         }
         if let Some(past) = node.past_deadline() {
-            node.raise(Level::Cancelled, &past, false);
+            node.raise(Level::Cancelled, &past, By::Look);
         }
         // Ended is final: it takes no grace, which would be one that nobody times.
         let grace = grace.filter(|grace| {
@@ -261,55 +269,50 @@ impl Ending {
         if let Some(grace) = &grace {
             if top {
                 grace.set_top(node);
-                self.after.begun.push(Arc::clone(grace));
+                self.after.left.push(Left::Begun(Arc::clone(grace)));
             }
             let replaced = locked.replace_grace(Some(Arc::clone(grace)));
             node.word().announce_grace();
             self.replaced(replaced, node);
         }
-        let old = node.raise(Level::Stopping, &self.cause, true);
-        if old.was_walked(Level::Cancelled) {
-            // A cancel came in between, and goes on below.
-            if grace.is_some() {
-                let back = locked.replace_grace(None);
-                self.replaced(back, node);
-            }
-            return false;
+        let old = node.raise(Level::Stopping, &self.cause, by);
+        if old.was_walked(Level::Cancelled) && grace.is_some() {
+            // A cancel came in between: that is final.
+            let back = locked.replace_grace(None);
+            self.replaced(back, node);
         }
-        if old.owes_wakes(Level::Stopping) {
-            // SAFETY: it was queued by this very walk.
-            unsafe { self.after.chain.push(Ptr::from(node)) };
-        }
-        old.has_children()
+        self.queue(node, old, Level::Stopping, by);
+        old
     }
 
     /// A node carries a grace no longer.
     fn replaced(&mut self, grace: Option<Arc<Limit>>, node: &Node) {
         let Some(grace) = grace else { return };
-        match grace.end_at(node) {
-            Some(ticket) => self.after.ended.push((grace, ticket)),
-            None => self.after.replaced.push(grace),
-        }
+        self.after.left.push(match grace.end_at(node) {
+            Some(ticket) => Left::Ended(grace, ticket),
+            None => Left::Replaced(grace),
+        });
     }
 }
 
 impl Visitor for Ending {
     fn visit(&mut self, node: &Node) -> bool {
-        if let Some((_, end)) = &self.shield {
+        let old = if let Some((_, end)) = &self.shield {
             let end = Arc::clone(end);
-            return self.stop(node, Some(end), false);
-        }
-        if self.level == Level::Stopping {
-            return self.stop(node, self.grace.clone(), false);
-        }
-        match node.shield().filter(|end| !end.is_past()) {
-            Some(end) => self.stop(node, Some(Arc::clone(end)), true),
-            None => self.cancel(node),
-        }
+            self.stop(node, Some(end), false, By::Walk)
+        } else if self.level == Level::Stopping {
+            self.stop(node, self.grace.clone(), false, By::Walk)
+        } else {
+            match node.shield().filter(|end| !end.is_past()) {
+                Some(end) => self.stop(node, Some(Arc::clone(end)), true, By::Walk),
+                None => self.cancel(node, By::Walk),
+            }
+        };
+        old.has_children()
     }
 
     fn is_done(&self, node: &Locked<'_>) -> bool {
-        node.flags.walked
+        node.flags.is(Flag::Walked)
     }
 
     fn enter(&mut self, locked: &Locked<'_>) {
@@ -330,13 +333,16 @@ impl Visitor for Ending {
         let cause = locked.node().known_cause();
         if !cause.same(&self.cause) {
             // Its error may be nobody else's by now.
-            self.after.causes.push(std::mem::replace(&mut self.cause, cause));
+            let before = std::mem::replace(&mut self.cause, cause);
+            self.after.left.push(Left::Cause(before));
         }
     }
 
     fn leave(&mut self, locked: &mut Locked<'_>) {
         if self.shield.is_none() {
-            locked.flags.walked |= self.level == Level::Cancelled;
+            if self.level == Level::Cancelled {
+                locked.flags.set(Flag::Walked);
+            }
         } else if self.shield.as_ref().is_some_and(|(top, _)| *top == Ptr::from(locked.node())) {
             self.shield = None;
         }
@@ -348,44 +354,55 @@ impl Visitor for Ending {
 }
 
 impl Aftermath {
-    /// Revokes what ended, times what begins, wakes who waits, removes what is left over. Goes on after
-    /// somebody's panic, and passes on the first.
-    fn settle(self) {
-        let Self { mut chain, ended, replaced, begun, causes } = self;
+    /// Revokes what ended, times what begins, wakes who waits, removes what is left over. `start` is the node where
+    /// the walk started, if somebody may wait there. Goes on after somebody's panic, and passes on the first.
+    fn settle(self, start: Option<&Node>) {
+        let Self { mut chain, left } = self;
+        // Mostly whoever has waited has gone.
+        let start = start.filter(|start| start.lock().is_waited_for());
+        if chain.is_empty() && left.is_empty() && start.is_none() {
+            return;
+        }
         let mut panics = FirstPanic::new();
-        for (limit, ticket) in ended {
-            if let Some(ticket) = ticket {
-                limit.timer.revoke(ticket);
+        for left in left {
+            panics.catch(|| left.settle());
+        }
+        let mut batch = WakeBatch::new();
+        if let Some(start) = start {
+            drop(take_waiters(start, &mut batch, &mut panics));
+        }
+        while let Some(node) = chain.pop() {
+            // SAFETY: N4: it is queued, or its removal is owned by this walk.
+            if wake_queued(unsafe { Node::at(node) }, &mut batch, &mut panics) {
+                panics.catch(|| leave::remove(node));
             }
         }
-        drop(replaced);
-        panics.catch(|| drop_each(causes));
-        for limit in begun {
-            // Wakes, if the timer is gone or the time is over.
-            panics.catch(|| limit.arm());
-        }
-        if !chain.is_empty() {
-            let mut batch = WakeBatch::new();
-            while let Some(node) = chain.pop() {
-                if wake(node, &mut batch, &mut panics) {
-                    panics.catch(|| leave::remove(node));
-                }
-            }
-            panics.catch(|| batch.wake_all());
-        }
+        panics.catch(|| batch.wake_all());
         panics.resume();
     }
 }
 
-/// Takes the waiters of a node that was in the walk's chain into the batch, which is woken when it is full.
-/// Says whether the caller owns the removal of the node.
-fn wake(node: Ptr, batch: &mut WakeBatch, panics: &mut FirstPanic) -> bool {
-    // SAFETY: it is queued, or its removal is owned by this walk.
-    let node = unsafe { Node::at(node) };
-    let mut locked = node.lock();
-    if locked.flags.leaving {
-        return true;
+impl Left {
+    /// Does what is left to do.
+    fn settle(self) {
+        match self {
+            Self::Ended(limit, Some(ticket)) => drop(limit.timer.revoke(ticket)),
+            // Wakes, if the timer is gone or the time is over.
+            Self::Begun(limit) => limit.arm(),
+            Self::Ended(limit, None) | Self::Replaced(limit) => drop(limit),
+            Self::Cause(cause) => drop(cause),
+        }
     }
+}
+
+/// Takes all who wait on a node for a level that is reached into the batch, which is woken when it is full. Returns
+/// the node's lock, under which nobody waits, and its flag word.
+fn take_waiters<'a>(
+    node: &'a Node,
+    batch: &mut WakeBatch,
+    panics: &mut FirstPanic,
+) -> (Locked<'a>, Word) {
+    let mut locked = node.lock();
     loop {
         let word = node.word().load();
         for level in [Level::Stopping, Level::Cancelled] {
@@ -394,23 +411,36 @@ fn wake(node: Ptr, batch: &mut WakeBatch, panics: &mut FirstPanic) -> bool {
                 list.grant_front((), batch);
             }
         }
-        if batch.is_full() {
-            release_then(locked, || panics.catch(|| batch.wake_all()));
-            locked = node.lock();
-        } else if word.was_walked(Level::Cancelled) {
-            // No walk will queue it again.
-            locked.flags.woken = true;
-            break;
-        } else if node.word().dequeue(word) {
-            break;
+        if !batch.is_full() {
+            return (locked, word);
         }
+        release_then(locked, || panics.catch(|| batch.wake_all()));
+        locked = node.lock();
     }
-    locked.claim_removal()
+}
+
+/// Wakes a node that was in a walk's chain. Says whether the caller owns its removal.
+fn wake_queued(node: &Node, batch: &mut WakeBatch, panics: &mut FirstPanic) -> bool {
+    loop {
+        let (mut locked, word) = take_waiters(node, batch, panics);
+        if locked.flags.is(Flag::Leaving) {
+            return true;
+        }
+        if word.was_walked(Level::Cancelled) {
+            // No walk will queue it again.
+            locked.flags.set(Flag::Woken);
+        } else if !node.word().dequeue(word) {
+            continue;
+        }
+        return locked.claim_removal();
+    }
 }
 
 /// Cancels a node, which is kept alive by the caller, and everything below.
 pub(super) fn cancel(node: &Node, cause: Cause) {
-    run(node, Ending::new(Level::Cancelled, cause, None));
+    let mut ending = Ending::new(Level::Cancelled, cause, None);
+    let old = ending.cancel(node, By::Start);
+    ending.run(node, old);
 }
 
 /// Stops a node, which is kept alive by the caller, and everything below. If it has ended, perhaps by a limit
@@ -419,15 +449,20 @@ pub(super) fn stop(node: &Node, cause: Cause, grace: Option<Arc<Limit>>) {
     if node.has_reached(Level::Cancelled) {
         return cancel(node, node.known_cause());
     }
-    run(node, Ending::new(Level::Stopping, cause, grace));
+    let mut ending = Ending::new(Level::Stopping, cause, grace.clone());
+    let old = ending.stop(node, grace, true, By::Start);
+    ending.run(node, old);
 }
 
-/// Walks from a node downwards, then wakes.
-fn run(node: &Node, mut ending: Ending) {
-    if ending.begin(node) {
-        go_below(node, &mut ending);
+impl Ending {
+    /// Goes on below the node where the walk starts, then wakes.
+    fn run(mut self, node: &Node, old: Word) {
+        if old.has_children() {
+            go_below(node, &mut self);
+        }
+        let waits = old.owes_wakes(self.level);
+        self.after.settle(waits.then_some(node));
     }
-    ending.after.settle();
 }
 
 /// Holds the top of a limit that is firing, for a walk that begins there.
@@ -437,7 +472,7 @@ pub(super) fn hold_firing(node: Ptr) {
     let mut backoff = Backoff::new();
     loop {
         let mut locked = node.lock();
-        if !locked.flags.held {
+        if !locked.flags.is(Flag::Held) {
             return locked.hold();
         }
         drop(locked);
@@ -450,7 +485,8 @@ pub(super) fn cancel_held(node: Ptr, cause: Cause) {
     // SAFETY: N4: it is held.
     let node = unsafe { Node::at(node) };
     let mut ending = Ending::new(Level::Cancelled, cause, None);
-    ending.begin(node);
+    // Into the list: when this walk goes out of it, nobody keeps it.
+    ending.cancel(node, By::Walk);
     go_through(node.lock(), &mut ending);
-    ending.after.settle();
+    ending.after.settle(None);
 }

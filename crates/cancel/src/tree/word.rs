@@ -91,6 +91,17 @@ impl Level {
     }
 }
 
+/// Who sets the flags of a level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// Somebody who looked at the clock: it wakes nobody.
+    Look,
+    /// A walk, at the node where it starts, which its caller keeps: it wakes there without a list.
+    Start,
+    /// A walk, further down: it puts the node into its list.
+    Walk,
+}
+
 /// The word as somebody read it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Word(u32);
@@ -157,9 +168,10 @@ impl Word {
         self.0 & QUEUED != 0
     }
 
-    /// Of the word before a walk brought `level`: whether that walk has to put the node into its list.
+    /// Of the word before a walk brought `level`: whether that walk is the first and somebody has waited. It then
+    /// has to wake, unless another walk has the node in its list.
     pub(super) const fn owes_wakes(self, level: Level) -> bool {
-        !self.was_walked(level) && self.has_waiters() && !self.is_queued()
+        !self.was_walked(level) && self.has_waiters()
     }
 
     /// Whether dropping the last canceller cancels.
@@ -167,19 +179,24 @@ impl Word {
         self.0 & ARMED != 0
     }
 
-    /// Whether nothing but its handles has ever referred to it: no child, no waiter, no limit. Nobody but
-    /// its parent's list leads to such a node once its handles are gone.
-    pub(super) const fn is_bare(self) -> bool {
-        self.0 & (CHILDREN | WAITERS | DEADLINE | GRACE | SHIELD) == 0
+    /// Whether there has been no child and no limit, and no walk has it in its list. Nobody but its parent's list
+    /// leads to such a node once its handles are gone.
+    #[inline]
+    pub(super) const fn is_simple(self) -> bool {
+        self.0 & (CHILDREN | DEADLINE | GRACE | SHIELD | QUEUED) == 0
     }
 
-    /// The word that a walk leaves.
-    const fn visited(self, level: Level) -> Self {
+    /// The word in which `level` is reached.
+    const fn raised(self, level: Level, by: By) -> Self {
         let fresh = !self.was_walked(level);
         // A cancel wakes those who wait for STOPPING as well.
         let walked = if let Level::Cancelled = level { STOPPED | ENDED } else { STOPPED };
-        let queued = if fresh && self.has_waiters() { QUEUED } else { 0 };
-        Self(self.0 | walked | queued)
+        Self(match by {
+            By::Look => self.0 | level.bits(),
+            By::Start => self.0 | level.bits() | walked,
+            By::Walk if fresh && self.has_waiters() => self.0 | level.bits() | walked | QUEUED,
+            By::Walk => self.0 | level.bits() | walked,
+        })
     }
 }
 
@@ -212,13 +229,10 @@ impl FlagWord {
         Word(self.0.load(Ordering::Acquire))
     }
 
-    /// Sets the flags of `level`; with `walks`, on behalf of a walk, which has to wake here if the word before,
-    /// which is returned, [says so](Word::owes_wakes). The cause is there already.
-    pub(super) fn raise(&self, level: Level, walks: bool) -> Word {
-        let raised = |old: u32| {
-            let raised = Word(old | level.bits());
-            Some(if walks { raised.visited(level).0 } else { raised.0 })
-        };
+    /// Sets the flags of `level`. The cause is there already. Returns the word before.
+    #[inline]
+    pub(super) fn raise(&self, level: Level, by: By) -> Word {
+        let raised = |old: u32| Some(Word(old).raised(level, by).0);
         // Release: publishes what the canceller did before; pairs with the Acquire in `load`.
         // Acquire: pairs with the Release in `announce`.
         // Relaxed on failure: the word is read again.
@@ -283,7 +297,7 @@ mod tests {
             assert!(fresh.is_armed() && !fresh.has(Level::Stopping));
             assert_eq!(fresh.is_limited(), deadline);
             assert_eq!(fresh.is_quiet(Level::Cancelled), !deadline);
-            assert_eq!(fresh.is_bare(), !deadline && !shield);
+            assert_eq!(fresh.is_simple(), !deadline && !shield);
             let stopping = fresh.stopping(true);
             assert!(stopping.has(Level::Stopping) && !stopping.has(Level::Cancelled));
             assert!(stopping.has_grace() && stopping.was_walked(Level::Stopping));
@@ -296,11 +310,11 @@ mod tests {
     #[test]
     fn the_first_walk_of_a_level_queues_a_node_with_waiters_and_no_later_one_does() {
         let waits = Word(Word::fresh(false, false).0 | WAITERS);
-        let stopped = waits.visited(Level::Stopping);
+        let stopped = waits.raised(Level::Stopping, By::Walk);
         assert!(stopped.is_queued());
         let woken = Word(stopped.0 & !QUEUED);
-        assert!(!woken.visited(Level::Stopping).is_queued());
-        assert!(woken.visited(Level::Cancelled).is_queued());
-        assert!(!Word::fresh(false, false).visited(Level::Cancelled).is_queued());
+        assert!(!woken.raised(Level::Stopping, By::Walk).is_queued());
+        assert!(woken.raised(Level::Cancelled, By::Walk).is_queued());
+        assert!(!waits.raised(Level::Cancelled, By::Start).is_queued());
     }
 }

@@ -314,6 +314,16 @@ impl<T> UnsafeCell<T> {
 pub mod thread {
     pub use loom::thread::JoinHandle;
 
+    loom::thread_local! {
+        /// How often the thread has asked.
+        static ASKED: std::cell::Cell<usize> = std::cell::Cell::new(0);
+    }
+
+    /// One half and the other in turn, so that a model of few threads sees both.
+    pub fn parity() -> usize {
+        ASKED.with(|asked| asked.replace(asked.get() + 1) % 2)
+    }
+
     /// Starts a thread; loom has no use for the name and never fails.
     pub fn spawn<T: Send + 'static>(
         name: String,

@@ -112,7 +112,21 @@ impl<T> UnsafeCell<T> {
 
 /// Threads with names.
 pub mod thread {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     pub use std::thread::JoinHandle;
+
+    /// Which of two halves of all threads the calling one belongs to, by the order in which they first asked.
+    #[inline]
+    pub fn parity() -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            // Relaxed: all that counts is that threads take turns.
+            static PARITY: usize = NEXT.fetch_add(1, Ordering::Relaxed) % 2;
+        }
+        // At the end of a thread either half will do.
+        PARITY.try_with(|parity| *parity).unwrap_or(0)
+    }
 
     /// Starts a named thread.
     ///

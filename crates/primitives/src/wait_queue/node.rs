@@ -50,7 +50,10 @@ impl<R, O> Node<R, O> {
     pub(super) fn new() -> Self {
         Self {
             phase: AtomicU8::new(IDLE),
-            links: UnsafeCell::new(Links { previous: NonNull::dangling(), next: NonNull::dangling() }),
+            links: UnsafeCell::new(Links {
+                previous: NonNull::dangling(),
+                next: NonNull::dangling(),
+            }),
             slot: UnsafeCell::new(Slot { request: None, outcome: None, waker: None }),
             _pinned: PhantomPinned,
         }

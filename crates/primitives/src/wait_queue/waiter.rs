@@ -206,10 +206,7 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
     /// As [`cancel`](Self::cancel); a waiter that was in the queue hands the lock to `then` right
     /// after it left. So what its leaving means (the next one fits now, nobody is left) is settled
     /// before anybody else looks.
-    pub fn cancel_then<'l>(
-        self: Pin<&'l mut Self>,
-        then: impl FnOnce(L::Guard<'l>),
-    ) -> Left<R, O> {
+    pub fn cancel_then<'l>(self: Pin<&'l mut Self>, then: impl FnOnce(L::Guard<'l>)) -> Left<R, O> {
         let this = self.into_ref().get_ref();
         // Dropped, and so told, when the lock is released and the waker is gone.
         let _leaving = this.waiting.leaving(this.line.subject());
