@@ -11,7 +11,7 @@ use selvedge_primitives::Origin;
 use selvedge_primitives::time::{Timer, TimerError};
 
 use crate::futures::{Cancelled, Run, Stopping};
-use crate::tree::{Handle, Level, OwnDeadline};
+use crate::tree::{Due, Handle, Level};
 use crate::values::Values;
 use crate::{Canceller, Cause};
 
@@ -71,13 +71,13 @@ impl Context {
     /// short critical section.
     #[track_caller]
     pub fn child(&self) -> (Context, Canceller) {
-        self.make(Origin::here(), None)
+        self.make(Origin::here(), Due::default())
     }
 
     /// A child with a name, a deadline, or a timer of its own.
     #[track_caller]
     pub fn child_with(&self) -> ChildBuilder<'_> {
-        ChildBuilder { parent: self, origin: Origin::here(), due: Due::Never, timer: None }
+        ChildBuilder { parent: self, origin: Origin::here(), end: End::Never, timer: None }
     }
 
     /// A child that ends by itself after `timeout`.
@@ -107,10 +107,10 @@ impl Context {
     }
 
     /// Makes a node.
-    fn make(&self, origin: Origin, deadline: Option<OwnDeadline>) -> (Context, Canceller) {
+    fn make(&self, origin: Origin, due: Due) -> (Context, Canceller) {
         let (handle, right) = match &self.handle {
-            Some(parent) => parent.child(origin, deadline),
-            None => Handle::root(origin, deadline),
+            Some(parent) => parent.child(origin, due),
+            None => Handle::root(origin, due.at.zip(due.timer)),
         };
         (Context { handle: Some(handle), values: self.values.clone() }, Canceller::new(right))
     }
@@ -329,14 +329,14 @@ pub struct ChildBuilder<'a> {
     /// Name and place.
     origin: Origin,
     /// When it ends by itself.
-    due: Due,
+    end: End,
     /// On which clock.
     timer: Option<Timer>,
 }
 
 /// A deadline as it was asked for.
 #[derive(Debug, Clone, Copy)]
-enum Due {
+enum End {
     /// None of its own.
     Never,
     /// At an instant.
@@ -354,13 +354,13 @@ impl ChildBuilder<'_> {
 
     /// Has it end at an instant of its timer's clock.
     pub fn deadline(mut self, at: Instant) -> Self {
-        self.due = Due::At(at);
+        self.end = End::At(at);
         self
     }
 
     /// Has it end after a duration, counted from [`build`](Self::build).
     pub fn timeout(mut self, after: Duration) -> Self {
-        self.due = Due::After(after);
+        self.end = End::After(after);
         self
     }
 
@@ -378,23 +378,36 @@ impl ChildBuilder<'_> {
     /// [`DeadlineError::Timer`] when a deadline was asked for and there is no timer;
     /// [`DeadlineError::OtherTimer`] when a timer was given that is not the inherited one.
     pub fn build(self) -> Result<(Context, Canceller), DeadlineError> {
-        let inherited = self.parent.timer();
-        if let (Some(inherited), Some(chosen)) = (&inherited, &self.timer)
+        let Self { parent, origin, end, timer } = self;
+        let above = parent.handle.as_ref();
+        let grace = match above.and_then(|above| above.deadline_timer()) {
+            Some(_) => None,
+            None => parent.timer(),
+        };
+        let inherited = above.and_then(|above| above.deadline_timer()).or(grace.as_ref());
+        if let (Some(inherited), Some(chosen)) = (inherited, &timer)
             && !inherited.same_driver(chosen)
         {
             return Err(DeadlineError::OtherTimer);
         }
-        let timer = match (self.due, inherited.or(self.timer)) {
-            (Due::Never, _) => return Ok(self.parent.make(self.origin, None)),
-            (_, Some(timer)) => timer,
-            (_, None) => Timer::ambient()?,
+        if let End::Never = end {
+            return Ok(parent.make(origin, Due::default()));
+        }
+        let ambient = match inherited.or(timer.as_ref()) {
+            Some(_) => None,
+            None => Some(Timer::ambient()?),
         };
-        let at = match self.due {
-            Due::Never => None,
-            Due::At(at) => Some(at),
-            Due::After(after) => timer.now().checked_add(after),
+        let clock = inherited.or(timer.as_ref()).or(ambient.as_ref()).expect("one of the three");
+        let (at, now) = match end {
+            End::Never => (None, None),
+            End::At(at) => (Some(at), None),
+            End::After(after) => {
+                let now = clock.now();
+                (now.checked_add(after), Some(now))
+            }
         };
-        let deadline = at.map(|at| OwnDeadline { at, timer });
-        Ok(self.parent.make(self.origin, deadline))
+        // With a deadline above, that one's timer keeps this one as well.
+        let timer = grace.or(timer).or(ambient);
+        Ok(parent.make(origin, Due { at, timer, now }))
     }
 }

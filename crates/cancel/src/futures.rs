@@ -35,15 +35,21 @@ impl Watch {
 
     /// Polls, outside the cooperative budget.
     fn poll_reached(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Cause> {
-        if let Some(cause) = self.reached() {
-            return Poll::Ready(cause);
-        }
         let Some(mut stand) = self.project().stand.as_pin_mut() else { return Poll::Pending };
-        let level = stand.line().level;
-        if !stand.as_ref().is_waiting() {
+        let Wait { handle, level } = stand.line();
+        let level = *level;
+        if stand.as_ref().is_waiting() {
+            // Its timers are set: no look at the clock.
+            if handle.is_flagged(level) {
+                return Poll::Ready(handle.known_cause());
+            }
+        } else {
+            if handle.has_reached(level) {
+                return Poll::Ready(handle.known_cause());
+            }
             // Before queueing: if the timer is due or lost at once, the flag is set by the time it
             // is looked at under the node's lock.
-            stand.line().handle.arm_timers();
+            handle.arm_timers();
         }
         ready!(stand.as_mut().poll_enter(cx, |node| match node.is_over(level) {
             true => Entry::Ready(()),

@@ -4,17 +4,28 @@
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::thread::panicking;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
 use selvedge_primitives::{Line, List, Origin, contain};
 
-use super::limit::{Limit, OwnDeadline};
+use super::limit::Limit;
 use super::node::{Locked, Node, Ptr};
 use super::word::Level;
 use super::{leave, walk};
 use crate::{Cause, CauseKind};
+
+/// When a child ends by itself.
+#[derive(Default)]
+pub(crate) struct Due {
+    /// The instant, if it brings a deadline.
+    pub(crate) at: Option<Instant>,
+    /// On whose clock, where there is none above.
+    pub(crate) timer: Option<Timer>,
+    /// What the clock of the deadlines above has just said.
+    pub(crate) now: Option<Instant>,
+}
 
 /// Keeps a node live. Contexts and futures have one each, the cancellers of a node one in common.
 pub(crate) struct Handle {
@@ -60,8 +71,8 @@ impl Handle {
     }
 
     /// A root of a tree of its own.
-    pub(crate) fn root(origin: Origin, deadline: Option<OwnDeadline>) -> (Self, Right) {
-        let own = deadline.map(|own| Limit::new(own, origin.place()));
+    pub(crate) fn root(origin: Origin, due: Option<(Instant, Timer)>) -> (Self, Right) {
+        let own = due.map(|(at, timer)| Limit::new(at, timer, origin.place()));
         let (handle, right) = Self::pair(Node::allocate(origin, own, None));
         if let Some(own) = &handle.deadline {
             own.set_top(&handle);
@@ -70,16 +81,18 @@ impl Handle {
     }
 
     /// A child.
-    pub(crate) fn child(&self, origin: Origin, deadline: Option<OwnDeadline>) -> (Self, Right) {
+    pub(crate) fn child(&self, origin: Origin, due: Due) -> (Self, Right) {
         let inherited = self.deadline.as_ref();
-        let own = deadline
-            .filter(|own| inherited.is_none_or(|inherited| own.at < inherited.at))
-            .map(|own| Limit::new(own, origin.place()));
+        let own = due.at.filter(|at| inherited.is_none_or(|inherited| *at < inherited.at));
+        let own = own.map(|at| {
+            let timer = inherited.map(|inherited| inherited.timer.clone()).or(due.timer);
+            Limit::new(at, timer.expect("a deadline has a timer"), origin.place())
+        });
         let brings = own.is_some();
         let limit = own.or_else(|| inherited.cloned());
         let (child, right) = Self::pair(Node::allocate(origin, limit, None));
         // The parent's deadline may be past without anybody having noticed.
-        let ended = self.has_reached(Level::Cancelled);
+        let ended = self.has_reached_at(Level::Cancelled, due.now);
         if ended || !self.link(&child, brings) {
             child.inherit(self.word().load(), &self.known_cause(), None);
         }
@@ -128,7 +141,7 @@ impl Node {
         let Some(at) = timer.now().checked_add(grace) else {
             return walk::stop(self, cause, None);
         };
-        let limit = Limit::new(OwnDeadline { at, timer }, cause.place());
+        let limit = Limit::new(at, timer, cause.place());
         walk::stop(self, cause, Some(limit));
     }
 

@@ -13,14 +13,6 @@ use super::walk;
 use super::word::Level;
 use crate::{Cause, CauseKind};
 
-/// A deadline that a new node brings.
-pub(crate) struct OwnDeadline {
-    /// When.
-    pub(crate) at: Instant,
-    /// On whose clock.
-    pub(crate) timer: Timer,
-}
-
 /// An instant at which everything from its *top* downwards ends.
 pub(super) struct Limit {
     /// When.
@@ -75,9 +67,8 @@ pub(super) enum Bequest {
 
 impl Limit {
     /// A limit whose top is not known yet.
-    pub(super) fn new(own: OwnDeadline, place: &'static Location<'static>) -> Arc<Self> {
+    pub(super) fn new(at: Instant, timer: Timer, place: &'static Location<'static>) -> Arc<Self> {
         let state = State { top: None, firing: None, registration: Registration::Unasked };
-        let OwnDeadline { at, timer } = own;
         Arc::new(Self { at, timer, place, state: Mutex::new(state) })
     }
 
@@ -93,7 +84,12 @@ impl Limit {
 
     /// Whether it is past.
     pub(super) fn is_past(&self) -> bool {
-        self.timer.now() >= self.at
+        self.is_past_at(None)
+    }
+
+    /// Whether it is past by a time that was read from its timer's clock, or else by that clock.
+    pub(super) fn is_past_at(&self, now: Option<Instant>) -> bool {
+        now.unwrap_or_else(|| self.timer.now()) >= self.at
     }
 
     /// The cause that it gives.
@@ -103,6 +99,7 @@ impl Limit {
 
     /// Sets the top. Call it with that node's lock held, or before anybody has seen the node.
     pub(super) fn set_top(&self, top: &Node) {
+        top.word().announce_top();
         self.state.lock().top = Some(Ptr::from(top));
     }
 
@@ -164,6 +161,7 @@ impl Limit {
         });
         match heir {
             Some(heir) => {
+                heir.node().word().announce_top();
                 state.top = Some(Ptr::from(heir.node()));
                 Bequest::Kept
             }

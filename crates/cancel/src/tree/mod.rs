@@ -51,6 +51,5 @@ mod survey;
 mod walk;
 mod word;
 
-pub(crate) use handle::{Handle, Right, Wait};
-pub(crate) use limit::OwnDeadline;
+pub(crate) use handle::{Due, Handle, Right, Wait};
 pub(crate) use word::Level;

@@ -426,14 +426,25 @@ impl Node {
     /// Whether `level` is reached, with a look at the clock if there is a limit.
     #[inline]
     pub(crate) fn has_reached(&self, level: Level) -> bool {
+        self.has_reached_at(level, None)
+    }
+
+    /// Whether `level` is reached, by a time that was read from the deadline's clock just now.
+    #[inline]
+    pub(crate) fn has_reached_at(&self, level: Level, now: Option<Instant>) -> bool {
         let word = self.word.load();
-        !word.is_quiet(level) && (word.has(level) || self.is_past_limit(word))
+        !word.is_quiet(level) && (word.has(level) || self.is_past_limit(word, now))
+    }
+
+    /// Whether the flag of `level` is set, without a look at the clock.
+    pub(crate) fn is_flagged(&self, level: Level) -> bool {
+        self.word.load().has(level)
     }
 
     /// Looks at the clock, and records a past limit on this node only.
     #[cold]
-    fn is_past_limit(&self, word: Word) -> bool {
-        if let Some(cause) = self.past_deadline() {
+    fn is_past_limit(&self, word: Word, now: Option<Instant>) -> bool {
+        if let Some(cause) = self.past_deadline(now) {
             self.raise(Level::Cancelled, &cause, By::Look);
             return true;
         }
@@ -441,9 +452,14 @@ impl Node {
     }
 
     /// The cause of a deadline that is past.
-    pub(super) fn past_deadline(&self) -> Option<Cause> {
-        let deadline = self.deadline.as_ref().filter(|deadline| deadline.is_past())?;
+    pub(super) fn past_deadline(&self, now: Option<Instant>) -> Option<Cause> {
+        let deadline = self.deadline.as_ref().filter(|deadline| deadline.is_past_at(now))?;
         Some(deadline.cause(CauseKind::Deadline))
+    }
+
+    /// The timer of the deadlines in the chain.
+    pub(crate) fn deadline_timer(&self) -> Option<&Timer> {
+        Some(&self.deadline.as_ref()?.timer)
     }
 
     /// Looks whether the end of a grace is past, and records it.

@@ -216,7 +216,7 @@ impl Ending {
     /// Cancels a node. Returns its flag word as it was before.
     fn cancel(&mut self, node: &Node, by: By) -> Word {
         // A deadline that is past by now gives the cause.
-        let past = node.past_deadline();
+        let past = node.past_deadline(None);
         let old = node.raise(Level::Cancelled, past.as_ref().unwrap_or(&self.cause), by);
         self.queue(node, old, Level::Cancelled, by);
         if old.is_limited() && !old.was_walked(Level::Cancelled) {
@@ -258,7 +258,7 @@ impl Ending {
         if word.was_walked(Level::Cancelled) {
             return word;
         }
-        if let Some(past) = node.past_deadline() {
+        if let Some(past) = node.past_deadline(None) {
             node.raise(Level::Cancelled, &past, By::Look);
         }
         // Ended is final: it takes no grace, which would be one that nobody times.

@@ -2,10 +2,10 @@
 //! children agree upon by one read-modify-write each.
 //!
 //! ```text
-//!    10       9        8       7       6         5         4       3        2          1          0
-//! +--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
-//! | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
-//! +--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//!   11      10       9        8       7       6         5         4       3        2          1          0
+//! +-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//! | TOP | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
+//! +-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
 //! ```
 //!
 //! | CANCELLED | STOPPING | meaning | left by |
@@ -25,6 +25,7 @@
 //! | QUEUED | it is in the list of a walk that has still to wake | by that walk, unless ENDED |
 //! | ARMED | dropping the last canceller cancels | by `detach` |
 //! | SHIELD | a cancel from above is a stop here, until the shield's time is over | never |
+//! | TOP | it is, or was, the top of a limit: when it goes, that has to be handed on | never |
 //!
 //! CHILDREN and WAITERS meet the flags of a level in this one word: who sets one of the bits and does not
 //! find the flag has been seen by the walk that sets it later.
@@ -55,6 +56,8 @@ const QUEUED: u32 = 1 << 8;
 const ARMED: u32 = 1 << 9;
 /// A cancel from above is a stop.
 const SHIELD: u32 = 1 << 10;
+/// The top of a limit.
+const TOP: u32 = 1 << 11;
 
 /// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,11 +182,11 @@ impl Word {
         self.0 & ARMED != 0
     }
 
-    /// Whether there has been no child and no limit, and no walk has it in its list. Nobody but its parent's list
-    /// leads to such a node once its handles are gone.
+    /// Whether there has been no child, no limit of its own, and no walk has it in its list. Nobody but its parent's
+    /// list leads to such a node once its handles are gone.
     #[inline]
     pub(super) const fn is_simple(self) -> bool {
-        self.0 & (CHILDREN | DEADLINE | GRACE | SHIELD | QUEUED) == 0
+        self.0 & (CHILDREN | TOP | GRACE | SHIELD | QUEUED) == 0
     }
 
     /// The word in which `level` is reached.
@@ -269,6 +272,12 @@ impl FlagWord {
         Word(self.0.fetch_or(GRACE, Ordering::Relaxed))
     }
 
+    /// Says that it is the top of a limit. Call it under the node's lock, or before anybody has seen the node.
+    pub(super) fn announce_top(&self) {
+        // Relaxed: read when the last handle is gone, which the count puts after this; or under the lock.
+        self.0.fetch_or(TOP, Ordering::Relaxed);
+    }
+
     /// The walk that had it in its list has woken all who waited for what `seen` says is reached. False if
     /// another flag has come meanwhile.
     pub(super) fn dequeue(&self, seen: Word) -> bool {
@@ -297,7 +306,7 @@ mod tests {
             assert!(fresh.is_armed() && !fresh.has(Level::Stopping));
             assert_eq!(fresh.is_limited(), deadline);
             assert_eq!(fresh.is_quiet(Level::Cancelled), !deadline);
-            assert_eq!(fresh.is_simple(), !deadline && !shield);
+            assert_eq!(fresh.is_simple(), !shield);
             let stopping = fresh.stopping(true);
             assert!(stopping.has(Level::Stopping) && !stopping.has(Level::Cancelled));
             assert!(stopping.has_grace() && stopping.was_walked(Level::Stopping));
