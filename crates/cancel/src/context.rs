@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use selvedge_primitives::Origin;
 use selvedge_primitives::time::{Timer, TimerError};
 
-use crate::futures::{Cancelled, Run, Stopping};
+use crate::futures::{Cancelled, Run, RunOrCause, Stopping};
 use crate::tree::{Due, Handle, Level};
 use crate::values::Values;
 use crate::{Canceller, Cause};
@@ -57,6 +57,9 @@ pub enum DeadlineError {
         "context not made: a deadline or a grace above runs on another timer, leave `timer` out to inherit it"
     )]
     OtherTimer,
+    /// A shield was asked for whose budget never ends.
+    #[error("context not made: a shield needs a budget that ends")]
+    Endless,
 }
 
 impl Context {
@@ -113,6 +116,21 @@ impl Context {
             None => Handle::root(origin, due.at.zip(due.timer)),
         };
         (Context { handle: Some(handle), values: self.values.clone() }, Canceller::new(right))
+    }
+
+    /// The node; none for the background.
+    pub(crate) fn handle(&self) -> Option<&Handle> {
+        self.handle.as_ref()
+    }
+
+    /// A context of a node that carries nothing.
+    pub(crate) fn of(handle: Handle) -> Context {
+        Context { handle: Some(handle), values: Values::new() }
+    }
+
+    /// A context of another node that carries what this one carries.
+    pub(crate) fn beside(&self, handle: Handle) -> Context {
+        Context { handle: Some(handle), values: self.values.clone() }
     }
 
     /// This context, carrying `value` for its type: instead of the one it carries for that type, if
@@ -261,10 +279,57 @@ impl Context {
         Run::new(self.handle.clone(), future)
     }
 
+    /// Runs a fallible `future` as [`run`](Self::run) does, with the cause as one of the future's own errors: for `?`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `future`; the cause, turned into one of them, when the context was cancelled first.
+    ///
+    /// # Cancel safety
+    ///
+    /// As safe as `future`.
+    ///
+    /// # Fairness
+    ///
+    /// The context is looked at before `future`, at every poll.
+    ///
+    /// # Memory ordering
+    ///
+    /// What the canceller did before is visible when the cause is returned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selvedge_cancel::Context;
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// type Error = Box<dyn std::error::Error + Send + Sync>;
+    /// let (ctx, canceller) = Context::background().child();
+    /// let work = async || Ok::<u32, Error>("5".parse()?);
+    /// assert_eq!(ctx.run_or_cause(work()).await.unwrap(), 5);
+    /// canceller.cancel();
+    /// assert!(ctx.run_or_cause(work()).await.is_err());
+    /// # });
+    /// ```
+    #[track_caller]
+    pub fn run_or_cause<T, E, F>(&self, future: F) -> RunOrCause<F>
+    where
+        E: From<Cause>,
+        F: Future<Output = Result<T, E>>,
+    {
+        RunOrCause::new(self.handle.clone(), future)
+    }
+
     /// Blocks this thread until the context is cancelled, and tells why. For plain threads; in
     /// async code use [`cancelled`](Self::cancelled).
     pub fn cancelled_blocking(&self) -> Cause {
         selvedge_primitives::block_on(self.cancelled())
+    }
+
+    /// Blocks this thread until the context is cancelled, which it tells the cause of, or `timeout` is over: none then.
+    /// For plain threads, as a sleep that ends early: `Duration::ZERO` only looks, `Duration::MAX` waits for ever. The
+    /// time is std's, whatever the timer of the context.
+    pub fn wait_blocking(&self, timeout: Duration) -> Option<Cause> {
+        selvedge_primitives::block_on_for(self.cancelled(), timeout)
     }
 
     /// The earliest deadline in the chain, as an instant of [`timer`](Self::timer)'s clock. The

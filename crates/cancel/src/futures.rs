@@ -13,7 +13,7 @@ use crate::tree::{Handle, Level, Wait};
 
 /// Waits for one of the two levels; what the public futures are made of.
 #[pin_project]
-struct Watch {
+pub(crate) struct Watch {
     /// The place in the node's list, and the node; none for the background.
     #[pin]
     stand: Option<Stand<Wait, (), ()>>,
@@ -22,19 +22,19 @@ struct Watch {
 impl Watch {
     /// Waits for `level` on `handle`.
     #[track_caller]
-    fn new(handle: Option<Handle>, level: Level) -> Self {
+    pub(crate) fn new(handle: Option<Handle>, level: Level) -> Self {
         let place = Place::here();
         Self { stand: handle.map(|handle| Stand::placed(Wait { handle, level }, place)) }
     }
 
     /// Whether the level is reached already.
-    fn reached(&self) -> Option<Cause> {
+    pub(crate) fn reached(&self) -> Option<Cause> {
         let Wait { handle, level } = self.stand.as_ref()?.line();
         handle.has_reached(*level).then(|| handle.known_cause())
     }
 
     /// Polls, outside the cooperative budget.
-    fn poll_reached(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Cause> {
+    pub(crate) fn poll_reached(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Cause> {
         let Some(mut stand) = self.project().stand.as_pin_mut() else { return Poll::Pending };
         let Wait { handle, level } = stand.line();
         let level = *level;
@@ -152,6 +152,38 @@ impl<F: Future> Future for Run<F> {
             return Poll::Ready(Ok(output));
         }
         this.watch.poll_reached(cx).map(Err)
+    }
+}
+
+/// Runs a future until it completes or a context is cancelled, with the cause as one of its errors; from
+/// [`Context::run_or_cause`](crate::Context::run_or_cause).
+#[pin_project]
+#[must_use = "futures do nothing unless polled"]
+pub struct RunOrCause<F> {
+    /// What is run.
+    #[pin]
+    run: Run<F>,
+}
+
+impl<F> RunOrCause<F> {
+    /// Runs `future` under `handle`.
+    #[track_caller]
+    pub(crate) fn new(handle: Option<Handle>, future: F) -> Self {
+        Self { run: Run::new(handle, future) }
+    }
+}
+
+impl<T, E: From<Cause>, F: Future<Output = Result<T, E>>> Future for RunOrCause<F> {
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<T, E>> {
+        self.project().run.poll(cx).map(|outcome| outcome.unwrap_or_else(|cause| Err(cause.into())))
+    }
+}
+
+impl<F> fmt::Debug for RunOrCause<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunOrCause").finish_non_exhaustive()
     }
 }
 

@@ -70,19 +70,25 @@
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![deny(unsafe_code)]
 
+mod adapters;
+mod callback;
 mod canceller;
 mod cause;
 mod component;
 mod context;
 mod futures;
+mod link;
+mod shield;
 mod tree;
 mod values;
 
+pub use adapters::{RunIn, Until, UntilEnd};
+pub use callback::{CallbackEnded, Registration, Revoked};
 pub use canceller::Canceller;
 pub use cause::{Cause, CauseKind};
 pub use component::{Component, Straggler, Wait};
 pub use context::{ChildBuilder, Context, DeadlineError};
-pub use futures::{Cancelled, Run, Stopping};
+pub use futures::{Cancelled, Run, RunOrCause, Stopping};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
 
 /// The example of the README, compiled and run with the others.

@@ -55,7 +55,7 @@ mod wake_batch;
 #[cfg(selvedge_loom)]
 pub use shim::model;
 pub use shim::{
-    Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, release_then, thread, wake,
+    Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, block_on_for, release_then, thread, wake,
 };
 
 pub use backoff::Backoff;

@@ -3,6 +3,7 @@
 
 use std::ops::Deref;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::thread::panicking;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,11 @@ use selvedge_primitives::time::Timer;
 use selvedge_primitives::{Line, List, Origin, contain};
 
 use super::limit::Limit;
+use super::link::{Link, LinkEnd};
 use super::node::{Locked, Node, Ptr};
 use super::word::Level;
 use super::{leave, walk};
-use crate::{Cause, CauseKind};
+use crate::{Cause, CauseKind, Registration};
 
 /// When a child ends by itself.
 #[derive(Default)]
@@ -73,7 +75,7 @@ impl Handle {
     /// A root of a tree of its own.
     pub(crate) fn root(origin: Origin, due: Option<(Instant, Timer)>) -> (Self, Right) {
         let own = due.map(|(at, timer)| Limit::new(at, timer, origin.place()));
-        let (handle, right) = Self::pair(Node::allocate(origin, own, None));
+        let (handle, right) = Self::pair(Node::allocate(origin, own, None, None));
         if let Some(own) = &handle.deadline {
             own.set_top(&handle);
         }
@@ -90,17 +92,70 @@ impl Handle {
         });
         let brings = own.is_some();
         let limit = own.or_else(|| inherited.cloned());
-        let (child, right) = Self::pair(Node::allocate(origin, limit, None));
+        let (child, right) = Self::pair(Node::allocate(origin, limit, None, None));
+        if let (true, Some(own)) = (brings, &child.deadline) {
+            own.set_top(&child);
+        }
         // The parent's deadline may be past without anybody having noticed.
-        let ended = self.has_reached_at(Level::Cancelled, due.now);
-        if ended || !self.link(&child, brings) {
-            child.inherit(self.word().load(), &self.known_cause(), None);
+        if self.has_reached_at(Level::Cancelled, due.now) || !self.link(&child) {
+            child.inherit_end(&self.known_cause());
         }
         (child, right)
     }
 
+    /// A root that is ended through a link.
+    pub(crate) fn linked(origin: Origin, link: &Arc<Link>) -> (Self, Right) {
+        let end = LinkEnd::new(Arc::clone(link));
+        let (handle, right) = Self::pair(Node::allocate(origin, None, None, Some(end)));
+        link.begin(&handle);
+        (handle, right)
+    }
+
+    /// Has a linked node own what its link needs, until it is gone.
+    pub(crate) fn own(&self, registrations: Vec<Registration>) {
+        self.link_end().expect("a linked node").own(registrations);
+    }
+
+    /// A child that is shielded from what ends this node, until `end`; see `walk.rs`. It has no canceller.
+    pub(crate) fn shielded(
+        parent: Option<&Self>,
+        origin: Origin,
+        end: Instant,
+        timer: Timer,
+    ) -> Self {
+        let place = origin.place();
+        let shield = Limit::new(end, timer.clone(), place);
+        let above = parent.and_then(|parent| parent.deadline.as_ref());
+        let (limit, brings) = match above {
+            // The deadline of this node comes first, and is masked.
+            Some(above) if above.at < end => (Some(above.later(end)), true),
+            above => (above.cloned(), false),
+        };
+        let (child, right) = Self::pair(Node::allocate(origin, limit, Some(shield), None));
+        right.disarm();
+        let Some(parent) = parent else { return child };
+        if let (true, Some(own)) = (brings, &child.deadline) {
+            own.set_top(&child);
+        }
+        if parent.has_reached(Level::Cancelled) || !parent.link(&child) {
+            child.begin_shielded(parent);
+        }
+        child
+    }
+
+    /// Begins below a node that is cancelled already: as a stop that becomes a cancel when the shield's time is over.
+    fn begin_shielded(&self, parent: &Node) {
+        let Some(end) = self.shield().filter(|end| !end.is_past()).cloned() else {
+            return self.inherit_end(&parent.known_cause());
+        };
+        self.inherit_stop(&parent.known_cause(), Some(Arc::clone(&end)));
+        end.set_top(self);
+        // Cancels at once, if the timer is gone.
+        end.arm();
+    }
+
     /// Links a child that nobody has seen, unless this node is cancelled.
-    fn link(&self, child: &Node, brings_deadline: bool) -> bool {
+    fn link(&self, child: &Node) -> bool {
         let mut locked = self.lock();
         // A walk sets the flags before it takes this lock: it sees the child, or the child the flags.
         let word = self.word().announce_child();
@@ -108,12 +163,11 @@ impl Handle {
             return false;
         }
         if word.has(Level::Stopping) {
-            child.inherit(word, &self.known_cause(), locked.grace());
+            // The end of a grace is a cancel, from which a shield protects until a walk brings it.
+            let grace = if child.shield().is_some() { None } else { locked.grace() };
+            child.inherit_stop(&self.known_cause(), grace);
         }
         locked.link_child(child);
-        if let (true, Some(own)) = (brings_deadline, &child.deadline) {
-            own.set_top(child);
-        }
         true
     }
 }

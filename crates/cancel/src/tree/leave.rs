@@ -4,7 +4,8 @@
 //!
 //! A node without handles and without children is unlinked. One with a single child is *spliced out*: the
 //! child takes its place. One with more stays as a relay, so that dropping it is O(1); it goes when all but one
-//! of its children have gone. So relays have at least two children, and nodes <= 2 x live - 1.
+//! of its children have gone. So relays have at least two children, and nodes <= 2 x live - 1. (A node that is
+//! linked to others counts as live while it has a child: something can still end it.)
 //!
 //! # Who owns the removal
 //!
@@ -40,8 +41,9 @@
 use selvedge_primitives::FirstPanic;
 
 use super::chain::Chain;
-use super::limit::{Bequest, Ended};
+use super::limit::Ended;
 use super::node::{self, Flag, Locked, Node, OnlyChild, Ptr};
+use super::top::Leaves;
 
 /// Drops a handle, and removes the node if it was the last.
 ///
@@ -240,10 +242,11 @@ fn bequeath(
     for (limit, ended) in [node.deadline.clone(), locked.grace()].into_iter().zip(ended) {
         let Some(limit) = limit else { continue };
         match limit.bequeath(node, heir) {
-            Bequest::Kept => {}
-            Bequest::Ended(ticket) => *ended = Some((limit, ticket)),
-            Bequest::Firing => stays = true,
+            (Leaves::Kept, _) => {}
+            (Leaves::Ended, ticket) => *ended = Some((limit, ticket)),
+            (Leaves::Stays, _) => stays = true,
         }
     }
-    stays
+    // A link ends with its node: one with a child stays.
+    stays || node.link_end().is_some_and(|link| link.leave(node) == Leaves::Stays)
 }

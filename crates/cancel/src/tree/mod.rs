@@ -8,6 +8,9 @@
 //! | `walk.rs` | cancel and stop: the flag pass, the wake pass |
 //! | `leave.rs` | dropping the last handle: unlink, splice, relay |
 //! | `limit.rs` | deadlines and graces |
+//! | `link.rs` | what ends a node because other contexts have ended |
+//! | `top.rs` | the node at which a limit or a link begins, which has no handle to it |
+//! | `trampoline.rs` | what would otherwise recurse through links |
 //! | `survey.rs` | looking at a whole tree |
 //! | `chain.rs` | nodes in a row, for the wake pass and for removals |
 //!
@@ -46,10 +49,14 @@ mod chain;
 mod handle;
 mod leave;
 mod limit;
+mod link;
 mod node;
 mod survey;
+mod top;
+mod trampoline;
 mod walk;
 mod word;
 
 pub(crate) use handle::{Due, Handle, Right, Wait};
+pub(crate) use link::Link;
 pub(crate) use word::Level;

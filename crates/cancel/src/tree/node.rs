@@ -42,6 +42,7 @@ use selvedge_primitives::time::Timer;
 use selvedge_primitives::{List, Origin, SpinGuard, SpinLock, UnsafeCell, thread};
 
 use super::limit::Limit;
+use super::link::LinkEnd;
 use super::word::{By, FlagWord, Level, Word};
 use crate::cause::raw;
 use crate::{Cause, CauseKind};
@@ -110,6 +111,8 @@ struct Extra {
     name: Option<Cow<'static, str>>,
     /// The end of a shield's time.
     shield: Option<Arc<Limit>>,
+    /// What ends it from outside of the tree.
+    link: Option<LinkEnd>,
 }
 
 /// What the lock guards beside the links: a set of [`Flag`]s.
@@ -203,13 +206,15 @@ impl Node {
         origin: Origin,
         deadline: Option<Arc<Limit>>,
         shield: Option<Arc<Limit>>,
+        link: Option<LinkEnd>,
     ) -> Ptr {
         let subject = Subject::new("context", &origin);
         subject.created();
         let levels = [subject.part("context stopping"), subject.part("context cancelled")];
         let (name, place) = origin.into_parts();
         let word = Word::fresh(deadline.is_some(), shield.is_some());
-        let extra = (name.is_some() || shield.is_some()).then(|| Box::new(Extra { name, shield }));
+        let extra = (name.is_some() || shield.is_some() || link.is_some())
+            .then(|| Box::new(Extra { name, shield, link }));
         let node = Box::new(Self {
             word: FlagWord::new(word),
             cancellers: AtomicU32::new(1),
@@ -379,14 +384,21 @@ impl Node {
         self.extra.as_ref()?.shield.as_ref()
     }
 
-    /// Has a node that nobody has seen yet begin as a child of one that is stopping or cancelled.
-    pub(super) fn inherit(&self, from: Word, cause: &Cause, grace: Option<Arc<Limit>>) {
-        let fresh = Word::fresh(self.deadline.is_some(), self.shield().is_some());
+    /// What ends it from outside of the tree.
+    pub(super) fn link_end(&self) -> Option<&LinkEnd> {
+        self.extra.as_ref()?.link.as_ref()
+    }
+
+    /// Has a node that nobody has seen yet begin as a child of one that is cancelled.
+    pub(super) fn inherit_end(&self, cause: &Cause) {
         self.publish(cause);
-        self.word.init(match from.has(Level::Cancelled) {
-            true => fresh.cancelled(),
-            false => fresh.stopping(grace.is_some()),
-        });
+        self.word.init(self.word.load().cancelled());
+    }
+
+    /// Has a node that nobody has seen yet begin as a child of one that is stopping.
+    pub(super) fn inherit_stop(&self, cause: &Cause, grace: Option<Arc<Limit>>) {
+        self.publish(cause);
+        self.word.init(self.word.load().stopping(grace.is_some()));
         self.grace.with_mut(|held| {
             // SAFETY: nobody else has seen the node.
             unsafe { *held = grace };
@@ -742,7 +754,11 @@ impl<'a> Locked<'a> {
         let claimed = self.flags.is(Flag::Dead)
             && !self.flags.is(Flag::Leaving)
             && !self.is_detained()
-            && !matches!(self.only_child(), OnlyChild::More);
+            && match self.only_child() {
+                OnlyChild::None => true,
+                OnlyChild::One(_) => self.node.link_end().is_none(),
+                OnlyChild::More => false,
+            };
         if claimed {
             self.flags.set(Flag::Leaving);
         }

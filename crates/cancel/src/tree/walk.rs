@@ -36,6 +36,12 @@
 //! it takes QUEUED back. So a waker may cancel, make and drop as it likes: nobody waits for it but the wakers
 //! behind it.
 //!
+//! # Shields
+//!
+//! A cancel that comes to a shielded node from above goes on below it as a stop whose grace is what is left of the
+//! shield's time; so does a stop whose own grace would end earlier. The walk carries the shield until it goes out of that
+//! node. It does not mark the node as walked: the end of the shield's time is a limit of its own, whose walk begins there.
+//!
 //! # Stops
 //!
 //! A stop walks everything each time, because its grace may end earlier than the one before. It takes the lock
@@ -230,6 +236,17 @@ impl Ending {
         old
     }
 
+    /// The end of a node's shield, if that protects from what this walk brings: from a cancel, now or at the end of a
+    /// grace.
+    fn masked(&self, node: &Node) -> Option<Arc<Limit>> {
+        let end = node.shield().filter(|end| !end.is_past())?;
+        let masks = match self.level {
+            Level::Cancelled => true,
+            Level::Stopping => self.grace.as_ref().is_some_and(|grace| grace.is_before(end)),
+        };
+        masks.then(|| Arc::clone(end))
+    }
+
     /// Puts a node into the list of this walk, if this walk has just said so in the word, which was `old` before.
     fn queue(&mut self, node: &Node, old: Word, level: Level, by: By) {
         if by == By::Walk && old.owes_wakes(level) && !old.is_queued() {
@@ -300,12 +317,12 @@ impl Visitor for Ending {
         let old = if let Some((_, end)) = &self.shield {
             let end = Arc::clone(end);
             self.stop(node, Some(end), false, By::Walk)
-        } else if self.level == Level::Stopping {
-            self.stop(node, self.grace.clone(), false, By::Walk)
+        } else if let Some(end) = self.masked(node) {
+            self.stop(node, Some(end), true, By::Walk)
         } else {
-            match node.shield().filter(|end| !end.is_past()) {
-                Some(end) => self.stop(node, Some(Arc::clone(end)), true, By::Walk),
-                None => self.cancel(node, By::Walk),
+            match self.level {
+                Level::Stopping => self.stop(node, self.grace.clone(), false, By::Walk),
+                Level::Cancelled => self.cancel(node, By::Walk),
             }
         };
         old.has_children()
@@ -317,15 +334,13 @@ impl Visitor for Ending {
 
     fn enter(&mut self, locked: &Locked<'_>) {
         self.resume(locked);
-        let node = locked.node();
-        // What was stopped by `visit` although this is a cancel: its shield holds, and goes on to hold for
-        // everything below.
-        if self.level == Level::Cancelled
-            && self.shield.is_none()
-            && !node.word().load().was_walked(Level::Cancelled)
-            && let Some(end) = node.shield()
+        // What `visit` has masked has the end of its shield as a grace; that goes on to hold for everything below.
+        if self.shield.is_none()
+            && let Some(end) = locked.node().shield()
+            && locked.grace().is_some_and(|grace| Arc::ptr_eq(&grace, end))
+            && !locked.node().word().load().was_walked(Level::Cancelled)
         {
-            self.shield = Some((Ptr::from(node), Arc::clone(end)));
+            self.shield = Some((Ptr::from(locked.node()), Arc::clone(end)));
         }
     }
 
@@ -482,11 +497,23 @@ pub(super) fn hold_firing(node: Ptr) {
 
 /// Cancels a node that is held for this walk, and everything below.
 pub(super) fn cancel_held(node: Ptr, cause: Cause) {
+    end_held(node, Ending::new(Level::Cancelled, cause, None));
+}
+
+/// Stops a node that is held for this walk, and everything below.
+pub(super) fn stop_held(node: Ptr, cause: Cause) {
+    end_held(node, Ending::new(Level::Stopping, cause, None));
+}
+
+/// Walks from a node that is held for this walk, then wakes.
+fn end_held(node: Ptr, mut ending: Ending) {
     // SAFETY: N4: it is held.
     let node = unsafe { Node::at(node) };
-    let mut ending = Ending::new(Level::Cancelled, cause, None);
     // Into the list: when this walk goes out of it, nobody keeps it.
-    ending.cancel(node, By::Walk);
+    match ending.level {
+        Level::Cancelled => ending.cancel(node, By::Walk),
+        Level::Stopping => ending.stop(node, None, false, By::Walk),
+    };
     go_through(node.lock(), &mut ending);
     ending.after.settle(None);
 }

@@ -334,6 +334,11 @@ pub mod thread {
     }
 }
 
+/// Runs a future to its end: loom has no time, so the limit never passes.
+pub fn block_on_for<F: Future>(future: F, _limit: Duration) -> Option<F::Output> {
+    Some(block_on(future))
+}
+
 /// Wakes, unless the mutant says not to.
 #[track_caller]
 pub fn wake(waker: impl Into<Option<Waker>>) {

@@ -4,7 +4,7 @@
 use std::sync::PoisonError;
 use std::sync::{Condvar as StdCondvar, Mutex as StdMutex};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Atomics: std's own.
 pub mod atomic {
@@ -179,6 +179,20 @@ pub fn release_then<G, R>(guard: G, f: impl FnOnce() -> R) -> R {
 
 /// Runs a future to its end on this thread, parking it in between.
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    block(future, None).expect("without a limit it waits for the end")
+}
+
+/// Runs a future on this thread, parking it in between, for at most so long; zero polls it once.
+pub fn block_on_for<F: Future>(future: F, limit: Duration) -> Option<F::Output> {
+    // A limit that is too long for the clock is none.
+    match Instant::now().checked_add(limit) {
+        Some(until) => block(future, Some(until)),
+        None => Some(block_on(future)),
+    }
+}
+
+/// Runs a future on this thread until then.
+fn block<F: Future>(future: F, until: Option<Instant>) -> Option<F::Output> {
     struct Unpark(std::thread::Thread);
     impl Wake for Unpark {
         fn wake(self: std::sync::Arc<Self>) {
@@ -189,10 +203,14 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
     let mut cx = Context::from_waker(&waker);
     loop {
-        match future.as_mut().poll(&mut cx) {
-            Poll::Ready(output) => return output,
-            // A park may end without an unpark; then the future is polled once too often.
-            Poll::Pending => std::thread::park(),
+        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+            return Some(output);
+        }
+        // A park may end without an unpark; then the future is polled once too often.
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            None => std::thread::park(),
+            Some(Duration::ZERO) => return None,
+            Some(left) => std::thread::park_timeout(left),
         }
     }
 }

@@ -1,0 +1,95 @@
+//! Links: what ends a node because other contexts have ended, in whatever trees they are.
+//!
+//! A linked node is a root. On each of its sources there is a callback a level, which has the [`Link`] and through
+//! that the node, but no handle to it: the link's [`Top`] says whether the node is still there. The node owns the
+//! registrations of the callbacks, so they go with it. It stays in its tree, also without handles, while it has a
+//! child, because something can still end it.
+
+use std::sync::{Arc, OnceLock};
+
+use selvedge_primitives::atomic::{AtomicUsize, Ordering};
+
+use super::node::Node;
+use super::top::{Leaves, Top};
+use super::trampoline::bounce;
+use super::walk;
+use super::word::Level;
+use crate::{Cause, Registration};
+
+/// The way from the sources to a linked node.
+pub(crate) struct Link {
+    /// The node.
+    top: Top,
+    /// How many sources have still to stop, and to be cancelled, before the node is.
+    missing: [AtomicUsize; 2],
+}
+
+impl Link {
+    /// A link that ends its node when so many sources have ended.
+    pub(crate) fn new(sources: usize) -> Arc<Self> {
+        let missing = [AtomicUsize::new(sources), AtomicUsize::new(sources)];
+        Arc::new(Self { top: Top::new(), missing })
+    }
+
+    /// Has it end a node that nobody has seen.
+    pub(super) fn begin(&self, node: &Node) {
+        self.top.set(node);
+    }
+
+    /// One of the sources has come to a level. Call it once a source and level.
+    pub(crate) fn source_ended(self: &Arc<Self>, level: Level, cause: Cause) {
+        let missing = &self.missing[level as usize];
+        // AcqRel: what each of the sources' cancellers did is visible to whoever sees the last one's effect.
+        // Relaxed on failure: enough have ended before.
+        let counted = missing
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |missing| missing.checked_sub(1));
+        if counted == Ok(1) {
+            let link = Arc::clone(self);
+            bounce(move || link.end(level, cause));
+        }
+    }
+
+    /// Ends the node, if it is still there.
+    fn end(&self, level: Level, cause: Cause) {
+        if let Some(top) = self.top.hold() {
+            match level {
+                Level::Stopping => walk::stop_held(top, cause),
+                Level::Cancelled => walk::cancel_held(top, cause),
+            }
+        }
+    }
+}
+
+/// The node's end of a link.
+pub(super) struct LinkEnd {
+    /// The link.
+    link: Arc<Link>,
+    /// The callbacks on the sources.
+    registrations: OnceLock<Vec<Registration>>,
+}
+
+impl LinkEnd {
+    /// The end of a link whose sources are not known yet.
+    pub(super) fn new(link: Arc<Link>) -> Self {
+        Self { link, registrations: OnceLock::new() }
+    }
+
+    /// Owns the callbacks from now on.
+    pub(super) fn own(&self, registrations: Vec<Registration>) {
+        assert!(self.registrations.set(registrations).is_ok(), "a node is linked once");
+    }
+
+    /// The node is about to leave its tree. Call it with its lock held.
+    pub(super) fn leave(&self, node: &Node) -> Leaves {
+        self.link.top.leave(node, None)
+    }
+}
+
+impl Drop for LinkEnd {
+    fn drop(&mut self) {
+        // One of them may have the last handle of a node that is linked itself.
+        if let Some(registrations) = self.registrations.take() {
+            bounce(move || drop(registrations));
+        }
+    }
+}
