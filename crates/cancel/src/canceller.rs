@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use selvedge_primitives::time::Timer;
 
-use crate::tree::Right;
+use crate::tree::{Handle, Right};
 use crate::{Cause, CauseKind};
 
 /// May cancel the context it was made with, and everything below it.
@@ -25,6 +25,11 @@ impl Canceller {
     /// The right to cancel a node, armed.
     pub(crate) fn new(right: Right) -> Self {
         Self { right }
+    }
+
+    /// A handle to the node.
+    pub(crate) fn handle(&self) -> Handle {
+        self.right.handle()
     }
 
     /// Cancels: sets STOPPING and CANCELLED on the context and all its descendants.

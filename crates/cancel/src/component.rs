@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::Location;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// The future that [`Component::wait`] returns.
 pub type Wait<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
@@ -38,6 +39,8 @@ pub struct Straggler {
     pub name: String,
     /// Where it was made, if that is known.
     pub place: Option<&'static Location<'static>>,
+    /// How long it has been running, if that is known.
+    pub age: Option<Duration>,
     /// What it is doing, in words; empty when there is nothing to say.
     pub note: String,
 }
@@ -47,6 +50,9 @@ impl fmt::Display for Straggler {
         f.write_str(&self.name)?;
         if let Some(place) = self.place {
             write!(f, " (made at {place})")?;
+        }
+        if let Some(age) = self.age {
+            write!(f, ", for {age:.1?}")?;
         }
         if !self.note.is_empty() {
             write!(f, ": {}", self.note)?;

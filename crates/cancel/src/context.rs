@@ -70,8 +70,8 @@ impl Context {
 
     /// A child, and the right to cancel it.
     ///
-    /// It ends when this one ends or when its own canceller says so. Three allocations and one
-    /// short critical section.
+    /// It ends when this one ends or when its own canceller says so. One allocation and one short critical
+    /// section.
     #[track_caller]
     pub fn child(&self) -> (Context, Canceller) {
         self.make(Origin::here(), Due::default())

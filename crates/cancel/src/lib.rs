@@ -67,6 +67,7 @@
 //!   Without it deadlines are kept by one timer thread.
 //! - `observe`: contexts, and who waits for them, are told to the process's observer; without it, no
 //!   code.
+//! - `age`: who has entered a context has an age, for which the clock is read once.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![deny(unsafe_code)]
 
@@ -76,6 +77,7 @@ mod canceller;
 mod cause;
 mod component;
 mod context;
+mod enter;
 mod futures;
 mod link;
 mod shield;
@@ -88,6 +90,7 @@ pub use canceller::Canceller;
 pub use cause::{Cause, CauseKind};
 pub use component::{Component, Straggler, Wait};
 pub use context::{ChildBuilder, Context, DeadlineError};
+pub use enter::{CancelAndWait, Entered};
 pub use futures::{Cancelled, Run, RunOrCause, Stopping};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
 

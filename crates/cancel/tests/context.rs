@@ -831,6 +831,67 @@ fn nodes_are_at_most_twice_the_live_ones_whatever_is_dropped() {
     }
 }
 
+/// Cancels when it is dropped.
+#[derive(Debug)]
+struct CancelsInDrop(Mutex<Option<Canceller>>);
+
+impl fmt::Display for CancelsInDrop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cancels when it is dropped")
+    }
+}
+
+impl Error for CancelsInDrop {}
+
+impl Drop for CancelsInDrop {
+    fn drop(&mut self) {
+        let canceller = self.0.get_mut().unwrap().take();
+        canceller.unwrap().cancel();
+    }
+}
+
+#[test]
+fn a_relay_that_is_about_to_go_is_cancelled_by_what_goes_before_it() {
+    let (root, canceller) = root();
+    let (parent, parent_canceller) = root.child();
+    parent_canceller.detach();
+    let ((one, one_canceller), (two, two_canceller)) = (parent.child(), parent.child());
+    two_canceller.detach();
+    // Somebody has waited on it, so that a walk puts it into its list.
+    drop(waiting(&parent, Waker::noop()));
+    one_canceller.cancel_because(CancelsInDrop(Mutex::new(Some(canceller))));
+    drop((parent, one_canceller));
+    // Takes the last but one child of the relay out, and then frees it, with its cause.
+    drop(one);
+    assert!(two.is_cancelled());
+    drop(two);
+    assert_eq!(root.nodes(), 1, "a relay is left behind");
+}
+
+#[test]
+fn a_waker_and_an_error_that_both_panic_do_not_abort() {
+    #[derive(Debug)]
+    struct PanicsInDrop;
+    impl fmt::Display for PanicsInDrop {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("panics when it is dropped")
+        }
+    }
+    impl Error for PanicsInDrop {}
+    impl Drop for PanicsInDrop {
+        fn drop(&mut self) {
+            panic!("the error panics");
+        }
+    }
+    let (ctx, canceller) = root();
+    let panicking = PanickingWaker::new();
+    let _waiter = waiting(&ctx, &panicking.waker());
+    // The stop's cause stays, so the cancel's error is nobody's.
+    canceller.stop(NEVER);
+    let outcome = catch_unwind(AssertUnwindSafe(|| canceller.cancel_because(PanicsInDrop)));
+    assert!(outcome.is_err() && panicking.wakes() == 1);
+}
+
 // Memory.
 
 #[test]

@@ -277,3 +277,32 @@ fn the_background_can_be_shielded() {
     let ran = Context::background().shield(SECOND, |ctx| async move { ctx.is_stopping() });
     assert!(!selvedge_testkit::block_on(ran.unwrap()).unwrap());
 }
+
+#[test]
+fn a_grace_that_ends_with_the_shield_loses_neither() {
+    let (ctx, canceller, clock) = timed(HOUR);
+    let mut work = section(&ctx, SECOND);
+    let (deeper, _keep) = work.1.child();
+    let woken = CountingWaker::new();
+    assert!(poll(&mut work, &woken.waker()).is_pending());
+    canceller.stop(SECOND);
+    canceller.cancel();
+    assert!(!work.1.is_cancelled() && !deeper.is_cancelled());
+    clock.advance(SECOND);
+    assert!(work.1.is_cancelled() && deeper.is_cancelled());
+    assert_eq!(woken.wakes(), 1);
+}
+
+#[test]
+fn what_is_inside_stays_masked_when_the_section_itself_is_gone() {
+    let (ctx, canceller, clock) = timed(HOUR);
+    let work = section(&ctx, SECOND);
+    let (deeper, _keep) = work.1.child();
+    drop(work);
+    canceller.cancel();
+    assert!(deeper.is_stopping() && !deeper.is_cancelled());
+    clock.advance(SECOND);
+    assert!(deeper.is_cancelled());
+    drop((deeper, _keep));
+    assert_eq!(ctx.nodes(), 1);
+}

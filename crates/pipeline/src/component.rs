@@ -188,7 +188,7 @@ impl<O: Send + 'static> Component for Pipeline<O> {
         let stages = counts.iter().map(|counts| counts.read());
         let busy = stages.map(|stage| {
             let note = format!("{} of {} items under way", stage.under_way(), stage.entered);
-            Straggler { name: stage.name, place: Some(stage.place), note }
+            Straggler { name: stage.name, place: Some(stage.place), age: None, note }
         });
         busy.collect()
     }

@@ -144,6 +144,7 @@ impl Watcher {
             stragglers.push(Straggler {
                 name: format!("job of {pool}"),
                 place: Some(place),
+                age: None,
                 note: format!("{doing} on {}", self.engine.worker_name(number)),
             });
         }
@@ -151,6 +152,7 @@ impl Watcher {
             stragglers.push(Straggler {
                 name: format!("reserved slots of {pool}"),
                 place: None,
+                age: None,
                 note: format!("{slots} neither used nor dropped"),
             });
         }

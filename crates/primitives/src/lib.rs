@@ -5,6 +5,8 @@
 //! |---|---|
 //! | an atomic, a lock, a thread, a cell that loom can see | [`atomic`], [`Mutex`], [`Condvar`], [`thread`], [`UnsafeCell`] |
 //! | a lock for a handful of stores | [`SpinLock`] |
+//! | to wait for somebody who is about to be done | [`Backoff`] |
+//! | a word for what few have | [`OnceBox`] |
 //! | to wait for something that another thread or task grants | [`WaitQueue`] and [`Waiter`] |
 //! | the same, under a lock of one's own | a [`List`], a [`Line`] that leads to it, and a [`Stand`] in it |
 //! | to run a callback after a critical section | [`release_then`] |
@@ -44,6 +46,7 @@ pub mod coop;
 mod first_panic;
 mod next_item;
 pub mod observe;
+mod once_box;
 mod origin;
 mod panic;
 mod shim;
@@ -55,12 +58,14 @@ mod wake_batch;
 #[cfg(selvedge_loom)]
 pub use shim::model;
 pub use shim::{
-    Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, block_on_for, release_then, thread, wake,
+    Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, block_on_for, release_then, thread,
+    wake,
 };
 
 pub use backoff::Backoff;
 pub use first_panic::{FirstPanic, contain, drop_each};
 pub use next_item::NextItem;
+pub use once_box::OnceBox;
 pub use origin::Origin;
 pub use panic::Panic;
 pub use spin_lock::{Spin, SpinGuard, SpinLock, Spun};

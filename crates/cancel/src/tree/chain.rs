@@ -1,8 +1,6 @@
-//! A chain of nodes through their `link`: what a walk has still to wake, and what is to be removed. No
-//! allocation, first in first out.
+//! A chain of nodes through their `link`: what a walk has still to wake. No allocation, first in first out.
 //!
-//! A node is in one chain at a time: either it is *queued*, which its flag word says, or somebody owns its
-//! removal, and that one may put it into a chain. Both keep it alive (N1 and N4 of `node.rs`).
+//! A node is in one chain at a time: it is *queued*, which its flag word says, and which keeps it alive (N4 of `node.rs`).
 #![allow(unsafe_code, reason = "the links of the tree's nodes")]
 
 use super::node::{Node, Ptr};
@@ -28,7 +26,7 @@ impl Chain {
     /// # Safety
     ///
     /// The node is in no chain, is kept alive until it is taken out, and nobody else may put it into one:
-    /// the caller has just queued it, or owns its removal.
+    /// the caller has just queued it.
     pub(super) unsafe fn push(&mut self, node: Ptr) {
         // SAFETY: the caller's contract.
         let this = unsafe { Node::at(node) };

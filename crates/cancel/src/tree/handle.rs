@@ -226,6 +226,12 @@ impl Right {
         unsafe { Node::at(self.node) }
     }
 
+    /// A handle to the node.
+    pub(crate) fn handle(&self) -> Handle {
+        self.node().add_handle();
+        Handle { node: self.node }
+    }
+
     /// Dropping the last right does not cancel any more.
     pub(crate) fn disarm(&self) {
         self.node().word().disarm();
@@ -288,7 +294,7 @@ unsafe impl Line for Wait {
         Waiting(self.handle.lock())
     }
 
-    fn list<'g>(&self, guard: &'g mut Waiting<'_>) -> &'g mut List<(), ()> {
+    unsafe fn list<'g>(&self, guard: &'g mut Waiting<'_>) -> &'g mut List<(), ()> {
         assert!(std::ptr::eq(guard.0.node(), &*self.handle), "the lock of another node");
         guard.0.waiters(self.level)
     }

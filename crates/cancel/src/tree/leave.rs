@@ -16,7 +16,7 @@
 //!   under that lock the owner looks once more whether it is simple. It is unlinked without a lock of its own.
 //! - Any other node is *dead* from when the last handle went, which is noted under its lock, and belongs to
 //!   whoever sets *leaving* under its lock: the one who dropped the handle; or, if that one finds two children,
-//!   whoever takes the last but one out; or, if a walk detains it, that walk when it is done.
+//!   whoever takes the last but one out; or, if a walk or somebody who has entered detains it, that one when it is done.
 //!
 //! The owner takes the locks from above: of the parent, of the node, of an only child. If it finds then that a
 //! walk or an expiry has come in between, or that the child cannot be moved, it gives the ownership back; whoever
@@ -31,19 +31,18 @@
 //!
 //! - A child with a handle is given another for the time of the move, by a compare-exchange that refuses zero.
 //!   If it succeeds, the last handle goes later, and whoever drops it sees the new parent.
-//! - A child without handles may be moved if it is dead and not leaving, which its lock, held here, says. A simple
-//!   one is not dead: it has an owner.
+//! - A child without handles may be moved if it is not leaving, which its lock, held here, says; and if it was not simple
+//!   when its last handle went, so that it has no owner without that flag: if it is dead, or has had children, or
+//!   somebody has entered it.
 //!
 //! What is freed is freed with no lock held, because a cause's error is somebody else's code. Nothing recurses:
-//! what a removal leaves to be removed goes into a chain.
+//! what a removal leaves to be removed is done after it.
 #![allow(unsafe_code, reason = "removes and frees the tree's nodes")]
 
 use selvedge_primitives::FirstPanic;
 
-use super::chain::Chain;
 use super::limit::Ended;
 use super::node::{self, Flag, Locked, Node, OnlyChild, Ptr};
-use super::top::Leaves;
 
 /// Drops a handle, and removes the node if it was the last.
 ///
@@ -64,6 +63,10 @@ fn retire(node: Ptr) -> bool {
     let node = unsafe { Node::at(node) };
     if node.word().load().is_simple() {
         return true;
+    }
+    if let Some(tracker) = node.tracker() {
+        // Nobody can enter any more.
+        tracker.close();
     }
     let mut locked = node.lock();
     locked.flags.set(Flag::Dead);
@@ -89,16 +92,16 @@ fn remove_all(unlinked: Option<Ptr>, node: Ptr) {
         // SAFETY: it is unlinked, and was owned here.
         panics.catch(|| unsafe { Node::free(node) });
     }
-    let mut chain = Chain::default();
+    // Not a chain: these are in the tree, and a walk may put them into one of its own.
+    let mut owned = Vec::new();
     let mut next = Some(node);
     while let Some(node) = next {
         let mut ended = [None, None];
         let unlinked = match unlink_simple(node) {
-            Unlinked::NotSimple => unlink(node, &mut chain, &mut ended),
+            Unlinked::NotSimple => unlink(node, &mut owned, &mut ended),
             Unlinked::Alone => true,
             Unlinked::And(parent) => {
-                // SAFETY: its removal is owned here.
-                unsafe { chain.push(parent) };
+                owned.push(parent);
                 true
             }
         };
@@ -111,7 +114,7 @@ fn remove_all(unlinked: Option<Ptr>, node: Ptr) {
                 limit.timer.revoke(ticket);
             }
         }
-        next = chain.pop();
+        next = owned.pop();
     }
     panics.resume();
 }
@@ -150,9 +153,9 @@ fn unlink_simple(node: Ptr) -> Unlinked {
     }
 }
 
-/// Takes a node that is owned here out of the tree. False if it has to stay; it is not owned any more then. What
-/// is owned here after that is put into `chain`.
-fn unlink(node: Ptr, chain: &mut Chain, ended: &mut [Option<Ended>; 2]) -> bool {
+/// Takes a node that is owned here out of the tree. False if it has to stay; it is not owned any more then. What else
+/// is owned after that is added to `owned`.
+fn unlink(node: Ptr, owned: &mut Vec<Ptr>, ended: &mut [Option<Ended>; 2]) -> bool {
     // SAFETY: N1: its removal is owned here.
     let node = unsafe { Node::at(node) };
     // SAFETY: N5: its removal is owned here.
@@ -170,9 +173,12 @@ fn unlink(node: Ptr, chain: &mut Chain, ended: &mut [Option<Ended>; 2]) -> bool 
         OnlyChild::More => unreachable!("a dead node is not given children"),
     };
     let moving = heir.as_ref().map(Moving::begin);
-    let stays = locked.is_detained()
-        || matches!(moving, Some(Moving::Refused))
-        || bequeath(node, &locked, heir.as_ref(), ended);
+    let mut stays = locked.is_detained() || matches!(moving, Some(Moving::Refused));
+    if !stays {
+        bequeath(node, &locked, heir.as_ref(), ended);
+        // By somebody who came before the limits were handed on.
+        stays = node.is_pinned();
+    }
     if stays {
         locked.flags.clear(Flag::Leaving);
     } else {
@@ -191,8 +197,7 @@ fn unlink(node: Ptr, chain: &mut Chain, ended: &mut [Option<Ended>; 2]) -> bool 
     if let (Some(heir), Some(Moving::Counted)) = (heir, moving) {
         // SAFETY: `Moving` counted a handle, which is dropped here.
         if unsafe { Node::at(heir) }.drop_handle() && retire(heir) {
-            // SAFETY: its removal is owned here.
-            unsafe { chain.push(heir) };
+            owned.push(heir);
         }
     }
     if stays {
@@ -202,8 +207,7 @@ fn unlink(node: Ptr, chain: &mut Chain, ended: &mut [Option<Ended>; 2]) -> bool 
     if let (Some(mut above), Some(parent)) = (above, parent)
         && above.claim_removal()
     {
-        // SAFETY: its removal is owned here.
-        unsafe { chain.push(parent) };
+        owned.push(parent);
     }
     true
 }
@@ -222,31 +226,34 @@ impl Moving {
     /// Makes sure that a child stays where it is while it is moved.
     fn begin(heir: &Locked<'_>) -> Self {
         if heir.node().try_add_handle() {
-            Self::Counted
-        } else if heir.flags.is(Flag::Dead) && !heir.flags.is(Flag::Leaving) {
-            Self::Relay
-        } else {
-            Self::Refused
+            return Self::Counted;
+        }
+        // A child that never was simple is looked at under its lock, by whoever dropped the last handle, before it has an
+        // owner; also if that one has not come there yet.
+        let word = heir.node().word().load();
+        let locked = heir.flags.is(Flag::Dead) || word.has_children() || word.is_tracked();
+        match locked && !heir.flags.is(Flag::Leaving) {
+            true => Self::Relay,
+            false => Self::Refused,
         }
     }
 }
 
-/// Hands the limits of a node on to the one that takes its place, or ends them. Says whether the node has to stay.
+/// Hands the limits of a node on to the one that takes its place, or ends them.
 fn bequeath(
     node: &Node,
     locked: &Locked<'_>,
     heir: Option<&Locked<'_>>,
     ended: &mut [Option<Ended>; 2],
-) -> bool {
-    let mut stays = false;
+) {
     for (limit, ended) in [node.deadline.clone(), locked.grace()].into_iter().zip(ended) {
-        let Some(limit) = limit else { continue };
-        match limit.bequeath(node, heir) {
-            (Leaves::Kept, _) => {}
-            (Leaves::Ended, ticket) => *ended = Some((limit, ticket)),
-            (Leaves::Stays, _) => stays = true,
+        if let Some(limit) = limit
+            && let Some(ticket) = limit.bequeath(node, heir)
+        {
+            *ended = Some((limit, ticket));
         }
     }
-    // A link ends with its node: one with a child stays.
-    stays || node.link_end().is_some_and(|link| link.leave(node) == Leaves::Stays)
+    if let Some(link) = node.link_end() {
+        link.leave(node);
+    }
 }

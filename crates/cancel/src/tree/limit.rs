@@ -9,7 +9,7 @@ use selvedge_primitives::Mutex;
 use selvedge_primitives::time::{Expire, Expiry, Ticket, Timer};
 
 use super::node::{Locked, Node};
-use super::top::{Leaves, Top};
+use super::top::Top;
 use super::walk;
 use super::word::Level;
 use crate::{Cause, CauseKind};
@@ -122,13 +122,13 @@ impl Limit {
         self.top.end_at(node).then(|| self.end())
     }
 
-    /// The node is about to leave the tree, with `heir` in its place. Call it with both locks held. Returns what the
-    /// [`Top`] says, and a registration to revoke once no lock is held.
+    /// The node is about to leave the tree, with `heir` in its place. Call it with both locks held. If nothing is left to
+    /// end, returns a registration to revoke once no lock is held. A heir that does not carry the limit would not hand it on.
     pub(super) fn bequeath(
         self: &Arc<Self>,
         node: &Node,
         heir: Option<&Locked<'_>>,
-    ) -> (Leaves, Option<Ticket>) {
+    ) -> Option<Option<Ticket>> {
         // An heir that is cancelled has nothing left to end.
         let heir = heir.filter(|heir| {
             let carries = |limit: &Arc<Limit>| Arc::ptr_eq(limit, self);
@@ -137,8 +137,7 @@ impl Limit {
                 && (node.deadline.as_ref().is_some_and(carries)
                     || heir.grace().as_ref().is_some_and(carries))
         });
-        let leaves = self.top.leave(node, heir.map(Locked::node));
-        (leaves, if leaves == Leaves::Ended { self.end() } else { None })
+        self.top.leave(node, heir.map(Locked::node)).then(|| self.end())
     }
 
     /// Nothing is left to end.

@@ -3,14 +3,14 @@
 //! A linked node is a root. On each of its sources there is a callback a level, which has the [`Link`] and through
 //! that the node, but no handle to it: the link's [`Top`] says whether the node is still there. The node owns the
 //! registrations of the callbacks, so they go with it. It stays in its tree, also without handles, while it has a
-//! child, because something can still end it.
+//! child, because something can still end it, until it is cancelled.
 
 use std::sync::{Arc, OnceLock};
 
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 
 use super::node::Node;
-use super::top::{Leaves, Top};
+use super::top::Top;
 use super::trampoline::bounce;
 use super::walk;
 use super::word::Level;
@@ -80,8 +80,8 @@ impl LinkEnd {
     }
 
     /// The node is about to leave its tree. Call it with its lock held.
-    pub(super) fn leave(&self, node: &Node) -> Leaves {
-        self.link.top.leave(node, None)
+    pub(super) fn leave(&self, node: &Node) {
+        self.link.top.leave(node, None);
     }
 }
 

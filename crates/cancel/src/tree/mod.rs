@@ -11,6 +11,7 @@
 //! | `link.rs` | what ends a node because other contexts have ended |
 //! | `top.rs` | the node at which a limit or a link begins, which has no handle to it |
 //! | `trampoline.rs` | what would otherwise recurse through links |
+//! | `tracker.rs` | who has entered a node |
 //! | `survey.rs` | looking at a whole tree |
 //! | `chain.rs` | nodes in a row, for the wake pass and for removals |
 //!
@@ -53,10 +54,12 @@ mod link;
 mod node;
 mod survey;
 mod top;
+mod tracker;
 mod trampoline;
 mod walk;
 mod word;
 
 pub(crate) use handle::{Due, Handle, Right, Wait};
 pub(crate) use link::Link;
+pub(crate) use tracker::{Inhabitant, Stage, Tracker, Who};
 pub(crate) use word::Level;

@@ -23,26 +23,32 @@
 //! - **N2** A node with a handle is not removed: who has a handle may look at the node.
 //! - **N3** Under a node's lock its children are alive: each is unlinked under that lock before it is
 //!   freed.
-//! - **N4** A node that is *held* (a walk goes through its children), *queued* (a walk has still to wake
-//!   it) or *firing* (its limit has expired and the walk is about to begin) is not removed.
-//! - **N5** The parent of a node is alive for as long as it is the parent, and it does not change while the
-//!   node is held, or while somebody owns its removal. So those two may read `parent` without a lock.
+//! - **N4** A node that is *held* (a walk goes through its children), *queued* (a walk has still to wake it), *pinned* (a
+//!   limit has expired, or a link ends it, and the walk is about to begin) or *entered* (somebody is inside) is not removed.
+//! - **N5** The parent of a node is alive for as long as it is the parent. It does not change while the parent is held, or
+//!   while somebody owns the removal of the node. So a walk below the node where it started, and the owner, may read
+//!   `parent` without a lock.
 #![allow(unsafe_code, reason = "the memory of the tree's nodes")]
 
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::thread::panicking;
 use std::time::{Duration, Instant};
 
-use selvedge_primitives::atomic::{AtomicPtr, AtomicU32, Ordering};
+use selvedge_primitives::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{List, Origin, SpinGuard, SpinLock, UnsafeCell, thread};
+use selvedge_primitives::{
+    List, OnceBox, Origin, SpinGuard, SpinLock, UnsafeCell, contain, thread,
+};
 
 use super::limit::Limit;
 use super::link::LinkEnd;
+use super::tracker::{Inhabitant, Tracker, Who};
 use super::word::{By, FlagWord, Level, Word};
 use crate::cause::raw;
 use crate::{Cause, CauseKind};
@@ -52,9 +58,25 @@ pub(super) type Ptr = NonNull<Node>;
 
 /// A node of a tree.
 ///
+/// All of it in a cell: pointers to it are made from shared references, and the last one frees it.
+#[repr(transparent)]
+pub(crate) struct Node(std::cell::UnsafeCell<Fields>);
+
+impl Deref for Node {
+    type Target = Fields;
+
+    #[inline]
+    fn deref(&self) -> &Fields {
+        // SAFETY: no `&mut` to the fields is made while there is a way to the node.
+        unsafe { &*self.0.get() }
+    }
+}
+
+/// What a node consists of.
+///
 /// `repr(C)`, so that the two ends are where the module's page says.
 #[repr(C)]
-pub(crate) struct Node {
+pub(crate) struct Fields {
     /// The flags.
     word: FlagWord,
     /// How many cancellers there are; together they have one handle.
@@ -66,7 +88,7 @@ pub(crate) struct Node {
     /// Where it was made.
     place: &'static Location<'static>,
     /// What few nodes have.
-    extra: Option<Box<Extra>>,
+    extra: OnceBox<Extra>,
     /// The node above; none for a root, and for a node that was born cancelled.
     parent: Guarded<Option<Ptr>>,
     /// The earliest end of a grace.
@@ -88,6 +110,10 @@ pub(crate) struct Node {
     handles: AtomicU32,
     /// The lock.
     lock: SpinLock<Flags>,
+    /// What it is from the beginning.
+    kind: Kind,
+    /// How many are about to hold it, because of a limit or a link of which it is the top.
+    pins: AtomicU8,
     /// Tells the observer that the node was made, and when it is gone.
     subject: Subject,
     /// What those who wait for a level are told to wait for.
@@ -98,11 +124,22 @@ pub(crate) struct Node {
 #[cfg(all(not(selvedge_loom), target_pointer_width = "64"))]
 const _: () = {
     use std::mem::offset_of;
-    assert!(offset_of!(Node, children) >= 64 + offset_of!(Node, cause));
+    assert!(offset_of!(Fields, children) >= 64 + offset_of!(Fields, cause));
 };
 /// The size that the issue of memory is decided by: what a child costs.
 #[cfg(all(not(selvedge_loom), not(feature = "observe"), target_pointer_width = "64"))]
 const _: () = assert!(size_of::<Node>() <= 128);
+
+/// What a node is from the beginning, so that few have to look at their [`Extra`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A node like most.
+    Plain,
+    /// It has a shield.
+    Shielded,
+    /// It is linked.
+    Linked,
+}
 
 /// What few nodes have.
 #[derive(Default)]
@@ -113,6 +150,8 @@ struct Extra {
     shield: Option<Arc<Limit>>,
     /// What ends it from outside of the tree.
     link: Option<LinkEnd>,
+    /// Who has entered.
+    tracker: OnceLock<Arc<Tracker>>,
 }
 
 /// What the lock guards beside the links: a set of [`Flag`]s.
@@ -213,15 +252,20 @@ impl Node {
         let levels = [subject.part("context stopping"), subject.part("context cancelled")];
         let (name, place) = origin.into_parts();
         let word = Word::fresh(deadline.is_some(), shield.is_some());
-        let extra = (name.is_some() || shield.is_some() || link.is_some())
-            .then(|| Box::new(Extra { name, shield, link }));
-        let node = Box::new(Self {
+        let kind = match (&shield, &link) {
+            (Some(_), _) => Kind::Shielded,
+            (None, Some(_)) => Kind::Linked,
+            (None, None) => Kind::Plain,
+        };
+        let extra = (name.is_some() || kind != Kind::Plain)
+            .then(|| Box::new(Extra { name, shield, link, tracker: OnceLock::new() }));
+        let node = Box::new(Self(std::cell::UnsafeCell::new(Fields {
             word: FlagWord::new(word),
             cancellers: AtomicU32::new(1),
             cause: AtomicPtr::new(std::ptr::null_mut()),
             deadline,
             place,
-            extra,
+            extra: OnceBox::new(extra),
             parent: Guarded::new(None),
             grace: UnsafeCell::new(None),
             link: Guarded::new(None),
@@ -232,9 +276,11 @@ impl Node {
             slot: Guarded::new(None),
             handles: AtomicU32::new(2),
             lock: SpinLock::new(Flags::default()),
+            kind,
+            pins: AtomicU8::new(0),
             subject,
             levels,
-        });
+        })));
         NonNull::from(Box::leak(node))
     }
 
@@ -245,7 +291,11 @@ impl Node {
     /// The caller owns the removal, and has unlinked the node (N1); nobody has a way to it any more.
     pub(super) unsafe fn free(node: Ptr) {
         // SAFETY: it came from `Box::leak` in `allocate`, and the caller is the last to have it.
-        drop(unsafe { Box::from_raw(node.as_ptr()) });
+        let node = unsafe { Box::from_raw(node.as_ptr()) };
+        if panicking() {
+            // The panic of an error's destructor would be the second one, and abort; it was reported by the hook.
+            contain(|| drop(node));
+        }
     }
 
     /// The node behind a pointer.
@@ -344,6 +394,24 @@ impl Node {
         self.handles.load(Ordering::Acquire) == 1 && !self.word.load().has_children()
     }
 
+    /// Pins it. Call it where the node is known to be there: under the lock of what it is the top of.
+    pub(super) fn pin(&self) {
+        // Relaxed: ordered by the lock of the `Top`, which whoever removes the node takes before it looks.
+        self.pins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes a pin back. Call it under the node's lock.
+    pub(super) fn unpin(&self) {
+        // Relaxed: looked at under the node's lock.
+        self.pins.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether somebody is about to hold it. Call it under the node's lock.
+    pub(super) fn is_pinned(&self) -> bool {
+        // Relaxed: see `pin` and `unpin`.
+        self.pins.load(Ordering::Relaxed) != 0
+    }
+
     /// The node above.
     ///
     /// # Safety
@@ -381,12 +449,30 @@ impl Node {
 
     /// The shield's end.
     pub(super) fn shield(&self) -> Option<&Arc<Limit>> {
-        self.extra.as_ref()?.shield.as_ref()
+        if self.kind == Kind::Shielded { self.extra.get()?.shield.as_ref() } else { None }
     }
 
     /// What ends it from outside of the tree.
     pub(super) fn link_end(&self) -> Option<&LinkEnd> {
-        self.extra.as_ref()?.link.as_ref()
+        if self.kind == Kind::Linked { self.extra.get()?.link.as_ref() } else { None }
+    }
+
+    /// Who has entered; none if nobody ever has.
+    pub(super) fn tracker(&self) -> Option<&Arc<Tracker>> {
+        if self.word.load().is_tracked() { self.extra.get()?.tracker.get() } else { None }
+    }
+
+    /// Enters, unless the node is stopping.
+    pub(crate) fn enter(&self, who: Who) -> Option<Inhabitant> {
+        if self.has_reached(Level::Stopping) {
+            return None;
+        }
+        let tracker = self.extra.get_or_init(Extra::default).tracker.get_or_init(Tracker::new);
+        // Whoever comes to wait after the node was stopped finds the tracker, or this one the flag.
+        if self.word.announce_tracker().has(Level::Stopping) {
+            return None;
+        }
+        tracker.enter(who, || self.word.load().has(Level::Stopping))
     }
 
     /// Has a node that nobody has seen yet begin as a child of one that is cancelled.
@@ -524,7 +610,7 @@ impl Node {
 
     /// The name it was given.
     pub(crate) fn name(&self) -> Option<&str> {
-        self.extra.as_ref()?.name.as_deref()
+        self.extra.get()?.name.as_deref()
     }
 
     /// Where it was made.
@@ -533,7 +619,7 @@ impl Node {
     }
 }
 
-impl Drop for Node {
+impl Drop for Fields {
     fn drop(&mut self) {
         // Relaxed: who frees the node has synchronised with all who had a way to it.
         let cause = self.cause.load(Ordering::Relaxed);
@@ -643,7 +729,7 @@ impl<'a> Locked<'a> {
 
     /// Links a node that nobody has seen yet as the first child of the calling thread's side.
     pub(super) fn link_child(&mut self, child: &Node) {
-        let side = thread::parity();
+        let side = thread::number() % 2;
         // SAFETY: nobody else has seen the child.
         unsafe { child.parent.set(Some(NonNull::from(self.node))) };
         let first = self.first(side);
@@ -756,7 +842,11 @@ impl<'a> Locked<'a> {
             && !self.is_detained()
             && match self.only_child() {
                 OnlyChild::None => true,
-                OnlyChild::One(_) => self.node.link_end().is_none(),
+                // What a shield or a link does for the child, nothing else would do.
+                OnlyChild::One(_) => {
+                    self.node.kind == Kind::Plain
+                        || self.node.word.load().was_walked(Level::Cancelled)
+                }
                 OnlyChild::More => false,
             };
         if claimed {
@@ -765,9 +855,12 @@ impl<'a> Locked<'a> {
         claimed
     }
 
-    /// Whether whoever owns the removal has to leave it to a walk.
+    /// Whether whoever owns the removal has to leave it to a walk, or to those who have entered.
     pub(super) fn is_detained(&self) -> bool {
-        self.flags.is(Flag::Held) || self.is_queued()
+        self.flags.is(Flag::Held)
+            || self.node.is_pinned()
+            || self.is_queued()
+            || self.node.tracker().is_some_and(|tracker| tracker.detains(self.node))
     }
 }
 
@@ -781,7 +874,7 @@ pub(super) enum OnlyChild {
     More,
 }
 
-/// Makes a root of what was the only child of a root.
+/// Makes a root of what was the only child of a root. (It may be held by a walk that started there.)
 ///
 /// # Safety
 ///

@@ -6,7 +6,7 @@
 //! it gives back after some dozens of children and before it goes into one. It *holds* the nodes on its
 //! path: the one through whose children it goes, and those above up to where it began. A node is held by one
 //! walk at a time, so that it has one cursor, and is not removed while it is held; whoever unlinks the child
-//! at the cursor moves the cursor on. Nothing is allocated and nothing recurses.
+//! at the cursor moves the cursor on. Nothing recurses, and nothing is allocated but for limits that end.
 //!
 //! A walk that comes to a node that another walk holds gives its lock back and waits until that one has gone
 //! out of it. The other began there or further down (had it come from above, it would hold the parent as
@@ -58,7 +58,7 @@ use super::leave;
 use super::limit::Limit;
 use super::node::{Flag, Locked, Node, Ptr};
 use super::word::{By, Level, Word};
-use crate::Cause;
+use crate::{Cause, CauseKind};
 
 /// How many children are visited before the lock is given back, for those who make and drop.
 #[cfg(not(selvedge_loom))]
@@ -84,8 +84,9 @@ pub(super) trait Visitor {
     /// Goes out of a node, whose lock is held: everything below was visited.
     fn leave(&mut self, node: &mut Locked<'_>);
 
-    /// Where to put what has to be removed afterwards.
-    fn chain(&mut self) -> &mut Chain;
+    /// A node has to be removed afterwards: its last handle went while it was held, and its removal is owned by this walk.
+    /// No lock is held.
+    fn removes(&mut self, node: Ptr);
 }
 
 /// Goes through everything below a node that is kept alive by the caller, when nobody else does. Not at all,
@@ -161,7 +162,7 @@ fn go_through(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
 fn go_out(mut locked: Locked<'_>, top: Ptr, visitor: &mut impl Visitor) -> Option<Ptr> {
     let node = locked.node();
     let above = (Ptr::from(node) != top).then(|| {
-        // SAFETY: N5: it is held.
+        // SAFETY: N5: this walk holds the parent.
         unsafe { node.parent() }.expect("a walk stays below where it began")
     });
     locked.flags.clear(Flag::Held);
@@ -169,8 +170,7 @@ fn go_out(mut locked: Locked<'_>, top: Ptr, visitor: &mut impl Visitor) -> Optio
     let removes = locked.claim_removal();
     drop(locked);
     if removes {
-        // SAFETY: its removal is owned here, since the last handle went while it was held.
-        unsafe { visitor.chain().push(Ptr::from(node)) };
+        visitor.removes(Ptr::from(node));
     }
     above
 }
@@ -185,8 +185,10 @@ struct Ending {
     grace: Option<Arc<Limit>>,
     /// The shielded node in which it is, and the end of its time: a cancel is a stop there.
     shield: Option<(Ptr, Arc<Limit>)>,
-    /// The limit that was looked at last, for whether it ends: no node further down is its top.
-    looked: Option<*const Limit>,
+    /// The node that was looked at last, if its shield protects it from this walk.
+    masked: Option<Ptr>,
+    /// The deadline that was looked at last, and whether it was past: most nodes have that of the one before.
+    deadline: Option<(Arc<Limit>, bool)>,
     /// What is to be done after the flag pass.
     after: Aftermath,
 }
@@ -194,9 +196,9 @@ struct Ending {
 /// What a walk leaves to be done once every flag is set.
 #[derive(Default)]
 struct Aftermath {
-    /// Nodes whose waiters are to be woken, and nodes to remove.
+    /// Nodes whose waiters are to be woken.
     chain: Chain,
-    /// Limits and causes; most walks have none.
+    /// What else there is; most walks have nothing.
     left: Vec<Left>,
 }
 
@@ -208,21 +210,23 @@ enum Left {
     Replaced(Arc<Limit>),
     /// A limit that is to be timed.
     Begun(Arc<Limit>),
-    /// The cause of a node on the way.
+    /// A cause.
     Cause(Cause),
+    /// A node whose removal is owned by the walk.
+    Remove(Ptr),
 }
 
 impl Ending {
     /// A walk that has not begun.
     fn new(level: Level, cause: Cause, grace: Option<Arc<Limit>>) -> Self {
         let after = Aftermath::default();
-        Self { level, cause, grace, shield: None, looked: None, after }
+        Self { level, cause, grace, shield: None, masked: None, deadline: None, after }
     }
 
     /// Cancels a node. Returns its flag word as it was before.
     fn cancel(&mut self, node: &Node, by: By) -> Word {
         // A deadline that is past by now gives the cause.
-        let past = node.past_deadline(None);
+        let past = self.past_deadline(node);
         let old = node.raise(Level::Cancelled, past.as_ref().unwrap_or(&self.cause), by);
         self.queue(node, old, Level::Cancelled, by);
         if old.is_limited() && !old.was_walked(Level::Cancelled) {
@@ -242,7 +246,7 @@ impl Ending {
         let end = node.shield().filter(|end| !end.is_past())?;
         let masks = match self.level {
             Level::Cancelled => true,
-            Level::Stopping => self.grace.as_ref().is_some_and(|grace| grace.is_before(end)),
+            Level::Stopping => self.grace.as_ref().is_some_and(|grace| !end.is_before(grace)),
         };
         masks.then(|| Arc::clone(end))
     }
@@ -255,12 +259,23 @@ impl Ending {
         }
     }
 
+    /// The cause of a node's deadline, if that is past. A walk reads the clock once for one deadline.
+    fn past_deadline(&mut self, node: &Node) -> Option<Cause> {
+        let deadline = node.deadline.as_ref()?;
+        let known = self.deadline.as_ref().filter(|(known, _)| Arc::ptr_eq(known, deadline));
+        let past = match known {
+            Some((_, past)) => *past,
+            None => {
+                let past = deadline.is_past();
+                self.deadline = Some((Arc::clone(deadline), past));
+                past
+            }
+        };
+        past.then(|| deadline.cause(CauseKind::Deadline))
+    }
+
     /// Ends a limit if a node is its top.
     fn end_limit(&mut self, limit: &Arc<Limit>, node: &Node) {
-        let this = Arc::as_ptr(limit);
-        if self.looked.replace(this) == Some(this) {
-            return;
-        }
         if let Some(ticket) = limit.end_at(node) {
             self.after.left.push(Left::Ended(Arc::clone(limit), ticket));
         }
@@ -275,14 +290,10 @@ impl Ending {
         if word.was_walked(Level::Cancelled) {
             return word;
         }
-        if let Some(past) = node.past_deadline(None) {
+        if let Some(past) = self.past_deadline(node) {
             node.raise(Level::Cancelled, &past, By::Look);
         }
-        // Ended is final: it takes no grace, which would be one that nobody times.
-        let grace = grace.filter(|grace| {
-            !node.word().load().has(Level::Cancelled)
-                && locked.grace().is_none_or(|held| grace.is_before(&held))
-        });
+        let grace = grace.filter(|grace| locked.grace().is_none_or(|held| grace.is_before(&held)));
         if let Some(grace) = &grace {
             if top {
                 grace.set_top(node);
@@ -314,10 +325,12 @@ impl Ending {
 
 impl Visitor for Ending {
     fn visit(&mut self, node: &Node) -> bool {
+        self.masked = None;
         let old = if let Some((_, end)) = &self.shield {
             let end = Arc::clone(end);
             self.stop(node, Some(end), false, By::Walk)
         } else if let Some(end) = self.masked(node) {
+            self.masked = Some(Ptr::from(node));
             self.stop(node, Some(end), true, By::Walk)
         } else {
             match self.level {
@@ -334,13 +347,12 @@ impl Visitor for Ending {
 
     fn enter(&mut self, locked: &Locked<'_>) {
         self.resume(locked);
-        // What `visit` has masked has the end of its shield as a grace; that goes on to hold for everything below.
-        if self.shield.is_none()
+        let this = Ptr::from(locked.node());
+        if self.masked == Some(this)
             && let Some(end) = locked.node().shield()
-            && locked.grace().is_some_and(|grace| Arc::ptr_eq(&grace, end))
-            && !locked.node().word().load().was_walked(Level::Cancelled)
         {
-            self.shield = Some((Ptr::from(locked.node()), Arc::clone(end)));
+            // That goes on to hold for everything below.
+            self.shield = Some((this, Arc::clone(end)));
         }
     }
 
@@ -363,18 +375,18 @@ impl Visitor for Ending {
         }
     }
 
-    fn chain(&mut self) -> &mut Chain {
-        &mut self.after.chain
+    fn removes(&mut self, node: Ptr) {
+        self.after.left.push(Left::Remove(node));
     }
 }
 
 impl Aftermath {
     /// Revokes what ended, times what begins, wakes who waits, removes what is left over. `start` is the node where
     /// the walk started, if somebody may wait there. Goes on after somebody's panic, and passes on the first.
-    fn settle(self, start: Option<&Node>) {
+    fn settle(self, start: Option<(&Node, Level)>) {
         let Self { mut chain, left } = self;
         // Mostly whoever has waited has gone.
-        let start = start.filter(|start| start.lock().is_waited_for());
+        let start = start.filter(|(start, _)| start.lock().is_waited_for());
         if chain.is_empty() && left.is_empty() && start.is_none() {
             return;
         }
@@ -383,11 +395,11 @@ impl Aftermath {
             panics.catch(|| left.settle());
         }
         let mut batch = WakeBatch::new();
-        if let Some(start) = start {
-            drop(take_waiters(start, &mut batch, &mut panics));
+        if let Some((start, level)) = start {
+            wake_start(start, level, &mut batch, &mut panics);
         }
         while let Some(node) = chain.pop() {
-            // SAFETY: N4: it is queued, or its removal is owned by this walk.
+            // SAFETY: N4: it is queued.
             if wake_queued(unsafe { Node::at(node) }, &mut batch, &mut panics) {
                 panics.catch(|| leave::remove(node));
             }
@@ -406,41 +418,61 @@ impl Left {
             Self::Begun(limit) => limit.arm(),
             Self::Ended(limit, None) | Self::Replaced(limit) => drop(limit),
             Self::Cause(cause) => drop(cause),
+            Self::Remove(node) => leave::remove(node),
         }
     }
 }
 
-/// Takes all who wait on a node for a level that is reached into the batch, which is woken when it is full. Returns
-/// the node's lock, under which nobody waits, and its flag word.
+/// Takes all who wait on a node for a level that was brought to everything below it into the batch, which is woken when it
+/// is full. Returns the node's lock, under which nobody waits for these, and its flag word. None if a cancel is still on its
+/// way below: it wakes nobody here before it has set every flag.
 fn take_waiters<'a>(
     node: &'a Node,
     batch: &mut WakeBatch,
     panics: &mut FirstPanic,
-) -> (Locked<'a>, Word) {
+) -> Option<(Locked<'a>, Word)> {
     let mut locked = node.lock();
     loop {
         let word = node.word().load();
-        for level in [Level::Stopping, Level::Cancelled] {
+        let ended = word.was_walked(Level::Cancelled);
+        let flagged = !word.has_children() || locked.flags.is(Flag::Walked);
+        if ended && !flagged {
+            return None;
+        }
+        for (level, brought) in [(Level::Stopping, true), (Level::Cancelled, ended)] {
             let list = locked.waiters(level);
-            while word.has(level) && !list.is_empty() && !batch.is_full() {
+            while brought && !list.is_empty() && !batch.is_full() {
                 list.grant_front((), batch);
             }
         }
         if !batch.is_full() {
-            return (locked, word);
+            return Some((locked, word));
         }
         release_then(locked, || panics.catch(|| batch.wake_all()));
         locked = node.lock();
     }
 }
 
-/// Wakes a node that was in a walk's chain. Says whether the caller owns its removal.
-fn wake_queued(node: &Node, batch: &mut WakeBatch, panics: &mut FirstPanic) -> bool {
-    loop {
-        let (mut locked, word) = take_waiters(node, batch, panics);
-        if locked.flags.is(Flag::Leaving) {
-            return true;
+/// Wakes at the node where a walk started. A cancel from above that is still on its way has the node in its own list.
+fn wake_start(node: &Node, level: Level, batch: &mut WakeBatch, panics: &mut FirstPanic) {
+    let mut backoff = Backoff::new();
+    while level == Level::Cancelled || !node.word().load().was_walked(Level::Cancelled) {
+        if take_waiters(node, batch, panics).is_some() {
+            return;
         }
+        backoff.snooze();
+    }
+}
+
+/// Wakes a node that was in a walk's chain. Says whether the caller owns its removal from now on.
+fn wake_queued(node: &Node, batch: &mut WakeBatch, panics: &mut FirstPanic) -> bool {
+    let mut backoff = Backoff::new();
+    loop {
+        let Some((mut locked, word)) = take_waiters(node, batch, panics) else {
+            // A cancel that left its wakes here; it runs nobody's code before it is done.
+            backoff.snooze();
+            continue;
+        };
         if word.was_walked(Level::Cancelled) {
             // No walk will queue it again.
             locked.flags.set(Flag::Woken);
@@ -476,18 +508,29 @@ impl Ending {
             go_below(node, &mut self);
         }
         let waits = old.owes_wakes(self.level);
-        self.after.settle(waits.then_some(node));
+        let start = waits.then_some((node, self.level));
+        self.settle(start);
+    }
+
+    /// Does what is left to do after the flag pass. The cause goes with it: its error may be nobody else's.
+    fn settle(self, start: Option<(&Node, Level)>) {
+        let Self { cause, mut after, .. } = self;
+        if cause.error().is_some() {
+            after.left.push(Left::Cause(cause));
+        }
+        after.settle(start);
     }
 }
 
-/// Holds the top of a limit that is firing, for a walk that begins there.
-pub(super) fn hold_firing(node: Ptr) {
-    // SAFETY: N4: it is firing.
+/// Holds a node that was pinned for a walk that begins there, and takes the pin back.
+pub(super) fn hold_pinned(node: Ptr) {
+    // SAFETY: N4: it is pinned.
     let node = unsafe { Node::at(node) };
     let mut backoff = Backoff::new();
     loop {
         let mut locked = node.lock();
         if !locked.flags.is(Flag::Held) {
+            node.unpin();
             return locked.hold();
         }
         drop(locked);
@@ -515,5 +558,5 @@ fn end_held(node: Ptr, mut ending: Ending) {
         Level::Stopping => ending.stop(node, None, false, By::Walk),
     };
     go_through(node.lock(), &mut ending);
-    ending.after.settle(None);
+    ending.settle(None);
 }

@@ -2,10 +2,10 @@
 //! children agree upon by one read-modify-write each.
 //!
 //! ```text
-//!   11      10       9        8       7       6         5         4       3        2          1          0
-//! +-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
-//! | TOP | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
-//! +-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//!    13       12     11      10       9        8       7       6         5         4       3        2          1          0
+//! +--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//! | LISTED | TRACKED | TOP | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
+//! +--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
 //! ```
 //!
 //! | CANCELLED | STOPPING | meaning | left by |
@@ -26,6 +26,8 @@
 //! | ARMED | dropping the last canceller cancels | by `detach` |
 //! | SHIELD | a cancel from above is a stop here, until the shield's time is over | never |
 //! | TOP | it is, or was, the top of a limit: when it goes, that has to be handed on | never |
+//! | TRACKED | somebody has entered it | never |
+//! | LISTED | it has been QUEUED | never |
 //!
 //! CHILDREN and WAITERS meet the flags of a level in this one word: who sets one of the bits and does not
 //! find the flag has been seen by the walk that sets it later.
@@ -58,6 +60,10 @@ const ARMED: u32 = 1 << 9;
 const SHIELD: u32 = 1 << 10;
 /// The top of a limit.
 const TOP: u32 = 1 << 11;
+/// Somebody has entered.
+const TRACKED: u32 = 1 << 12;
+/// A walk has had it in its list.
+const LISTED: u32 = 1 << 13;
 
 /// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -177,16 +183,21 @@ impl Word {
         !self.was_walked(level) && self.has_waiters()
     }
 
+    /// Whether somebody has entered.
+    pub(super) const fn is_tracked(self) -> bool {
+        self.0 & TRACKED != 0
+    }
+
     /// Whether dropping the last canceller cancels.
     pub(super) const fn is_armed(self) -> bool {
         self.0 & ARMED != 0
     }
 
-    /// Whether there has been no child, no limit of its own, and no walk has it in its list. Nobody but its parent's
+    /// Whether there has been no child, no limit of its own, and no walk has had it in its list. Nobody but its parent's
     /// list leads to such a node once its handles are gone.
     #[inline]
     pub(super) const fn is_simple(self) -> bool {
-        self.0 & (CHILDREN | TOP | GRACE | SHIELD | QUEUED) == 0
+        self.0 & (CHILDREN | TOP | GRACE | SHIELD | LISTED | TRACKED) == 0
     }
 
     /// The word in which `level` is reached.
@@ -197,7 +208,9 @@ impl Word {
         Self(match by {
             By::Look => self.0 | level.bits(),
             By::Start => self.0 | level.bits() | walked,
-            By::Walk if fresh && self.has_waiters() => self.0 | level.bits() | walked | QUEUED,
+            By::Walk if fresh && self.has_waiters() => {
+                self.0 | level.bits() | walked | QUEUED | LISTED
+            }
             By::Walk => self.0 | level.bits() | walked,
         })
     }
@@ -253,11 +266,17 @@ impl FlagWord {
         self.announce(WAITERS)
     }
 
+    /// Says that somebody has entered from now on. Returns the word before.
+    pub(super) fn announce_tracker(&self) -> Word {
+        self.announce(TRACKED)
+    }
+
     /// Sets a bit that walks look for.
     fn announce(&self, bit: u32) -> Word {
         let word = self.load();
         if word.0 & bit != 0 {
-            // A walk that set the flags after this look takes the lock, which the caller holds, later.
+            // A walk that sets the flags after this look takes a lock of the caller's later: the node's for a child
+            // and a waiter, the shard's for who enters.
             return word;
         }
         // AcqRel: against the exchange in `raise`: of two read-modify-writes of one word the later one

@@ -7,7 +7,8 @@
 mod real;
 #[cfg(not(selvedge_loom))]
 pub use real::{
-    Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, block_on_for, release_then, thread, wake,
+    Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, block_on_for, release_then, thread,
+    wake,
 };
 #[cfg(not(selvedge_loom))]
 pub(crate) use real::{WakeSite, caught};
@@ -20,7 +21,8 @@ mod modelled;
 mod mutant;
 #[cfg(selvedge_loom)]
 pub use modelled::{
-    Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, block_on_for, release_then, thread, wake,
+    Condvar, Mutex, MutexGuard, UnsafeCell, atomic, block_on, block_on_for, release_then, thread,
+    wake,
 };
 #[cfg(selvedge_loom)]
 pub(crate) use modelled::{WakeSite, caught};

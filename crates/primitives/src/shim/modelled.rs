@@ -202,6 +202,7 @@ pub mod atomic {
     atomic_int!(AtomicU32, u32);
     atomic_int!(AtomicU64, u64);
     atomic_int!(AtomicUsize, usize);
+    atomic_int!(AtomicIsize, isize);
 }
 
 /// The guard of a [`Mutex`].
@@ -319,9 +320,9 @@ pub mod thread {
         static ASKED: std::cell::Cell<usize> = std::cell::Cell::new(0);
     }
 
-    /// One half and the other in turn, so that a model of few threads sees both.
-    pub fn parity() -> usize {
-        ASKED.with(|asked| asked.replace(asked.get() + 1) % 2)
+    /// Another number each time, so that a model of few threads sees what is spread.
+    pub fn number() -> usize {
+        ASKED.with(|asked| asked.replace(asked.get() + 1))
     }
 
     /// Starts a thread; loom has no use for the name and never fails.

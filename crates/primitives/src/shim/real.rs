@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 /// Atomics: std's own.
 pub mod atomic {
     pub use std::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        fence,
     };
 }
 
@@ -116,16 +117,16 @@ pub mod thread {
 
     pub use std::thread::JoinHandle;
 
-    /// Which of two halves of all threads the calling one belongs to, by the order in which they first asked.
+    /// The calling thread's number, by the order in which threads first asked: to spread them.
     #[inline]
-    pub fn parity() -> usize {
+    pub fn number() -> usize {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
-            // Relaxed: all that counts is that threads take turns.
-            static PARITY: usize = NEXT.fetch_add(1, Ordering::Relaxed) % 2;
+            // Relaxed: all that counts is that no two get the same.
+            static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
         }
-        // At the end of a thread either half will do.
-        PARITY.try_with(|parity| *parity).unwrap_or(0)
+        // At the end of a thread any number will do.
+        NUMBER.try_with(|number| *number).unwrap_or(0)
     }
 
     /// Starts a named thread.

@@ -25,7 +25,11 @@ pub unsafe trait Line {
     fn lock(&self) -> Self::Guard<'_>;
 
     /// The list behind it.
-    fn list<'g>(
+    ///
+    /// # Safety
+    ///
+    /// The list stays where it is, with all that is in it: it is not moved, swapped or replaced.
+    unsafe fn list<'g>(
         &self,
         guard: &'g mut Self::Guard<'_>,
     ) -> &'g mut List<Self::Request, Self::Outcome>;
@@ -51,7 +55,7 @@ unsafe impl<S, R, O> Line for Anchor<'_, WaitQueue<S, R, O>> {
         WaitQueue::lock(self)
     }
 
-    fn list<'g>(&self, guard: &'g mut Locked<'_, S, R, O>) -> &'g mut List<R, O> {
+    unsafe fn list<'g>(&self, guard: &'g mut Locked<'_, S, R, O>) -> &'g mut List<R, O> {
         assert!(std::ptr::eq(guard.queue, &**self), "the lock of another queue");
         &mut guard.inner.list
     }

@@ -76,9 +76,12 @@ fn key(waker: &Waker) -> TaskKey {
 // SAFETY: the node is reached from other threads only through the line's lock, and holds only
 // values that are Send by the bounds; `task` holds addresses that are compared and never followed.
 unsafe impl<L: Line<Request = R, Outcome = O> + Send, R: Send, O: Send> Send for Stand<L, R, O> {}
-// SAFETY: a shared stand offers `is_waiting` only, which loads an atomic; every other method takes
+// SAFETY: a shared stand offers its line, and `is_waiting`, which loads an atomic; every other method takes
 // `Pin<&mut Self>`.
-unsafe impl<L: Line<Request = R, Outcome = O> + Send, R: Send, O: Send> Sync for Stand<L, R, O> {}
+unsafe impl<L, R: Send, O: Send> Sync for Stand<L, R, O> where
+    L: Line<Request = R, Outcome = O> + Send + Sync
+{
+}
 
 impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
     /// Does not wait yet.
@@ -125,7 +128,8 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
                 Poll::Ready(outcome)
             }
             Entry::Wait(request) => {
-                let list = this.line.list(&mut locked);
+                // SAFETY: the list is only added to.
+                let list = unsafe { this.line.list(&mut locked) };
                 this.task.set(Some(key(&waker)));
                 let fill = Slot { request: Some(request), outcome: None, waker: Some(waker) };
                 // SAFETY: the phase is IDLE. The node is pinned with `self`, so it stays in place
@@ -222,8 +226,10 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
             drop(locked);
             return Left::Granted(this.take_granted());
         }
+        // SAFETY: the list is only taken from.
+        let list = unsafe { this.line.list(&mut locked) };
         // SAFETY: the phase is QUEUED under the lock, and a stand queues in the list of its line only.
-        let slot = unsafe { this.line.list(&mut locked).remove(&this.node) };
+        let slot = unsafe { list.remove(&this.node) };
         this.line.counted(&mut locked, false);
         this.task.set(None);
         let Slot { request, waker, .. } = slot;

@@ -127,6 +127,6 @@ impl Component for Fake {
 
     fn stragglers(&self) -> Vec<Straggler> {
         let name = format!("work of {}", self.name);
-        vec![Straggler { name, place: None, note: "counting sheep".to_owned() }]
+        vec![Straggler { name, place: None, age: None, note: "counting sheep".to_owned() }]
     }
 }

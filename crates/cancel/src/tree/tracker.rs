@@ -1,0 +1,394 @@
+//! Who has entered a node: counted and listed, on a line of memory for every few threads.
+//!
+//! # Structure
+//!
+//! A [`Tracker`] has some *shards*, each with a lock of its own; a thread enters through one of them, and leaves through
+//! the same. A shard has *places*, in blocks that stay where they are: whoever enters takes a free one and leaves there
+//! where it did, so that stragglers can be named. Entering and leaving are a compare-exchange and a store each, on a line
+//! that few others use.
+//!
+//! # The end
+//!
+//! While a tracker is open nobody knows how many are inside. It is *closed* once, when nobody may enter any more because
+//! the node is stopping: shard by shard, under its lock, the number of those inside is taken, and whoever leaves from then
+//! on counts down a number that all shards share. That number is wrong until the sum of what was taken is added to it, and
+//! cannot be brought to zero before; then it is exact, and whoever brings it to zero says that it is *over*.
+//!
+//! *Enter against close*: under the shard's lock a newcomer looks whether the shard is closed, and whether the node is
+//! stopping. It comes before the closing, and is counted; or after it, and is refused.
+//!
+//! # The node
+//!
+//! Who is inside has no handle, but keeps the node: a node whose handles are gone is not removed before its tracker is over
+//! ([`Tracker::detains`]). Whoever brings that about then looks after the node. The hand-over is decided under the node's
+//! lock, which is taken before the tracker's.
+#![allow(unsafe_code, reason = "places in blocks, and a node that is kept without a handle")]
+
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use selvedge_primitives::atomic::{AtomicIsize, Ordering};
+use selvedge_primitives::{SpinLock, WaitQueue, thread};
+
+use super::leave;
+use super::node::{Node, Ptr};
+
+/// How many places a block has.
+#[cfg(not(selvedge_loom))]
+const BLOCK: usize = 32;
+/// One, so that a model adds a block.
+#[cfg(selvedge_loom)]
+const BLOCK: usize = 1;
+
+/// How many shards a tracker has.
+#[cfg(not(selvedge_loom))]
+fn shards() -> usize {
+    static SHARDS: OnceLock<usize> = OnceLock::new();
+    *SHARDS.get_or_init(|| {
+        std::thread::available_parallelism().map_or(1, |threads| threads.get().min(16))
+    })
+}
+
+/// Two: one for each half of the threads of a model.
+#[cfg(selvedge_loom)]
+fn shards() -> usize {
+    2
+}
+
+/// See the module's page.
+pub(crate) struct Tracker {
+    /// Where to enter and leave.
+    shards: Box<[Shard]>,
+    /// How many are inside, once it is closed.
+    left: AtomicIsize,
+    /// How far it is, and who waits for the end.
+    queue: WaitQueue<Stage, (), ()>,
+}
+
+/// How far a tracker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nobody has asked for the end.
+    Open,
+    /// Closed; somebody may be inside.
+    Closed,
+    /// As closed; and whoever leaves last looks after this node, of which the last handle is gone.
+    Orphaned(Ptr),
+    /// The last one has left, and is about to look after the node.
+    HandedOver,
+    /// Nobody is inside, and nobody will be.
+    Over,
+}
+
+impl Stage {
+    /// Whether nobody is inside any more, and nobody will be.
+    pub(crate) fn is_empty(self) -> bool {
+        matches!(self, Stage::HandedOver | Stage::Over)
+    }
+}
+
+// SAFETY: the pointer is followed only by who is handed the node; see `Tracker::over`.
+unsafe impl Send for Stage {}
+
+/// A part of a tracker, on lines of its own.
+#[repr(align(128))]
+struct Shard(SpinLock<Inside>);
+
+/// Who is inside through a shard.
+#[derive(Default)]
+struct Inside {
+    /// The first free place; the others follow it.
+    free: Option<NonNull<Place>>,
+    /// The blocks.
+    blocks: Option<Box<Block>>,
+    /// How many are inside.
+    count: isize,
+    /// Whether whoever leaves counts down the common number.
+    closed: bool,
+}
+
+// SAFETY: the places lie in the blocks, which the shard owns; they are touched under its lock, by whatever thread holds
+// it. What they hold is Send.
+unsafe impl Send for Inside {}
+
+/// Some places, and the next block.
+struct Block {
+    /// The places.
+    places: [Place; BLOCK],
+    /// The block that was added before.
+    next: Option<Box<Block>>,
+}
+
+/// A place for somebody who is inside. Guarded by its shard's lock.
+#[derive(Default)]
+struct Place {
+    /// Who is there.
+    who: Cell<Option<Who>>,
+    /// The next free place, if this one is free.
+    next: Cell<Option<NonNull<Place>>>,
+}
+
+/// The name of somebody who is inside; to clone it allocates nothing.
+#[derive(Clone)]
+pub(crate) enum Name {
+    /// Of the program's text.
+    Static(&'static str),
+    /// Made for the occasion.
+    Shared(Arc<str>),
+}
+
+impl From<Cow<'static, str>> for Name {
+    fn from(name: Cow<'static, str>) -> Self {
+        match name {
+            Cow::Borrowed(name) => Self::Static(name),
+            Cow::Owned(name) => Self::Shared(name.into()),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Static(name) => f.write_str(name),
+            Self::Shared(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Who is inside.
+#[derive(Clone)]
+pub(crate) struct Who {
+    /// A name, if one was given.
+    pub(crate) name: Option<Name>,
+    /// Where it entered.
+    pub(crate) place: &'static Location<'static>,
+    /// When.
+    #[cfg(feature = "age")]
+    since: std::time::Instant,
+}
+
+impl Who {
+    /// Who enters now.
+    pub(crate) fn now(name: Option<Cow<'static, str>>, place: &'static Location<'static>) -> Self {
+        Self {
+            name: name.map(Name::from),
+            place,
+            #[cfg(feature = "age")]
+            since: std::time::Instant::now(),
+        }
+    }
+
+    /// How long it has been inside; none without the feature `age`.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        #[cfg(feature = "age")]
+        return Some(self.since.elapsed());
+        #[cfg(not(feature = "age"))]
+        None
+    }
+}
+
+/// Somebody who is inside: a way back to the place.
+pub(crate) struct Inhabitant {
+    /// The tracker; alive, because it is not over (see `leave`).
+    tracker: NonNull<Tracker>,
+    /// The shard's number.
+    shard: usize,
+    /// The place.
+    place: NonNull<Place>,
+}
+
+// SAFETY: the tracker is made for all threads, and the place is touched under its shard's lock.
+unsafe impl Send for Inhabitant {}
+// SAFETY: a shared one offers nothing.
+unsafe impl Sync for Inhabitant {}
+
+impl Tracker {
+    /// Nobody is inside.
+    pub(super) fn new() -> Arc<Self> {
+        let shards = (0..shards()).map(|_| Shard(SpinLock::new(Inside::default())));
+        let (shards, queue) = (shards.collect(), WaitQueue::new(Stage::Open));
+        Arc::new(Self { shards, left: AtomicIsize::new(0), queue })
+    }
+
+    /// How far it is, and who waits for the end.
+    pub(crate) fn queue(&self) -> &WaitQueue<Stage, (), ()> {
+        &self.queue
+    }
+
+    /// Enters, unless it is closed or `stopping` says that the node is.
+    pub(super) fn enter(&self, who: Who, stopping: impl Fn() -> bool) -> Option<Inhabitant> {
+        let shard = thread::number() % self.shards.len();
+        let mut spare: Option<Box<Block>> = None;
+        loop {
+            let mut inside = self.shards[shard].0.lock();
+            if inside.closed || stopping() {
+                return None;
+            }
+            if let Some(block) = spare.take() {
+                inside.add(block);
+            }
+            let Some(place) = inside.free else {
+                drop(inside);
+                spare = Some(Box::new(Block { places: Default::default(), next: None }));
+                continue;
+            };
+            // SAFETY: it lies in a block of the shard, whose lock is held.
+            let free = unsafe { place.as_ref() };
+            inside.free = free.next.take();
+            inside.count += 1;
+            free.who.set(Some(who));
+            return Some(Inhabitant { tracker: NonNull::from(self), shard, place });
+        }
+    }
+
+    /// Nobody enters any more: the node is stopping, or has no handle left. Call it any number of times.
+    pub(crate) fn close(&self) {
+        {
+            let mut stage = self.queue.lock();
+            if *stage != Stage::Open {
+                return;
+            }
+            *stage = Stage::Closed;
+        }
+        let mut inside = 0;
+        for shard in &self.shards {
+            let mut shard = shard.0.lock();
+            shard.closed = true;
+            inside += shard.count;
+        }
+        // AcqRel: what was done by those who have left meanwhile is visible to whoever is told that it is over.
+        if self.left.fetch_add(inside, Ordering::AcqRel) + inside == 0 {
+            self.over();
+        }
+    }
+
+    /// Nobody is inside. Looks after the node, if that was left to it.
+    fn over(&self) {
+        let mut stage = self.queue.lock();
+        let orphan = match *stage {
+            Stage::Orphaned(node) => Some(node),
+            _ => None,
+        };
+        // A node that was left to this stays detained until its lock is held.
+        *stage = if orphan.is_some() { Stage::HandedOver } else { Stage::Over };
+        self.queue.grant_while(stage, |_, ()| Some(()));
+        let Some(node) = orphan else { return };
+        // SAFETY: N4: it is detained, and whoever removes it takes its lock first.
+        let mut locked = unsafe { Node::at(node) }.lock();
+        *self.queue.lock() = Stage::Over;
+        let removes = locked.claim_removal();
+        drop(locked);
+        if removes {
+            leave::remove(node);
+        }
+    }
+
+    /// Whether somebody is inside, so that a node whose handles are gone has to stay; then it is left to the last one who
+    /// leaves. Call it with the node's lock held.
+    pub(super) fn detains(&self, node: &Node) -> bool {
+        // Whoever is told that it is over finds the stage that is set below, or has set it to `Over` before.
+        let mut stage = self.queue.lock();
+        match *stage {
+            Stage::Over => false,
+            Stage::Closed | Stage::Orphaned(_) => {
+                *stage = Stage::Orphaned(Ptr::from(node));
+                true
+            }
+            Stage::Open | Stage::HandedOver => true,
+        }
+    }
+
+    /// Who is inside.
+    pub(crate) fn list(&self) -> Vec<Who> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let already = all.len();
+            loop {
+                // Room first: nothing is allocated under the lock.
+                let count = shard.0.lock().count.unsigned_abs();
+                all.reserve(count);
+                let inside = shard.0.lock();
+                if inside.count.unsigned_abs() <= all.capacity() - already {
+                    inside.each(|who| all.push(who.clone()));
+                    break;
+                }
+            }
+        }
+        all
+    }
+
+    /// Leaves.
+    fn leave(&self, shard: usize, place: NonNull<Place>) {
+        let mut inside = self.shards[shard].0.lock();
+        // SAFETY: it lies in a block of the shard, whose lock is held.
+        let free = unsafe { place.as_ref() };
+        let who = free.who.take();
+        free.next.set(inside.free.replace(place));
+        inside.count -= 1;
+        let closed = inside.closed;
+        drop(inside);
+        // With its name.
+        drop(who);
+        if !closed {
+            // Whoever closes it next may be the one to free it: it is not touched any more.
+            return;
+        }
+        // SAFETY: it was made by `Arc::new`, and is not over before this one has counted itself down.
+        unsafe { Arc::increment_strong_count(std::ptr::from_ref(self)) };
+        // SAFETY: as counted in the line above. As soon as it is over, nobody else may have it.
+        let kept = unsafe { Arc::from_raw(std::ptr::from_ref(self)) };
+        // AcqRel: what was done inside is visible to whoever is told that it is over.
+        if kept.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            kept.over();
+        }
+    }
+}
+
+impl Drop for Inhabitant {
+    fn drop(&mut self) {
+        // SAFETY: the tracker is not over while somebody is inside, and until then its node keeps it.
+        let tracker = unsafe { self.tracker.as_ref() };
+        tracker.leave(self.shard, self.place);
+    }
+}
+
+impl Inside {
+    /// Adds a block of free places.
+    fn add(&mut self, mut block: Box<Block>) {
+        block.next = self.blocks.take();
+        let block = self.blocks.insert(block);
+        for place in &block.places {
+            place.next.set(self.free.replace(NonNull::from(place)));
+        }
+    }
+
+    /// Shows who is inside.
+    fn each(&self, mut look: impl FnMut(&Who)) {
+        let mut next = self.blocks.as_ref();
+        while let Some(block) = next {
+            for place in &block.places {
+                let who = place.who.take();
+                if let Some(who) = &who {
+                    look(who);
+                }
+                place.who.set(who);
+            }
+            next = block.next.as_ref();
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // One after the other: a list of blocks may be long.
+        let mut next = self.next.take();
+        while let Some(mut block) = next {
+            next = block.next.take();
+        }
+    }
+}
