@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Wake, Waker};
 use std::time::Duration;
 
-use selvedge_cancel::{Canceller, Cause, CauseKind, Context, ManualClock, Timer};
+use selvedge_cancel::{Canceller, Cause, CauseKind, Context, ManualClock, Revoked, Timer};
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{UnsafeCell, block_on, model, thread};
 use selvedge_testkit::ReentrantWaker;
@@ -481,5 +481,386 @@ fn values_vs_drop() {
         assert_eq!(dropped.load(Ordering::Relaxed), 2, "a value was leaked or dropped twice");
         assert_eq!(root.nodes(), 1, "a dropped context is still in the tree");
         canceller.detach();
+    });
+}
+
+/// A child that only its parent cancels.
+fn quiet(parent: &Context) -> Context {
+    let (child, canceller) = parent.child();
+    canceller.detach();
+    child
+}
+
+/// Leaves a waker once, and the future behind.
+fn was_waited_on(ctx: &Context) {
+    assert!(poll_once(ctx.cancelled()).is_none());
+}
+
+/// Race: two cancels of one node. Whichever returns, the child is flagged by then; one cause for both.
+#[test]
+fn cancel_vs_cancel() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let child = quiet(&ctx);
+        let thread = spawn({
+            let (canceller, child) = (canceller.clone(), child.clone());
+            move || {
+                canceller.cancel();
+                assert!(child.is_cancelled(), "a cancel returned before the flags were set");
+            }
+        });
+        canceller.cancel();
+        assert!(child.is_cancelled(), "a cancel returned before the flags were set");
+        thread.join().unwrap();
+        assert!(child.cause().unwrap().same(&ctx.cause().unwrap()));
+    });
+}
+
+/// Race: both inner nodes of a chain are dropped at once, and spliced out; the leaf is still below the root.
+#[test]
+fn splice_vs_splice() {
+    model::check(|| {
+        let (root, canceller) = Context::background().child();
+        let upper = quiet(&root);
+        let lower = quiet(&upper);
+        let leaf = quiet(&lower);
+        let dropper = spawn(move || drop(upper));
+        drop(lower);
+        dropper.join().unwrap();
+        assert_eq!(root.nodes(), 2, "root and leaf");
+        canceller.cancel();
+        assert!(leaf.is_cancelled(), "the leaf is lost");
+    });
+}
+
+/// Race: a relay is left with one child, which is a relay itself from this very moment on. Whoever comes second
+/// splices the upper one.
+#[test]
+fn relay_collapse_vs_relay() {
+    model::check(|| {
+        let (root, canceller) = Context::background().child();
+        let upper = quiet(&root);
+        let (lower, beside) = (quiet(&upper), quiet(&upper));
+        let (left, right) = (quiet(&lower), quiet(&lower));
+        drop(upper);
+        let dropper = spawn(move || drop(beside));
+        drop(lower);
+        dropper.join().unwrap();
+        assert_eq!(root.nodes(), 4, "the root, a relay, its two children");
+        canceller.cancel();
+        assert!(left.is_cancelled() && right.is_cancelled());
+    });
+}
+
+/// Race: a node with one child, on which somebody has waited, is dropped while a cancel walks: the walk wants it in
+/// its list, the drop wants it out of the tree. It goes, and the child is flagged.
+#[test]
+fn cancel_vs_drop_of_a_node_that_was_waited_on() {
+    model::check(|| {
+        let (root, canceller) = Context::background().child();
+        let inner = quiet(&root);
+        was_waited_on(&inner);
+        let leaf = quiet(&inner);
+        let dropper = spawn(move || drop(inner));
+        canceller.cancel();
+        assert!(leaf.is_cancelled());
+        dropper.join().unwrap();
+        assert_eq!(root.nodes(), 2, "the dropped node is still in the tree");
+    });
+}
+
+/// Race: the same for a leaf and a stop, which takes it out of its list again.
+#[test]
+fn stop_vs_drop_of_a_leaf_that_was_waited_on() {
+    model::check(|| {
+        let (root, canceller) = Context::background().child();
+        let leaf = quiet(&root);
+        was_waited_on(&leaf);
+        let dropper = spawn(move || drop(leaf));
+        canceller.stop(Duration::MAX);
+        dropper.join().unwrap();
+        assert_eq!(root.nodes(), 1, "the dropped node is still in the tree");
+        canceller.detach();
+    });
+}
+
+/// Race: a cancel of an inner node against its drop by another.
+#[test]
+fn cancel_inner_vs_drop_inner() {
+    model::check(|| {
+        let (root, _canceller) = Context::background().child();
+        let (inner, inner_canceller) = root.child();
+        let leaf = quiet(&inner);
+        let dropper = spawn(move || drop(inner));
+        inner_canceller.cancel();
+        assert!(leaf.is_cancelled());
+        drop(inner_canceller);
+        dropper.join().unwrap();
+        assert_eq!(root.nodes(), 2);
+        assert!(!root.is_cancelled());
+    });
+}
+
+/// Race: the end of a grace fires while a stop replaces it by an earlier one and the node is dropped. Nobody looks at
+/// the node after it is gone; its registrations go with it.
+#[test]
+fn grace_fire_vs_earlier_stop_and_drop() {
+    model::check(|| {
+        let (root, _root_canceller) = Context::background().child();
+        let (timer, clock) = Timer::manual();
+        let made = root.child_with().timeout(SECOND * 9).timer(timer).build();
+        let (ctx, canceller) = made.unwrap();
+        canceller.stop(SECOND * 2);
+        let clock = Arc::new(clock);
+        let firing = spawn({
+            let clock = Arc::clone(&clock);
+            move || clock.lose()
+        });
+        canceller.stop(SECOND);
+        drop((ctx, canceller));
+        firing.join().unwrap();
+        assert_eq!((root.nodes(), clock.registered()), (1, 0));
+    });
+}
+
+/// Race: a stop and a cancel at once, with a node that has both kinds of waiters in between. Who waits for CANCELLED is
+/// woken only when the child below is flagged, whoever wakes it.
+#[test]
+fn stop_vs_cancel_wakes_after_every_flag() {
+    model::check(|| {
+        let (root, canceller) = Context::background().child();
+        let inner = quiet(&root);
+        let leaf = quiet(&inner);
+        was_waited_on(&inner);
+        let waker = ReentrantWaker::on_wake({
+            let leaf = leaf.clone();
+            move || assert!(leaf.is_cancelled(), "woken before every flag was set")
+        });
+        let waker = waker.waker();
+        let mut waiting = Box::pin(inner.cancelled());
+        assert!(waiting.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
+        let stopper = spawn({
+            let canceller = canceller.clone();
+            move || canceller.stop(Duration::MAX)
+        });
+        canceller.cancel();
+        stopper.join().unwrap();
+        assert!(waiting.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_ready());
+    });
+}
+
+/// Race: a callback is revoked while the cancel runs it. It is told which of the two it was, and what was told is true; who
+/// waits for the end sees what the callback did.
+#[test]
+fn callback_revoke_vs_run() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let registration = ctx.on_cancel({
+            let ran = Arc::clone(&ran);
+            // Relaxed: what orders it is what the model is about.
+            move |_| drop(ran.fetch_add(1, Ordering::Relaxed))
+        });
+        let thread = spawn(move || canceller.cancel());
+        let found = registration.revoke();
+        block_on(registration.ended());
+        // Relaxed: as above.
+        let calls = ran.load(Ordering::Relaxed);
+        match found {
+            Revoked::InTime => assert_eq!(calls, 0),
+            Revoked::Running | Revoked::Late => assert_eq!(calls, 1),
+        }
+        thread.join().unwrap();
+    });
+}
+
+/// Race: a registration that is dropped while the cancel runs its callback.
+#[test]
+fn callback_drop_vs_run() {
+    model::check(|| {
+        let (root, canceller) = Context::background().child();
+        let ctx = quiet(&root);
+        let registration = ctx.on_cancel(|cause| assert_eq!(cause.kind(), CauseKind::Cancelled));
+        drop(ctx);
+        let thread = spawn(move || drop(registration));
+        canceller.cancel();
+        thread.join().unwrap();
+        assert_eq!(root.nodes(), 1);
+    });
+}
+
+/// Race: both sources of an any-of are cancelled at once. It is cancelled for one of them when both have returned, and what
+/// is below it as well.
+#[test]
+fn any_of_vs_both_sources() {
+    model::check(|| {
+        let (one, one_canceller) = Context::background().child();
+        let (two, two_canceller) = Context::background().child();
+        let (any, _keep) = Context::any_of([&one, &two]);
+        let below = quiet(&any);
+        let thread = spawn(move || one_canceller.cancel());
+        two_canceller.cancel();
+        thread.join().unwrap();
+        assert!(any.is_cancelled() && below.is_cancelled());
+        let cause = any.cause().unwrap();
+        assert!(cause.same(&one.cause().unwrap()) || cause.same(&two.cause().unwrap()));
+    });
+}
+
+/// Race: both sources of an all-of are cancelled at once. Whoever is last ends it.
+#[test]
+fn all_of_vs_both_sources() {
+    model::check(|| {
+        let (one, one_canceller) = Context::background().child();
+        let (two, two_canceller) = Context::background().child();
+        let (all, _keep) = Context::all_of([&one, &two]);
+        let thread = spawn(move || one_canceller.cancel());
+        two_canceller.cancel();
+        thread.join().unwrap();
+        assert!(all.is_cancelled());
+    });
+}
+
+/// Race: one source of an any-of is stopped, another cancelled, and the linked context dropped: two walks come for a node
+/// that goes.
+#[test]
+fn any_of_stop_and_cancel_vs_drop() {
+    model::check(|| {
+        let (one, one_canceller) = Context::background().child();
+        let (two, two_canceller) = Context::background().child();
+        let (any, canceller) = Context::any_of([&one, &two]);
+        canceller.detach();
+        let stopping = spawn(move || one_canceller.stop(Duration::MAX));
+        let cancelling = spawn(move || two_canceller.cancel());
+        drop(any);
+        stopping.join().unwrap();
+        cancelling.join().unwrap();
+        drop((one, two));
+    });
+}
+
+/// Race: a section is shielded while a stop walks over its context. Whichever comes first, it is stopping in the end and not
+/// cancelled; a cancel after that is masked.
+#[test]
+fn shield_vs_stop() {
+    model::check(|| {
+        let (timer, clock) = Timer::manual();
+        let made = Context::background().child_with().timeout(SECOND * 9).timer(timer).build();
+        let (ctx, canceller) = made.unwrap();
+        let stopper = spawn({
+            let canceller = canceller.clone();
+            move || canceller.stop(SECOND * 2)
+        });
+        let mut inside = None;
+        let run = ctx.shield(SECOND * 4, |ctx| {
+            inside = Some(ctx);
+            std::future::pending::<()>()
+        });
+        stopper.join().unwrap();
+        let inside = inside.unwrap();
+        assert!(inside.is_stopping() && !inside.is_cancelled());
+        clock.advance(SECOND * 2);
+        assert!(ctx.is_cancelled() && !inside.is_cancelled(), "the end of the grace is not masked");
+        clock.advance(SECOND * 2);
+        assert!(inside.is_cancelled());
+        drop(run);
+    });
+}
+
+/// Race: a section is shielded while its context is cancelled. It is masked, and ends with its budget.
+#[test]
+fn shield_vs_cancel() {
+    model::check(|| {
+        let (timer, clock) = Timer::manual();
+        let made = Context::background().child_with().timeout(SECOND * 9).timer(timer).build();
+        let (ctx, canceller) = made.unwrap();
+        let thread = spawn(move || canceller.cancel());
+        let mut inside = None;
+        let run = ctx.shield(SECOND, |ctx| {
+            inside = Some(ctx);
+            std::future::pending::<()>()
+        });
+        thread.join().unwrap();
+        let inside = inside.unwrap();
+        assert!(inside.is_stopping() && !inside.is_cancelled(), "not masked");
+        clock.advance(SECOND);
+        assert!(inside.is_cancelled());
+        drop((run, inside));
+        assert_eq!((ctx.nodes(), clock.registered()), (1, 0));
+    });
+}
+
+/// Race: somebody enters while the context is cancelled and everybody waited for. It is refused, or waited for.
+#[test]
+fn enter_vs_close() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let first = ctx.enter().unwrap();
+        let inside = Arc::new(AtomicUsize::new(0));
+        let thread = spawn({
+            let (ctx, inside) = (ctx.clone(), Arc::clone(&inside));
+            move || {
+                drop(first);
+                if let Ok(entered) = ctx.enter() {
+                    // Relaxed: the guard orders it, which is what the model is about.
+                    inside.fetch_add(1, Ordering::Relaxed);
+                    inside.fetch_sub(1, Ordering::Relaxed);
+                    drop(entered);
+                    return true;
+                }
+                false
+            }
+        });
+        let stragglers = block_on(canceller.cancel_and_wait(Duration::MAX));
+        assert!(stragglers.is_empty());
+        // Relaxed: as above.
+        assert_eq!(inside.load(Ordering::Relaxed), 0, "somebody is inside");
+        thread.join().unwrap();
+    });
+}
+
+/// Race: the last guard leaves while the last handle goes. Whoever is second takes the node out of the tree.
+#[test]
+fn leave_vs_drop() {
+    model::check(|| {
+        let (root, _canceller) = Context::background().child();
+        let ctx = quiet(&root);
+        let entered = ctx.enter().unwrap();
+        let thread = spawn(move || drop(entered));
+        drop(ctx);
+        thread.join().unwrap();
+        assert_eq!(root.nodes(), 1, "the node is left behind");
+    });
+}
+
+/// Race: two guards of a node without handles leave at once.
+#[test]
+fn leave_vs_leave() {
+    model::check(|| {
+        let (root, _canceller) = Context::background().child();
+        let ctx = quiet(&root);
+        let (one, two) = (ctx.enter().unwrap(), ctx.enter().unwrap());
+        drop(ctx);
+        let thread = spawn(move || drop(one));
+        drop(two);
+        thread.join().unwrap();
+        assert_eq!(root.nodes(), 1, "the node is left behind");
+    });
+}
+
+/// Race: the first two to enter a context at once make one tracker.
+#[test]
+fn enter_vs_enter() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let thread = spawn({
+            let ctx = ctx.clone();
+            move || ctx.enter().unwrap()
+        });
+        let one = ctx.enter().unwrap();
+        let two = thread.join().unwrap();
+        assert_eq!(ctx.stragglers().len(), 2);
+        drop((one, two));
+        assert!(block_on(canceller.cancel_and_wait(Duration::MAX)).is_empty());
     });
 }
