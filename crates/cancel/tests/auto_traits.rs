@@ -4,8 +4,9 @@ use std::marker::PhantomPinned;
 use std::rc::Rc;
 
 use selvedge_cancel::{
-    Cancelled, Canceller, Cause, CauseKind, ChildBuilder, Component, Context, DeadlineError,
-    ManualClock, Run, Stopping, Straggler, Timer, TimerError, Wait,
+    CallbackEnded, CancelAndWait, Cancelled, Canceller, Cause, CauseKind, ChildBuilder, Component,
+    Context, DeadlineError, Entered, ManualClock, Registration, Revoked, Run, RunOrCause, Stopping,
+    Straggler, Timer, TimerError, UntilEnd, Wait,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any, assert_obj_safe};
 
@@ -31,3 +32,15 @@ assert_impl_all!(Run<u8>: Send, Sync);
 assert_not_impl_any!(Run<u8>: Unpin);
 assert_not_impl_any!(Run<PhantomPinned>: Unpin);
 assert_not_impl_any!(Run<Rc<u8>>: Send, Sync);
+assert_impl_all!(RunOrCause<u8>: Send, Sync);
+assert_not_impl_any!(RunOrCause<u8>: Unpin);
+assert_impl_all!(UntilEnd<u8>: Send, Sync);
+assert_not_impl_any!(UntilEnd<u8>: Unpin);
+assert_not_impl_any!(UntilEnd<Rc<u8>>: Send, Sync);
+assert_impl_all!(CallbackEnded: Send, Sync);
+assert_not_impl_any!(CallbackEnded: Unpin);
+assert_impl_all!(CancelAndWait: Send, Sync);
+assert_not_impl_any!(CancelAndWait: Unpin);
+assert_impl_all!(Entered: Send, Sync, Unpin);
+assert_impl_all!(Registration: Send, Sync, Unpin);
+assert_impl_all!(Revoked: Send, Sync, Unpin, Copy);

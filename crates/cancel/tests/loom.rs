@@ -659,7 +659,9 @@ fn callback_revoke_vs_run() {
         let registration = ctx.on_cancel({
             let ran = Arc::clone(&ran);
             // Relaxed: what orders it is what the model is about.
-            move |_| drop(ran.fetch_add(1, Ordering::Relaxed))
+            move |_| {
+                ran.fetch_add(1, Ordering::Relaxed);
+            }
         });
         let thread = spawn(move || canceller.cancel());
         let found = registration.revoke();

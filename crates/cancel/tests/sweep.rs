@@ -1,12 +1,15 @@
 //! Every public future, dropped at each of its await points; and tokio's cooperative budget.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use selvedge_cancel::{Canceller, CauseKind, Context, ManualClock, Timer};
-use selvedge_testkit::{Mode, Run, block_on, sweep, watchdog, yield_now};
+use futures_core::Stream;
+use selvedge_cancel::{Canceller, Cause, CauseKind, Context, ManualClock, Timer, Until};
+use selvedge_testkit::{Mode, Run, block_on, for_each, sweep, watchdog, yield_now};
 
 const SECOND: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -109,6 +112,120 @@ fn run_is_swept_around_a_future_that_never_ends() {
     assert_eq!(summary.pending_points, 1);
 }
 
+#[test]
+fn run_or_cause_is_swept() {
+    let summary = sweep("RunOrCause", |run| {
+        let (ctx, canceller, clock) = timed();
+        let work = async {
+            yield_now().await;
+            yield_now().await;
+            Ok::<_, Cause>(5)
+        };
+        let ended = run.drive_local_cancel(ctx.run_or_cause(work), |_| (), || canceller.cancel());
+        match ended.ready() {
+            Some(Ok(value)) => assert_eq!((value, ctx.is_cancelled()), (5, false)),
+            Some(Err(cause)) => assert!(ctx.cause().unwrap().same(&cause)),
+            None => {}
+        }
+        nothing_is_left(run, ctx, canceller, &clock);
+    });
+    assert_eq!(summary.pending_points, 2);
+}
+
+#[test]
+fn the_end_of_a_callback_is_swept() {
+    let summary = sweep("CallbackEnded", |run| {
+        let (ctx, canceller, clock) = timed();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let registration = ctx.on_cancel({
+            let calls = Arc::clone(&calls);
+            // Relaxed: one thread at a time.
+            move |_| {
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let ended = run.drive_cancel(
+            registration.ended(),
+            |k| match k {
+                0 => canceller.stop(Duration::MAX),
+                _ => clock.advance(9 * SECOND),
+            },
+            || canceller.cancel(),
+        );
+        if ended.ready().is_some() {
+            assert_eq!(calls.load(Ordering::Relaxed), 1);
+        }
+        drop(registration);
+        nothing_is_left(run, ctx, canceller, &clock);
+        assert!(calls.load(Ordering::Relaxed) <= 1);
+    });
+    assert_eq!(summary.pending_points, 2);
+}
+
+#[test]
+fn cancel_and_wait_is_swept() {
+    let summary = sweep("CancelAndWait", |run| {
+        let (ctx, canceller, clock) = timed();
+        let (child, keep) = ctx.child();
+        let guards = Cell::new(Some((ctx.enter().unwrap(), child.enter().unwrap())));
+        let ended = run.drive_local_cancel(
+            canceller.cancel_and_wait(SECOND),
+            |k| match k {
+                0 => drop(guards.take()),
+                _ => clock.advance(SECOND),
+            },
+            || drop(guards.take()),
+        );
+        if let Some(stragglers) = ended.ready() {
+            assert!(stragglers.is_empty());
+        }
+        drop(guards.take());
+        drop((child, keep));
+        nothing_is_left(run, ctx, canceller, &clock);
+    });
+    assert_eq!(summary.pending_points, 1);
+}
+
+#[test]
+fn a_stream_until_the_end_of_a_context_is_swept() {
+    let summary = sweep("UntilEnd", |run| {
+        let (ctx, canceller, clock) = timed();
+        let left = Cell::new(3);
+        let items = stream_of(&left);
+        let seen = Cell::new(0);
+        let all = for_each(Box::pin(items.until_cancelled(&ctx)), |_| seen.set(seen.get() + 1));
+        let ended = run.drive_local_cancel(all, |_| (), || canceller.cancel());
+        if ended.ready().is_some() && !ctx.is_cancelled() {
+            assert_eq!(seen.get(), 3);
+        }
+        assert_eq!(seen.get() + left.get(), 3, "an item is lost");
+        nothing_is_left(run, ctx, canceller, &clock);
+    });
+    assert_eq!(summary.pending_points, 3);
+}
+
+/// A stream that counts down, pending before each item.
+fn stream_of(left: &Cell<u32>) -> impl Stream<Item = u32> {
+    struct Down<'a>(&'a Cell<u32>, bool);
+    impl Stream for Down<'_> {
+        type Item = u32;
+
+        fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<u32>> {
+            if self.0.get() == 0 {
+                return Poll::Ready(None);
+            }
+            self.1 = !self.1;
+            if self.1 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.0.set(self.0.get() - 1);
+            Poll::Ready(Some(self.0.get()))
+        }
+    }
+    Down(left, false)
+}
+
 /// Has a task loop over what is always ready until another has made a hundred steps.
 fn lets_others_run(turn: impl AsyncFn(&Context) + Send + 'static) {
     watchdog(PATIENCE, "an always-ready loop", move || {
@@ -143,6 +260,28 @@ fn a_loop_over_cancelled_yields() {
 #[test]
 fn a_loop_over_stopping_yields() {
     lets_others_run(async |ctx| drop(ctx.stopping().await));
+}
+
+#[test]
+fn a_loop_over_the_end_of_a_callback_yields() {
+    lets_others_run(async |ctx| ctx.on_cancel(|_| ()).ended().await);
+}
+
+#[test]
+fn a_loop_over_a_wait_for_nobody_yields() {
+    lets_others_run(async |_| {
+        let (_ctx, canceller) = Context::background().child();
+        assert!(canceller.cancel_and_wait(Duration::MAX).await.is_empty());
+    });
+}
+
+#[test]
+fn a_loop_over_a_stream_that_has_ended_with_its_context_yields() {
+    lets_others_run(async |ctx| {
+        let left = Cell::new(1);
+        for_each(Box::pin(stream_of(&left).until_stopping(ctx)), |_| ()).await;
+        assert_eq!(left.get(), 1);
+    });
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! registrations of the callbacks, so they go with it. It stays in its tree, also without handles, while it has a
 //! child, because something can still end it, until it is cancelled.
 
+// tidy: std-sync, registrations that are set once, by the one who makes the node
+
 use std::sync::{Arc, OnceLock};
 
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};

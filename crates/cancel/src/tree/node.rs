@@ -29,6 +29,7 @@
 //!   while somebody owns the removal of the node. So a walk below the node where it started, and the owner, may read
 //!   `parent` without a lock.
 #![allow(unsafe_code, reason = "the memory of the tree's nodes")]
+// tidy: std-sync, a cell for the provenance of pointers, and a tracker that is set once, as an Arc is std's
 
 use std::borrow::Cow;
 use std::fmt;
@@ -370,7 +371,7 @@ impl Node {
     #[inline]
     #[must_use = "retire the node if it was the last"]
     pub(super) fn drop_handle(&self) -> bool {
-        // Release: what was done with this handle is done before the node is removed. Acquire: who
+        // AcqRel: what was done with this handle is done before the node is removed, and who
         // removes it sees what was done with all the others. It is also where the one who replaces the
         // parent sees that the node is on its way out; see `leave.rs`.
         self.handles.fetch_sub(1, Ordering::AcqRel) == 1

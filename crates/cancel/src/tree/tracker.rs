@@ -23,6 +23,7 @@
 //! ([`Tracker::detains`]). Whoever brings that about then looks after the node. The hand-over is decided under the node's
 //! lock, which is taken before the tracker's.
 #![allow(unsafe_code, reason = "places in blocks, and a node that is kept without a handle")]
+// tidy: std-sync, a number that is asked for once
 
 use std::borrow::Cow;
 use std::cell::Cell;

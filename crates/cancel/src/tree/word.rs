@@ -249,9 +249,9 @@ impl FlagWord {
     #[inline]
     pub(super) fn raise(&self, level: Level, by: By) -> Word {
         let raised = |old: u32| Some(Word(old).raised(level, by).0);
-        // Release: publishes what the canceller did before; pairs with the Acquire in `load`.
-        // Acquire: pairs with the Release in `announce`.
-        // Relaxed on failure: the word is read again.
+        // AcqRel: publishes what the canceller did before, for the Acquire in `load`; and pairs with the Release in
+        // `announce`, behind which a child or a waiter is.
+        // Relaxed: on failure the word is read again.
         let updated = self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, raised);
         Word(updated.unwrap_or_else(|old| old))
     }
@@ -302,9 +302,10 @@ impl FlagWord {
     pub(super) fn dequeue(&self, seen: Word) -> bool {
         // AcqRel: against the exchange in `raise`: another walk found QUEUED and left its wakes to this one,
         // which then does not find the word that it has seen; or it comes later, and queues the node again.
-        // Relaxed on failure: the word is read again.
-        let new = seen.0 & !QUEUED;
-        self.0.compare_exchange(seen.0, new, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        // Relaxed: on failure the word is read again.
+        self.0
+            .compare_exchange(seen.0, seen.0 & !QUEUED, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Dropping the last canceller does not cancel any more.

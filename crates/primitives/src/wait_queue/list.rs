@@ -192,6 +192,12 @@ impl<R, O> List<R, O> {
     }
 }
 
+impl<R, O> Default for List<R, O> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<R, O> fmt::Debug for List<R, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("List").field("is_empty", &self.is_empty()).finish_non_exhaustive()

@@ -204,7 +204,7 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
 
     /// Gives up: leaves the queue, or takes what was granted already.
     pub fn cancel(self: Pin<&mut Self>) -> Left<R, O> {
-        self.cancel_then(|locked| drop(locked))
+        self.cancel_then(drop)
     }
 
     /// As [`cancel`](Self::cancel); a waiter that was in the queue hands the lock to `then` right
