@@ -18,6 +18,8 @@
 //! | say "please finish" first | [`Canceller::stop`], seen by [`Context::stopping`] |
 //! | carry a request's number or user along | [`Context::with_value`], [`Context::value`] |
 //! | be stopped, drained and aborted by a shutdown | implement [`Component`] |
+//! | switch from tokio-util's token by changing an import | [`compat::CancellationToken`] |
+//! | work with code that takes or gives tokio-util's token | `Context::to_token`, `Context::from_token`: the feature `tokio-util` |
 //!
 //! # Two levels
 //!
@@ -68,6 +70,7 @@
 //! - `observe`: contexts, and who waits for them, are told to the process's observer; without it, no
 //!   code.
 //! - `age`: who has entered a context has an age, for which the clock is read once.
+//! - `tokio-util`: contexts from the token of tokio-util, and tokens from contexts.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![deny(unsafe_code)]
 
@@ -75,8 +78,11 @@ mod adapters;
 mod callback;
 mod canceller;
 mod cause;
+pub mod compat;
 mod component;
 mod context;
+#[cfg(feature = "tokio-util")]
+mod convert;
 mod enter;
 mod futures;
 mod link;
@@ -90,6 +96,8 @@ pub use canceller::Canceller;
 pub use cause::{Cause, CauseKind};
 pub use component::{Component, Straggler, Wait};
 pub use context::{ChildBuilder, Context, DeadlineError};
+#[cfg(feature = "tokio-util")]
+pub use convert::LinkedToken;
 pub use enter::{CancelAndWait, Entered};
 pub use futures::{Cancelled, Run, RunOrCause, Stopping};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};

@@ -12,11 +12,11 @@ use selvedge_primitives::time::Timer;
 use selvedge_primitives::{Line, List, Origin, contain};
 
 use super::limit::Limit;
-use super::link::{Link, LinkEnd};
+use super::link::{Link, LinkEnd, Registered};
 use super::node::{Locked, Node, Ptr};
 use super::word::Level;
 use super::{leave, walk};
-use crate::{Cause, CauseKind, Registration};
+use crate::{Cause, CauseKind};
 
 /// When a child ends by itself.
 #[derive(Default)]
@@ -111,9 +111,19 @@ impl Handle {
         (handle, right)
     }
 
+    /// Whether both are handles of one node.
+    pub(crate) fn same_node(&self, other: &Self) -> bool {
+        self.node == other.node
+    }
+
+    /// A number that no other node has while this one is there.
+    pub(crate) fn id(&self) -> usize {
+        self.node.addr().get()
+    }
+
     /// Has a linked node own what its link needs, until it is gone.
-    pub(crate) fn own(&self, registrations: Vec<Registration>) {
-        self.link_end().expect("a linked node").own(registrations);
+    pub(crate) fn own(&self, registered: Registered) {
+        self.link_end().expect("a linked node").own(registered);
     }
 
     /// A child that is shielded from what ends this node, until `end`; see `walk.rs`. It has no canceller.

@@ -4,6 +4,9 @@
 //! that the node, but no handle to it: the link's [`Top`] says whether the node is still there. The node owns the
 //! registrations of the callbacks, so they go with it. It stays in its tree, also without handles, while it has a
 //! child, because something can still end it, until it is cancelled.
+//!
+//! What is registered, and with whom, is the business of who makes the link: with contexts for `any_of`, with a token
+//! of tokio-util for `from_token`.
 
 // tidy: std-sync, registrations that are set once, by the one who makes the node
 
@@ -16,7 +19,7 @@ use super::top::Top;
 use super::trampoline::bounce;
 use super::walk;
 use super::word::Level;
-use crate::{Cause, Registration};
+use crate::Cause;
 
 /// The way from the sources to a linked node.
 pub(crate) struct Link {
@@ -62,23 +65,26 @@ impl Link {
     }
 }
 
+/// What takes a link back from its sources when it is dropped.
+pub(crate) type Registered = Box<dyn Send + Sync>;
+
 /// The node's end of a link.
 pub(super) struct LinkEnd {
     /// The link.
     link: Arc<Link>,
-    /// The callbacks on the sources.
-    registrations: OnceLock<Vec<Registration>>,
+    /// What is registered with the sources, until it is dropped.
+    registered: OnceLock<Registered>,
 }
 
 impl LinkEnd {
     /// The end of a link whose sources are not known yet.
     pub(super) fn new(link: Arc<Link>) -> Self {
-        Self { link, registrations: OnceLock::new() }
+        Self { link, registered: OnceLock::new() }
     }
 
-    /// Owns the callbacks from now on.
-    pub(super) fn own(&self, registrations: Vec<Registration>) {
-        assert!(self.registrations.set(registrations).is_ok(), "a node is linked once");
+    /// Owns from now on what is registered with the sources.
+    pub(super) fn own(&self, registered: Registered) {
+        assert!(self.registered.set(registered).is_ok(), "a node is linked once");
     }
 
     /// The node is about to leave its tree. Call it with its lock held.
@@ -89,9 +95,9 @@ impl LinkEnd {
 
 impl Drop for LinkEnd {
     fn drop(&mut self) {
-        // One of them may have the last handle of a node that is linked itself.
-        if let Some(registrations) = self.registrations.take() {
-            bounce(move || drop(registrations));
+        // It may have the last handle of a node that is linked itself.
+        if let Some(registered) = self.registered.take() {
+            bounce(move || drop(registered));
         }
     }
 }
