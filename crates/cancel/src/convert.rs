@@ -56,7 +56,7 @@ impl Context {
     /// because tokio-util would leave others who wait for the token without their wake-up.
     ///
     /// No task and no thread is involved. The context's node keeps a clone of the token until it is gone, and the token
-    /// keeps a waker until then; the token does not keep the context. About eight allocations.
+    /// keeps a waker until then; the token does not keep the context. Five allocations.
     ///
     /// # Memory ordering
     ///
@@ -84,7 +84,7 @@ impl Context {
         let waker = Waker::from(Arc::clone(&end));
         match wait.as_mut().poll(&mut TaskContext::from_waker(&waker)) {
             Poll::Ready(()) => canceller.cancel_with(end.cause()),
-            Poll::Pending => handle.own(Box::new(wait)),
+            Poll::Pending => handle.own(wait),
         }
         (Context::of(handle), canceller)
     }
@@ -105,7 +105,7 @@ impl Context {
     /// - A root whose canceller was detached, and whose contexts are all gone, can no longer be cancelled. With a
     ///   callback it is never freed.
     ///
-    /// Five allocations, and those of the token.
+    /// Three allocations, and those of the token.
     ///
     /// # Memory ordering
     ///

@@ -102,7 +102,7 @@ pub use enter::{CancelAndWait, Entered};
 pub use futures::{Cancelled, Run, RunOrCause, Stopping};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
 
-/// The example of the README, compiled and run with the others.
-#[cfg(doctest)]
+/// The example of the README, compiled and run with the others; its deadline is on tokio's clock.
+#[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -68,7 +68,7 @@ impl Context {
             registrations
                 .push(source.on_cancel(move |cause| cancel.source_ended(Level::Cancelled, cause)));
         }
-        handle.own(Box::new(registrations));
+        handle.own(Box::pin(registrations));
         let (ctx, canceller) = (Context::of(handle), Canceller::new(right));
         if needed == 0 {
             canceller.cancel();

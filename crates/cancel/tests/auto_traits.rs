@@ -1,8 +1,14 @@
 //! What may cross threads, and what may move.
 
+use std::hash::Hash;
 use std::marker::PhantomPinned;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
+use selvedge_cancel::compat::{
+    CancellationToken, DropGuard, DropGuardRef, RunUntilCancelledFuture,
+    RunUntilCancelledFutureOwned, WaitForCancellationFuture, WaitForCancellationFutureOwned,
+};
 use selvedge_cancel::{
     CallbackEnded, CancelAndWait, Cancelled, Canceller, Cause, CauseKind, ChildBuilder, Component,
     Context, DeadlineError, Entered, ManualClock, Registration, Revoked, Run, RunOrCause, Stopping,
@@ -44,3 +50,24 @@ assert_not_impl_any!(CancelAndWait: Unpin);
 assert_impl_all!(Entered: Send, Sync, Unpin);
 assert_impl_all!(Registration: Send, Sync, Unpin);
 assert_impl_all!(Revoked: Send, Sync, Unpin, Copy);
+
+// The token of `compat`, and what comes from it; it crosses an unwinding as tokio-util's does.
+assert_impl_all!(CancellationToken: Send, Sync, Unpin, Clone, Default, Eq, Hash, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(DropGuard: Send, Sync, Unpin);
+assert_not_impl_any!(DropGuard: Clone);
+assert_impl_all!(DropGuardRef<'static>: Send, Sync, Unpin);
+assert_not_impl_any!(DropGuardRef<'static>: Clone);
+assert_impl_all!(WaitForCancellationFuture<'static>: Send, Sync);
+assert_not_impl_any!(WaitForCancellationFuture<'static>: Unpin);
+assert_impl_all!(WaitForCancellationFutureOwned: Send, Sync);
+assert_not_impl_any!(WaitForCancellationFutureOwned: Unpin);
+assert_impl_all!(RunUntilCancelledFuture<'static, u8>: Send, Sync);
+assert_not_impl_any!(RunUntilCancelledFuture<'static, u8>: Unpin);
+assert_not_impl_any!(RunUntilCancelledFuture<'static, Rc<u8>>: Send, Sync);
+assert_impl_all!(RunUntilCancelledFutureOwned<u8>: Send, Sync);
+assert_not_impl_any!(RunUntilCancelledFutureOwned<u8>: Unpin);
+assert_not_impl_any!(RunUntilCancelledFutureOwned<Rc<u8>>: Send, Sync);
+
+// A token that a context cancels.
+#[cfg(feature = "tokio-util")]
+assert_impl_all!(selvedge_cancel::LinkedToken: Send, Sync, Unpin);

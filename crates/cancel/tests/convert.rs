@@ -1,5 +1,6 @@
 //! Conversions from and to the token of tokio-util: what ends, on which thread, and what is kept.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,19 +9,16 @@ use std::task::Context as TaskContext;
 use std::thread;
 use std::time::Duration;
 
-use selvedge_cancel::{Canceller, CauseKind, Context, LinkedToken};
+use selvedge_cancel::{Canceller, CauseKind, Context};
 use selvedge_testkit::{
     CountingAllocator, CountingWaker, PanickingWaker, ReentrantWaker, watchdog,
 };
-use static_assertions::assert_impl_all;
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-assert_impl_all!(LinkedToken: Send, Sync, Unpin);
 
 fn root() -> (Context, Canceller) {
     Context::background().child()
@@ -314,6 +312,21 @@ fn a_token_is_kept_until_its_context_ends_and_no_longer() {
     });
     let kept = CountingAllocator::count(|| drop(service.to_token()));
     assert!(kept.allocations > kept.frees, "a token cannot tell that it was dropped");
+}
+
+#[test]
+fn a_conversion_costs_a_few_allocations() {
+    let (ctx, _canceller) = root();
+    let token = CancellationToken::new();
+    let mut kept = Vec::with_capacity(4);
+    let mut cost = |make: &dyn Fn() -> Box<dyn Any>| {
+        let boxed = CountingAllocator::count(|| kept.push(make()));
+        boxed.allocations - 1
+    };
+    let of_token = cost(&|| Box::new(CancellationToken::new()));
+    assert_eq!(cost(&|| Box::new(ctx.to_token())), of_token + 3);
+    assert_eq!(cost(&|| Box::new(ctx.linked_token())), of_token + 3);
+    assert_eq!(cost(&|| Box::new(Context::from_token(&token))), 5);
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 // tidy: std-sync, registrations that are set once, by the one who makes the node
 
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
@@ -66,7 +67,7 @@ impl Link {
 }
 
 /// What takes a link back from its sources when it is dropped.
-pub(crate) type Registered = Box<dyn Send + Sync>;
+pub(crate) type Registered = Pin<Box<dyn Send + Sync>>;
 
 /// The node's end of a link.
 pub(super) struct LinkEnd {

@@ -202,6 +202,7 @@ fn exactly_the_descendants_are_cancelled() {
 }
 
 #[test]
+#[allow(clippy::mutable_key_type, reason = "a token is hashed by what it is, not by its state")]
 fn a_clone_is_the_token_itself() {
     let token = CancellationToken::new();
     let clone = token.clone();
@@ -213,6 +214,7 @@ fn a_clone_is_the_token_itself() {
 }
 
 #[test]
+#[allow(clippy::mutable_key_type, reason = "as above")]
 fn a_child_and_a_stranger_are_other_tokens() {
     let token = CancellationToken::new();
     let (child, stranger) = (token.child_token(), CancellationToken::default());
