@@ -51,7 +51,8 @@ impl Context {
     /// as well, give both to [`any_of`](Self::any_of).
     ///
     /// The token flags its own tree first, and then this context, on the thread that cancels it and before that `cancel`
-    /// returns. In between, `is_cancelled` of the token may be true and that of the context not yet. A waker of the
+    /// returns (or right after it, when it is itself called by a link: from a callback on a linked context, say). In
+    /// between, `is_cancelled` of the token may be true and that of the context not yet. A waker of the
     /// context that panics does so inside the token's `cancel`: the panic ends there, reported by the panic hook,
     /// because tokio-util would leave others who wait for the token without their wake-up.
     ///
