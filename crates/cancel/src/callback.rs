@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker, ready};
 
 use pin_project::pin_project;
-use selvedge_primitives::{Anchor, Entry, WaitQueue, Waiter, coop, release_then};
+use selvedge_primitives::{Anchor, Entry, WaitQueue, Waiter, coop};
 
 use crate::futures::Watch;
 use crate::tree::{Handle, Level};
@@ -96,12 +96,15 @@ impl Callback {
 
     /// Keeps the wait until the callback is over.
     fn keep(&self, watch: Pin<Box<Watch>>) {
-        let mut inner = self.queue.lock();
-        if inner.state.is_over() {
-            release_then(inner, || drop(watch));
-        } else {
-            inner.kept = Some(watch);
+        let mut over = None;
+        {
+            let mut inner = self.queue.lock();
+            match inner.state.is_over() {
+                true => over = Some(watch),
+                false => inner.kept = Some(watch),
+            }
         }
+        drop(over);
     }
 }
 

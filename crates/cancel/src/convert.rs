@@ -28,17 +28,21 @@ impl TokenEnd {
     fn cause(&self) -> Cause {
         Cause::at(CauseKind::Cancelled, self.place)
     }
+
+    /// The token was cancelled: it wakes who waits for it then, and at no other time, because its future takes no part in
+    /// tokio's cooperative budget. Contained, because the token drops the wakers that come after one that panics.
+    fn told(&self) {
+        contain(|| self.link.source_ended(Level::Cancelled, self.cause()));
+    }
 }
 
 impl Wake for TokenEnd {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.told();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // A token wakes who waits for it when it is cancelled, and at no other time: its future takes no part in
-        // tokio's cooperative budget. Contained, because the token drops the wakers that come after one that panics.
-        contain(|| self.link.source_ended(Level::Cancelled, self.cause()));
+        self.told();
     }
 }
 

@@ -13,10 +13,16 @@
 //! | hand a task the right to be told | `ctx.clone()` |
 //! | end a part of the work before the rest | [`Context::child`] |
 //! | end it at a time | [`Context::with_timeout`], [`Context::with_deadline`] |
-//! | wait for the end | [`Context::cancelled`], or [`Context::run`] around your future |
+//! | wait for the end | [`Context::cancelled`], or [`Context::run`] around your future; [`Context::wait_blocking`] on a thread |
 //! | ask in a loop | [`Context::is_cancelled`]: one load, or a clock read when there is a deadline |
 //! | say "please finish" first | [`Canceller::stop`], seen by [`Context::stopping`] |
 //! | carry a request's number or user along | [`Context::with_value`], [`Context::value`] |
+//! | clean up although it was cancelled | [`Context::shield`] |
+//! | run code when it ends | [`Context::on_cancel`], [`Context::on_stop`] |
+//! | end when others end | [`Context::any_of`], [`Context::all_of`] |
+//! | cancel, and wait until everybody is out | [`Context::enter`], [`Canceller::cancel_and_wait`] |
+//! | know who is still inside | [`Context::stragglers`] |
+//! | end a stream | [`Until`] |
 //! | be stopped, drained and aborted by a shutdown | implement [`Component`] |
 //! | switch from tokio-util's token by changing an import | [`compat::CancellationToken`] |
 //! | work with code that takes or gives tokio-util's token | `Context::to_token`, `Context::from_token`: the feature `tokio-util` |

@@ -48,7 +48,7 @@ fn poll_once(future: impl Future<Output = Cause>) -> Option<Cause> {
 /// wake-up shows as a deadlock.
 #[test]
 fn cancel_vs_register() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let (child, _keep) = ctx.child();
         let thread = spawn(move || canceller.cancel());
@@ -61,7 +61,7 @@ fn cancel_vs_register() {
 /// same context is woken all the same.
 #[test]
 fn cancel_vs_unregister() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let woken = Arc::new(Woken(AtomicUsize::new(0)));
         let waker = Waker::from(Arc::clone(&woken));
@@ -82,7 +82,7 @@ fn cancel_vs_unregister() {
 /// cancelled: when both are done it is cancelled, and so is its own child.
 #[test]
 fn cancel_vs_create_child() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let thread = spawn(move || canceller.cancel());
         let (child, keep) = ctx.child();
@@ -99,7 +99,7 @@ fn cancel_vs_create_child() {
 /// the tree. The child is flagged when the cancel has returned.
 #[test]
 fn cancel_vs_drop() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, canceller) = Context::background().child();
         let (inner, inner_canceller) = root.child();
         let (leaf, _leaf_canceller) = inner.child();
@@ -116,7 +116,7 @@ fn cancel_vs_drop() {
 /// relay; nothing stays behind.
 #[test]
 fn drop_vs_drop() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, _canceller) = Context::background().child();
         let (inner, inner_canceller) = root.child();
         inner_canceller.detach();
@@ -137,7 +137,7 @@ fn drop_vs_drop() {
 /// the end, and a cancel that has returned has cancelled.
 #[test]
 fn stop_vs_cancel() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let (child, _keep) = ctx.child();
         let stopper = spawn({
@@ -157,7 +157,7 @@ fn stop_vs_cancel() {
 /// cancelled.
 #[test]
 fn stop_vs_register() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let thread = spawn({
             let canceller = canceller.clone();
@@ -173,7 +173,7 @@ fn stop_vs_register() {
 /// the waiter is woken, and nothing stays registered.
 #[test]
 fn deadline_fire_vs_cancel() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller, clock) = timed();
         let mut waiting = pin!(ctx.cancelled());
         let mut cx = TaskContext::from_waker(Waker::noop());
@@ -197,7 +197,7 @@ fn deadline_fire_vs_cancel() {
 /// taken back, whoever comes second.
 #[test]
 fn arm_vs_cancel() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller, clock) = timed();
         let thread = spawn(move || canceller.cancel());
         block_on(ctx.cancelled());
@@ -210,7 +210,7 @@ fn arm_vs_cancel() {
 /// or sees the past deadline.
 #[test]
 fn arm_vs_fire() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, _canceller, clock) = timed();
         let waiter = spawn(move || block_on(ctx.cancelled()).kind());
         clock.advance(SECOND);
@@ -222,7 +222,7 @@ fn arm_vs_fire() {
 /// walks. The cause is the deadline's for both, and a child is flagged when the timer has walked.
 #[test]
 fn polling_loop_vs_deadline_fire() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, _canceller, clock) = timed();
         let (child, _keep) = ctx.child();
         assert!(poll_once(child.cancelled()).is_none());
@@ -242,7 +242,7 @@ fn polling_loop_vs_deadline_fire() {
 /// Race: the timer's driver goes away while the context is cancelled. One cause wins.
 #[test]
 fn timer_lost_vs_cancel() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller, clock) = timed();
         assert!(poll_once(ctx.cancelled()).is_none());
         let thread = spawn(move || canceller.cancel());
@@ -259,7 +259,7 @@ fn timer_lost_vs_cancel() {
 /// goes.
 #[test]
 fn grace_end_vs_cancel() {
-    model::check(|| {
+    model::check_counts(|| {
         let (timer, clock) = Timer::manual();
         let hour = Duration::from_secs(3600);
         let made = Context::background().child_with().timeout(hour).timer(timer).build();
@@ -283,7 +283,7 @@ fn grace_end_vs_cancel() {
 /// is still walking. The end is timed all the same, so the waiter below is woken.
 #[test]
 fn stop_vs_look() {
-    model::check(|| {
+    model::check_counts(|| {
         let (timer, clock) = Timer::manual();
         let made = Context::background().child_with().timeout(SECOND * 9).timer(timer).build();
         let (ctx, canceller) = made.unwrap();
@@ -311,7 +311,7 @@ fn stop_vs_look() {
 /// both is flagged by then.
 #[test]
 fn cancel_root_vs_cancel_inner() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, root_canceller) = Context::background().child();
         let (inner, inner_canceller) = root.child();
         let (leaf, _keep) = inner.child();
@@ -338,7 +338,7 @@ fn cancel_publishes() {
     // SAFETY: as for Send.
     unsafe impl Sync for Written {}
 
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let written = Arc::new(Written(UnsafeCell::new(0)));
         let thread = spawn({
@@ -366,7 +366,7 @@ fn cancel_publishes() {
 /// Race: `run` against cancel: a value or a cause, and a cause only when the flag is set.
 #[test]
 fn run_vs_cancel() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let thread = spawn(move || canceller.cancel());
         match block_on(ctx.run(std::future::ready(5))) {
@@ -385,7 +385,7 @@ fn run_vs_cancel() {
 /// nodes when it is woken. A lock held over the waker shows as a deadlock.
 #[test]
 fn deadline_waker_enters_the_tree() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, _canceller, clock) = timed();
         let (sibling, keep) = ctx.child();
         let again = ctx.clone();
@@ -422,7 +422,7 @@ impl Drop for EntersTheTree {
 /// the only one whose cause carries the error that is dropped with it.
 #[test]
 fn relay_drop_enters_the_tree() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, _root_canceller) = Context::background().child();
         let (parent, parent_canceller) = root.child();
         let siblings = [parent.child(), parent.child()];
@@ -460,7 +460,7 @@ impl Drop for Looks {
 /// tree's lock free; the tree is empty but for the root.
 #[test]
 fn values_vs_drop() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, canceller) = Context::background().child();
         let dropped = Arc::new(AtomicUsize::new(0));
         let value = |number| Looks { number, root: root.clone(), dropped: Arc::clone(&dropped) };
@@ -503,7 +503,7 @@ fn was_waited_on(ctx: &Context) {
 /// Race: two cancels of one node. Whichever returns, the child is flagged by then; one cause for both.
 #[test]
 fn cancel_vs_cancel() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let child = quiet(&ctx);
         let thread = spawn({
@@ -523,7 +523,7 @@ fn cancel_vs_cancel() {
 /// Race: both inner nodes of a chain are dropped at once, and spliced out; the leaf is still below the root.
 #[test]
 fn splice_vs_splice() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, canceller) = Context::background().child();
         let upper = quiet(&root);
         let lower = quiet(&upper);
@@ -541,7 +541,7 @@ fn splice_vs_splice() {
 /// splices the upper one.
 #[test]
 fn relay_collapse_vs_relay() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, canceller) = Context::background().child();
         let upper = quiet(&root);
         let (lower, beside) = (quiet(&upper), quiet(&upper));
@@ -560,7 +560,7 @@ fn relay_collapse_vs_relay() {
 /// its list, the drop wants it out of the tree. It goes, and the child is flagged.
 #[test]
 fn cancel_vs_drop_of_a_node_that_was_waited_on() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, canceller) = Context::background().child();
         let inner = quiet(&root);
         was_waited_on(&inner);
@@ -576,7 +576,7 @@ fn cancel_vs_drop_of_a_node_that_was_waited_on() {
 /// Race: the same for a leaf and a stop, which takes it out of its list again.
 #[test]
 fn stop_vs_drop_of_a_leaf_that_was_waited_on() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, canceller) = Context::background().child();
         let leaf = quiet(&root);
         was_waited_on(&leaf);
@@ -591,7 +591,7 @@ fn stop_vs_drop_of_a_leaf_that_was_waited_on() {
 /// Race: a cancel of an inner node against its drop by another.
 #[test]
 fn cancel_inner_vs_drop_inner() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, _canceller) = Context::background().child();
         let (inner, inner_canceller) = root.child();
         let leaf = quiet(&inner);
@@ -609,7 +609,7 @@ fn cancel_inner_vs_drop_inner() {
 /// the node after it is gone; its registrations go with it.
 #[test]
 fn grace_fire_vs_earlier_stop_and_drop() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, _root_canceller) = Context::background().child();
         let (timer, clock) = Timer::manual();
         let made = root.child_with().timeout(SECOND * 9).timer(timer).build();
@@ -631,7 +631,7 @@ fn grace_fire_vs_earlier_stop_and_drop() {
 /// woken only when the child below is flagged, whoever wakes it.
 #[test]
 fn stop_vs_cancel_wakes_after_every_flag() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, canceller) = Context::background().child();
         let inner = quiet(&root);
         let leaf = quiet(&inner);
@@ -657,7 +657,7 @@ fn stop_vs_cancel_wakes_after_every_flag() {
 /// waits for the end sees what the callback did.
 #[test]
 fn callback_revoke_vs_run() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let ran = Arc::new(AtomicUsize::new(0));
         let registration = ctx.on_cancel({
@@ -683,7 +683,7 @@ fn callback_revoke_vs_run() {
 /// Race: a registration that is dropped while the cancel runs its callback.
 #[test]
 fn callback_drop_vs_run() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, canceller) = Context::background().child();
         let ctx = quiet(&root);
         let registration = ctx.on_cancel(|cause| assert_eq!(cause.kind(), CauseKind::Cancelled));
@@ -699,7 +699,7 @@ fn callback_drop_vs_run() {
 /// is below it as well.
 #[test]
 fn any_of_vs_both_sources() {
-    model::check(|| {
+    model::check_counts(|| {
         let (one, one_canceller) = Context::background().child();
         let (two, two_canceller) = Context::background().child();
         let (any, _keep) = Context::any_of([&one, &two]);
@@ -716,7 +716,7 @@ fn any_of_vs_both_sources() {
 /// Race: both sources of an all-of are cancelled at once. Whoever is last ends it.
 #[test]
 fn all_of_vs_both_sources() {
-    model::check(|| {
+    model::check_counts(|| {
         let (one, one_canceller) = Context::background().child();
         let (two, two_canceller) = Context::background().child();
         let (all, _keep) = Context::all_of([&one, &two]);
@@ -731,7 +731,7 @@ fn all_of_vs_both_sources() {
 /// that goes.
 #[test]
 fn any_of_stop_and_cancel_vs_drop() {
-    model::check(|| {
+    model::check_counts(|| {
         let (one, one_canceller) = Context::background().child();
         let (two, two_canceller) = Context::background().child();
         let (any, canceller) = Context::any_of([&one, &two]);
@@ -749,7 +749,7 @@ fn any_of_stop_and_cancel_vs_drop() {
 /// cancelled; a cancel after that is masked.
 #[test]
 fn shield_vs_stop() {
-    model::check(|| {
+    model::check_counts(|| {
         let (timer, clock) = Timer::manual();
         let made = Context::background().child_with().timeout(SECOND * 9).timer(timer).build();
         let (ctx, canceller) = made.unwrap();
@@ -776,7 +776,7 @@ fn shield_vs_stop() {
 /// Race: a section is shielded while its context is cancelled. It is masked, and ends with its budget.
 #[test]
 fn shield_vs_cancel() {
-    model::check(|| {
+    model::check_counts(|| {
         let (timer, clock) = Timer::manual();
         let made = Context::background().child_with().timeout(SECOND * 9).timer(timer).build();
         let (ctx, canceller) = made.unwrap();
@@ -799,7 +799,7 @@ fn shield_vs_cancel() {
 /// Race: somebody enters while the context is cancelled and everybody waited for. It is refused, or waited for.
 #[test]
 fn enter_vs_close() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let first = ctx.enter().unwrap();
         let inside = Arc::new(AtomicUsize::new(0));
@@ -828,7 +828,7 @@ fn enter_vs_close() {
 /// Race: the last guard leaves while the last handle goes. Whoever is second takes the node out of the tree.
 #[test]
 fn leave_vs_drop() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, _canceller) = Context::background().child();
         let ctx = quiet(&root);
         let entered = ctx.enter().unwrap();
@@ -842,7 +842,7 @@ fn leave_vs_drop() {
 /// Race: two guards of a node without handles leave at once.
 #[test]
 fn leave_vs_leave() {
-    model::check(|| {
+    model::check_counts(|| {
         let (root, _canceller) = Context::background().child();
         let ctx = quiet(&root);
         let (one, two) = (ctx.enter().unwrap(), ctx.enter().unwrap());
@@ -857,7 +857,7 @@ fn leave_vs_leave() {
 /// Race: the first two to enter a context at once make one tracker.
 #[test]
 fn enter_vs_enter() {
-    model::check(|| {
+    model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let thread = spawn({
             let ctx = ctx.clone();
@@ -868,5 +868,70 @@ fn enter_vs_enter() {
         assert_eq!(ctx.stragglers().len(), 2);
         drop((one, two));
         assert!(block_on(canceller.cancel_and_wait(Duration::MAX)).is_empty());
+    });
+}
+
+/// Race: a canceller is detached while its clone is dropped. Whoever is last knows of it.
+#[test]
+fn detach_vs_drop() {
+    model::check_counts(|| {
+        let (ctx, canceller) = Context::background().child();
+        let thread = spawn({
+            let canceller = canceller.clone();
+            move || canceller.detach()
+        });
+        drop(canceller);
+        thread.join().unwrap();
+        assert!(!ctx.is_cancelled(), "it was detached");
+    });
+}
+
+/// Race: somebody waits for the end of a callback that another revokes. A lost wake-up shows as a deadlock.
+#[test]
+fn callback_revoke_vs_wait() {
+    model::check_counts(|| {
+        let (ctx, canceller) = Context::background().child();
+        let registration = ctx.on_cancel(|_| ());
+        let ended = registration.ended();
+        let thread = spawn(move || block_on(ended));
+        assert_eq!(registration.revoke(), Revoked::InTime);
+        thread.join().unwrap();
+        canceller.detach();
+    });
+}
+
+/// Race: what was written before the cancel of one source of an all-of, against the one who cancels the other.
+#[test]
+fn all_of_publishes() {
+    struct Written(UnsafeCell<usize>);
+    // SAFETY: the model's claim is that the link orders the accesses; loom checks it.
+    unsafe impl Send for Written {}
+    // SAFETY: as for Send.
+    unsafe impl Sync for Written {}
+
+    model::check_counts(|| {
+        let (one, one_canceller) = Context::background().child();
+        let (two, two_canceller) = Context::background().child();
+        let (all, _keep) = Context::all_of([&one, &two]);
+        let written = Arc::new(Written(UnsafeCell::new(0)));
+        let thread = spawn({
+            let written = Arc::clone(&written);
+            move || {
+                written.0.with_mut(|written| {
+                    // SAFETY: nobody reads before the flag.
+                    unsafe { *written = 7 };
+                });
+                one_canceller.cancel();
+            }
+        });
+        two_canceller.cancel();
+        if all.is_cancelled() {
+            let seen = written.0.with(|written| {
+                // SAFETY: the flag came after the write.
+                unsafe { *written }
+            });
+            assert_eq!(seen, 7);
+        }
+        thread.join().unwrap();
     });
 }

@@ -25,7 +25,8 @@
 //! One per crate (`cancel`, `sync`, `ratelimit`, `pool`, `fanio`, `pipeline`, `shutdown`), and `tokio`, which
 //! turns on the feature of that name in each crate that is on, and `channel`, for pipelines from and into
 //! channels of `async-channel`. All are on by default. `observe`, which is not, needs `cancel`: contexts, and
-//! whoever waits in a wait queue of any of the crates, are told to the process's observer.
+//! whoever waits in a wait queue of any of the crates, are told to the process's observer. Nor are `tokio-util`,
+//! which converts contexts and its tokens, and `age`, with which who has entered a context has one.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cancel")]

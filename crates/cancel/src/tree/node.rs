@@ -40,7 +40,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::panicking;
 use std::time::{Duration, Instant};
 
-use selvedge_primitives::atomic::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use selvedge_primitives::atomic::{AtomicCount, AtomicPtr, AtomicU8, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
 use selvedge_primitives::{
@@ -81,7 +81,7 @@ pub(crate) struct Fields {
     /// The flags.
     word: FlagWord,
     /// How many cancellers there are; together they have one handle.
-    cancellers: AtomicU32,
+    cancellers: AtomicCount,
     /// The first cause, as [`raw`] packs it; it is there before STOPPING is set.
     cause: AtomicPtr<()>,
     /// The earliest deadline in the chain.
@@ -108,7 +108,7 @@ pub(crate) struct Fields {
     /// threads that make and drop children of one node do not write to each other's.
     children: [Slot; 2],
     /// How many handles there are: contexts, futures, and one for all cancellers.
-    handles: AtomicU32,
+    handles: AtomicCount,
     /// The lock.
     lock: SpinLock<Flags>,
     /// What it is from the beginning.
@@ -262,7 +262,7 @@ impl Node {
             .then(|| Box::new(Extra { name, shield, link, tracker: OnceLock::new() }));
         let node = Box::new(Self(std::cell::UnsafeCell::new(Fields {
             word: FlagWord::new(word),
-            cancellers: AtomicU32::new(1),
+            cancellers: AtomicCount::new(1),
             cause: AtomicPtr::new(std::ptr::null_mut()),
             deadline,
             place,
@@ -275,7 +275,7 @@ impl Node {
             waiters: [UnsafeCell::new(List::new()), UnsafeCell::new(List::new())],
             next: Guarded::new(None),
             slot: Guarded::new(None),
-            handles: AtomicU32::new(2),
+            handles: AtomicCount::new(2),
             lock: SpinLock::new(Flags::default()),
             kind,
             pins: AtomicU8::new(0),
@@ -349,7 +349,7 @@ impl Node {
 
     /// Counts one more, far below where the count would wrap.
     #[inline]
-    fn add(count: &AtomicU32, refusal: &'static str) {
+    fn add(count: &AtomicCount, refusal: &'static str) {
         // Relaxed: the caller has one already, so the count cannot reach zero meanwhile.
         if count.fetch_add(1, Ordering::Relaxed) > MOST {
             // Relaxed: as above.
@@ -361,9 +361,9 @@ impl Node {
     /// Counts a handle, unless the last one is gone.
     pub(super) fn try_add_handle(&self) -> bool {
         let counted = |handles: u32| if handles == 0 { None } else { Some(handles + 1) };
-        // Acquire: pairs with the Release in `drop_handle`, though whoever calls this has the node from its
-        // parent's list, which orders more. Relaxed on failure: nothing of the node is looked at.
-        self.handles.fetch_update(Ordering::Acquire, Ordering::Relaxed, counted).is_ok()
+        // Relaxed: whoever calls this has the locks of the node and of its parent, which order what it looks at. What
+        // others did with their handles is ordered for whoever drops the last one.
+        self.handles.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).is_ok()
     }
 
     /// Drops a handle, and says whether it was the last. From then on the caller, and nobody else, is to

@@ -30,7 +30,9 @@ use std::cell::Cell;
 use std::fmt;
 use std::panic::Location;
 use std::ptr::NonNull;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+#[cfg(not(selvedge_loom))]
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use selvedge_primitives::atomic::{AtomicIsize, Ordering};

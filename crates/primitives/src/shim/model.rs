@@ -3,10 +3,30 @@
 
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::mutant;
+
+/// Whether the counts of references are loom's.
+static COUNTS: AtomicBool = AtomicBool::new(false);
+
+/// Whether a count that is made now is to be loom's.
+pub(super) fn counts_are_seen() -> bool {
+    // Relaxed: set before the exploration begins.
+    COUNTS.load(Ordering::Relaxed)
+}
+
+/// As [`check`], for models that are about the counting of references itself: those of the crate that counts.
+///
+/// # Panics
+///
+/// As [`check`].
+pub fn check_counts(model: impl Fn() + Send + Sync + 'static) {
+    // Relaxed: read by what is called from here; a model has a process of its own.
+    COUNTS.store(true, Ordering::Relaxed);
+    check(model);
+}
 
 /// Explores every interleaving of `model`, to the bound that `SELVEDGE_LOOM_BOUND` gives (`none`,
 /// the default, or a number of preemptions).

@@ -196,6 +196,70 @@ pub mod atomic {
         }
     }
 
+    /// A count of references. In a model that [asks for it](super::super::model::check_counts) loom's, and each use is a
+    /// scheduling point. In others std's, as the one in an `Arc` is: most clones and drops race with nothing, and would
+    /// multiply the interleavings of everything that stands on the type that is counted.
+    #[derive(Debug)]
+    pub enum AtomicCount {
+        /// loom's.
+        Seen(AtomicU32),
+        /// std's.
+        Unseen(std::sync::atomic::AtomicU32),
+    }
+
+    impl AtomicCount {
+        /// A count of `value`.
+        #[track_caller]
+        pub fn new(value: u32) -> Self {
+            if super::super::model::counts_are_seen() {
+                Self::Seen(AtomicU32::new(value))
+            } else {
+                Self::Unseen(std::sync::atomic::AtomicU32::new(value))
+            }
+        }
+
+        /// Loads.
+        #[track_caller]
+        pub fn load(&self, order: Ordering) -> u32 {
+            match self {
+                Self::Seen(count) => count.load(order),
+                Self::Unseen(count) => count.load(order),
+            }
+        }
+
+        /// Adds, wrapping.
+        #[track_caller]
+        pub fn fetch_add(&self, value: u32, order: Ordering) -> u32 {
+            match self {
+                Self::Seen(count) => count.fetch_add(value, order),
+                Self::Unseen(count) => count.fetch_add(value, order),
+            }
+        }
+
+        /// Subtracts, wrapping.
+        #[track_caller]
+        pub fn fetch_sub(&self, value: u32, order: Ordering) -> u32 {
+            match self {
+                Self::Seen(count) => count.fetch_sub(value, order),
+                Self::Unseen(count) => count.fetch_sub(value, order),
+            }
+        }
+
+        /// Updates.
+        #[track_caller]
+        pub fn fetch_update(
+            &self,
+            success: Ordering,
+            failure: Ordering,
+            update: impl FnMut(u32) -> Option<u32>,
+        ) -> Result<u32, u32> {
+            match self {
+                Self::Seen(count) => count.fetch_update(success, failure, update),
+                Self::Unseen(count) => count.fetch_update(success, failure, update),
+            }
+        }
+    }
+
     atomic!(AtomicBool, bool);
     atomic_bits!(AtomicBool, bool);
     atomic_int!(AtomicU8, u8);

@@ -12,6 +12,9 @@ pub mod atomic {
         AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
         fence,
     };
+
+    /// A count of references; an atomic as others here, which models see only if they ask to.
+    pub type AtomicCount = AtomicU32;
 }
 
 /// The guard of a [`Mutex`].
