@@ -935,3 +935,100 @@ fn all_of_publishes() {
         thread.join().unwrap();
     });
 }
+
+/// Race: a context makes a child and goes, while its last canceller is dropped, which looks whether there is anybody to
+/// cancel. The child is cancelled.
+#[test]
+fn last_canceller_vs_last_context() {
+    model::check_counts(|| {
+        let (ctx, canceller) = Context::background().child();
+        let thread = spawn(move || {
+            let child = quiet(&ctx);
+            drop(ctx);
+            child
+        });
+        drop(canceller);
+        let child = thread.join().unwrap();
+        assert!(child.is_cancelled(), "the last canceller is gone");
+    });
+}
+
+/// An error that holds what was written before.
+#[derive(Debug)]
+struct Written(UnsafeCell<usize>);
+
+// SAFETY: the models' claim is that what they are about orders the accesses; loom checks it.
+unsafe impl Send for Written {}
+// SAFETY: as for Send.
+unsafe impl Sync for Written {}
+
+impl Written {
+    fn write(&self, value: usize) {
+        self.0.with_mut(|written| {
+            // SAFETY: nobody reads before what the model is about.
+            unsafe { *written = value };
+        });
+    }
+
+    fn read(&self) -> usize {
+        self.0.with(|written| {
+            // SAFETY: what the model is about came before.
+            unsafe { *written }
+        })
+    }
+}
+
+impl std::fmt::Display for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("written")
+    }
+}
+
+impl std::error::Error for Written {}
+
+/// Race: a cause with an error is published by one canceller, and its flag set by another. Whoever reads the cause sees the
+/// error as it was made.
+#[test]
+fn cause_publishes_its_error() {
+    model::check_counts(|| {
+        let (ctx, canceller) = Context::background().child();
+        let first = spawn({
+            let canceller = canceller.clone();
+            move || {
+                let error = Written(UnsafeCell::new(0));
+                error.write(7);
+                canceller.cancel_because(error);
+            }
+        });
+        let second = spawn(move || canceller.cancel());
+        if let Some(cause) = ctx.cause()
+            && let Some(error) = cause.error()
+        {
+            assert_eq!(error.downcast_ref::<Written>().unwrap().read(), 7);
+        }
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+}
+
+/// Race: two leave while everybody is waited for, in any order with the closing. What each of them has done inside is seen by
+/// who has waited.
+#[test]
+fn leave_publishes() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let written = Arc::new([0, 0].map(|value| Written(UnsafeCell::new(value))));
+        let threads = [0, 1].map(|number| {
+            let (entered, written) = (ctx.enter().unwrap(), Arc::clone(&written));
+            spawn(move || {
+                written[number].write(7);
+                drop(entered);
+            })
+        });
+        assert!(block_on(canceller.cancel_and_wait(Duration::MAX)).is_empty());
+        assert_eq!(written[0].read() + written[1].read(), 14);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+}

@@ -249,10 +249,10 @@ impl FlagWord {
     #[inline]
     pub(super) fn raise(&self, level: Level, by: By) -> Word {
         let raised = |old: u32| Some(Word(old).raised(level, by).0);
-        // AcqRel: publishes what the canceller did before, for the Acquire in `load`; and pairs with the Release in
-        // `announce`, behind which a child or a waiter is.
+        // Release: publishes the cause, and what the canceller did before, for the Acquire in `load` and in `announce`. Of
+        // the bits that it finds, each stands for something behind the node's lock.
         // Relaxed: on failure the word is read again.
-        let updated = self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, raised);
+        let updated = self.0.fetch_update(Ordering::Release, Ordering::Relaxed, raised);
         Word(updated.unwrap_or_else(|old| old))
     }
 
@@ -279,9 +279,10 @@ impl FlagWord {
             // and a waiter, the shard's for who enters.
             return word;
         }
-        // AcqRel: against the exchange in `raise`: of two read-modify-writes of one word the later one
-        // sees the earlier, so the walk sees the bit or the caller the flag, and the cause behind it.
-        Word(self.0.fetch_or(bit, Ordering::AcqRel))
+        // Acquire: of two read-modify-writes of one word the later one sees the earlier, so a walk sees the bit or the
+        // caller the flag; that pairs with the Release in `raise`, before which the cause was stored. What the bit
+        // announces lies behind the lock that the caller holds.
+        Word(self.0.fetch_or(bit, Ordering::Acquire))
     }
 
     /// Says that there is a grace. Call it under the node's lock, behind which the grace lies. Returns
@@ -300,12 +301,11 @@ impl FlagWord {
     /// The walk that had it in its list has woken all who waited for what `seen` says is reached. False if
     /// another flag has come meanwhile.
     pub(super) fn dequeue(&self, seen: Word) -> bool {
-        // AcqRel: against the exchange in `raise`: another walk found QUEUED and left its wakes to this one,
-        // which then does not find the word that it has seen; or it comes later, and queues the node again.
-        // Relaxed: on failure the word is read again.
-        self.0
-            .compare_exchange(seen.0, seen.0 & !QUEUED, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
+        let new = seen.0 & !QUEUED;
+        // Relaxed: what counts is the order of the exchanges of this one word. A walk that found QUEUED, and left its wakes
+        // to this one, has changed the word that was seen; one that comes later queues the node again. What lies behind the
+        // word is read under the node's lock.
+        self.0.compare_exchange(seen.0, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Dropping the last canceller does not cancel any more.
