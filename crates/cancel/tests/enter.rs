@@ -194,8 +194,11 @@ fn whoever_waits_from_inside_is_one_of_the_stragglers() {
 #[test]
 fn a_forgotten_guard_is_found() {
     let (ctx, canceller) = root();
-    std::mem::forget(ctx.enter_named("forgotten").unwrap());
+    let mut forgotten = std::mem::ManuallyDrop::new(ctx.enter_named("forgotten").unwrap());
     assert_eq!(block_on(canceller.cancel_and_wait(Duration::ZERO))[0].name, "forgotten");
+    // A sanitizer would tell of it as well.
+    // SAFETY: it is dropped here, and not used after that.
+    unsafe { std::mem::ManuallyDrop::drop(&mut forgotten) };
 }
 
 #[test]
