@@ -27,13 +27,15 @@ struct Calls(Arc<AtomicUsize>);
 
 impl Calls {
     fn count(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
+        // Relaxed: whoever calls back has returned, or was waited for.
+        self.0.load(Ordering::Relaxed)
     }
 
     fn callback<T>(&self) -> impl FnOnce(T) + Send + 'static {
         let calls = self.clone();
         move |_| {
-            calls.0.fetch_add(1, Ordering::SeqCst);
+            // Relaxed: see `count`.
+            calls.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -28,6 +28,39 @@ impl Wake for Woken {
     }
 }
 
+/// An error that holds what was written before.
+#[derive(Debug)]
+struct Written(UnsafeCell<usize>);
+
+// SAFETY: the models' claim is that what they are about orders the accesses; loom checks it.
+unsafe impl Send for Written {}
+// SAFETY: as for Send.
+unsafe impl Sync for Written {}
+
+impl Written {
+    fn write(&self, value: usize) {
+        self.0.with_mut(|written| {
+            // SAFETY: nobody reads before what the model is about.
+            unsafe { *written = value };
+        });
+    }
+
+    fn read(&self) -> usize {
+        self.0.with(|written| {
+            // SAFETY: what the model is about came before.
+            unsafe { *written }
+        })
+    }
+}
+
+impl std::fmt::Display for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("written")
+    }
+}
+
+impl std::error::Error for Written {}
+
 /// A context with a deadline in a second of a manual clock.
 fn timed() -> (Context, Canceller, ManualClock) {
     let (timer, clock) = Timer::manual();
@@ -332,31 +365,18 @@ fn cancel_root_vs_cancel_inner() {
 /// Race: what the canceller wrote before against a reader that saw only the flag.
 #[test]
 fn cancel_publishes() {
-    struct Written(UnsafeCell<usize>);
-    // SAFETY: the model's claim is that the flag orders the accesses; loom checks it.
-    unsafe impl Send for Written {}
-    // SAFETY: as for Send.
-    unsafe impl Sync for Written {}
-
     model::check_counts(|| {
         let (ctx, canceller) = Context::background().child();
         let written = Arc::new(Written(UnsafeCell::new(0)));
         let thread = spawn({
             let written = Arc::clone(&written);
             move || {
-                written.0.with_mut(|written| {
-                    // SAFETY: nobody reads before the flag.
-                    unsafe { *written = 7 };
-                });
+                written.write(7);
                 canceller.cancel();
             }
         });
         if ctx.is_cancelled() {
-            let seen = written.0.with(|written| {
-                // SAFETY: the flag came after the write.
-                unsafe { *written }
-            });
-            assert_eq!(seen, 7);
+            assert_eq!(written.read(), 7);
             assert!(ctx.cause().is_some());
         }
         thread.join().unwrap();
@@ -903,12 +923,6 @@ fn callback_revoke_vs_wait() {
 /// Race: what was written before the cancel of one source of an all-of, against the one who cancels the other.
 #[test]
 fn all_of_publishes() {
-    struct Written(UnsafeCell<usize>);
-    // SAFETY: the model's claim is that the link orders the accesses; loom checks it.
-    unsafe impl Send for Written {}
-    // SAFETY: as for Send.
-    unsafe impl Sync for Written {}
-
     model::check_counts(|| {
         let (one, one_canceller) = Context::background().child();
         let (two, two_canceller) = Context::background().child();
@@ -917,20 +931,13 @@ fn all_of_publishes() {
         let thread = spawn({
             let written = Arc::clone(&written);
             move || {
-                written.0.with_mut(|written| {
-                    // SAFETY: nobody reads before the flag.
-                    unsafe { *written = 7 };
-                });
+                written.write(7);
                 one_canceller.cancel();
             }
         });
         two_canceller.cancel();
         if all.is_cancelled() {
-            let seen = written.0.with(|written| {
-                // SAFETY: the flag came after the write.
-                unsafe { *written }
-            });
-            assert_eq!(seen, 7);
+            assert_eq!(written.read(), 7);
         }
         thread.join().unwrap();
     });
@@ -952,39 +959,6 @@ fn last_canceller_vs_last_context() {
         assert!(child.is_cancelled(), "the last canceller is gone");
     });
 }
-
-/// An error that holds what was written before.
-#[derive(Debug)]
-struct Written(UnsafeCell<usize>);
-
-// SAFETY: the models' claim is that what they are about orders the accesses; loom checks it.
-unsafe impl Send for Written {}
-// SAFETY: as for Send.
-unsafe impl Sync for Written {}
-
-impl Written {
-    fn write(&self, value: usize) {
-        self.0.with_mut(|written| {
-            // SAFETY: nobody reads before what the model is about.
-            unsafe { *written = value };
-        });
-    }
-
-    fn read(&self) -> usize {
-        self.0.with(|written| {
-            // SAFETY: what the model is about came before.
-            unsafe { *written }
-        })
-    }
-}
-
-impl std::fmt::Display for Written {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("written")
-    }
-}
-
-impl std::error::Error for Written {}
 
 /// Race: a cause with an error is published by one canceller, and its flag set by another. Whoever reads the cause sees the
 /// error as it was made.

@@ -55,8 +55,8 @@ impl<T> OnceBox<T> {
 
 impl<T> Drop for OnceBox<T> {
     fn drop(&mut self) {
-        // Acquire: pairs with the Release in `get_or_init`.
-        let value = self.place.load(Ordering::Acquire);
+        // Relaxed: whoever drops it has it alone, and has synchronised with all who had a way to it.
+        let value = self.place.load(Ordering::Relaxed);
         if !value.is_null() {
             // SAFETY: it came from `Box::into_raw`, and nobody has it any more.
             drop(unsafe { Box::from_raw(value) });

@@ -10,7 +10,7 @@ use selvedge_primitives::atomic::{AtomicUsize, Ordering, fence};
 use selvedge_primitives::channel::{self, RecvError, SendError};
 use selvedge_primitives::time::{Expire, Expiry, Next, Watch};
 use selvedge_primitives::{
-    Anchor, Entry, Left, UnsafeCell, WaitQueue, Waiter, block_on, model, thread,
+    Anchor, Entry, Left, OnceBox, Spin, UnsafeCell, WaitQueue, Waiter, block_on, model, thread,
 };
 use selvedge_testkit::ReentrantWaker;
 
@@ -583,5 +583,92 @@ fn watch_wakers_enter() {
         // Ends, and drops the waker that it left.
         assert_eq!(watch.expire_due(&wakers[0], || now), Next::Idle);
         assert_eq!(due.counts(), [0, 0], "both were revoked");
+    });
+}
+
+/// A place that a lock guards, as a model claims.
+struct Place(UnsafeCell<usize>);
+
+// SAFETY: the models' claim is that what they are about orders the accesses; loom checks it.
+unsafe impl Send for Place {}
+// SAFETY: as for Send.
+unsafe impl Sync for Place {}
+
+impl Place {
+    fn add(&self) -> usize {
+        self.0.with_mut(|place| {
+            // SAFETY: the models' claim.
+            let place = unsafe { &mut *place };
+            *place += 1;
+            *place
+        })
+    }
+
+    fn read(&self) -> usize {
+        self.0.with(|place| {
+            // SAFETY: the models' claim.
+            unsafe { *place }
+        })
+    }
+}
+
+/// Race: two threads want the spin lock. One at a time has it, and the second sees what the first has done.
+#[test]
+fn spin_excludes_and_publishes() {
+    model::check(|| {
+        let shared = Arc::new((Spin::new(), Place(UnsafeCell::new(0))));
+        let thread = spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                let _held = shared.0.lock();
+                shared.1.add()
+            }
+        });
+        let own = {
+            let _held = shared.0.lock();
+            shared.1.add()
+        };
+        assert_eq!(own + thread.join().unwrap(), 3);
+    });
+}
+
+/// Race: two threads fill a box. Both find the same one, as it was made; the other is dropped.
+#[test]
+fn once_box_is_filled_once() {
+    model::check(|| {
+        let place = Arc::new(OnceBox::<Place>::new(None));
+        let fill = |place: &OnceBox<Place>| {
+            let make = || {
+                let made = Place(UnsafeCell::new(0));
+                made.add();
+                made
+            };
+            let found = place.get_or_init(make);
+            assert_eq!(found.read(), 1);
+            std::ptr::from_ref(found).addr()
+        };
+        let thread = spawn({
+            let place = Arc::clone(&place);
+            move || fill(&place)
+        });
+        let own = fill(&place);
+        assert_eq!(own, thread.join().unwrap());
+    });
+}
+
+/// Race: a box is filled against one who only looks. (The look is the other thread's: loom's search would forget it for the
+/// look of the one who fills.)
+#[test]
+fn once_box_publishes() {
+    model::check(|| {
+        let place = Arc::new(OnceBox::<Place>::new(None));
+        let looking = spawn({
+            let place = Arc::clone(&place);
+            move || place.get().map(Place::read)
+        });
+        let made = Place(UnsafeCell::new(0));
+        made.add();
+        place.get_or_init(|| made);
+        assert!(matches!(looking.join().unwrap(), None | Some(1)));
     });
 }
