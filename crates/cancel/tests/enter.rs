@@ -1,5 +1,6 @@
 //! Entering a context: who is waited for, who is refused, who is named; and a canceller as a component.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -8,7 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use selvedge_cancel::{Canceller, CauseKind, Component, Context, ManualClock, Timer};
-use selvedge_testkit::{CountingAllocator, CountingWaker, ReentrantWaker, block_on, watchdog};
+use selvedge_testkit::{
+    CountingAllocator, CountingWaker, PanickingWaker, ReentrantWaker, block_on, watchdog,
+};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -289,6 +292,21 @@ fn a_waker_of_the_wait_may_enter_the_tree() {
         drop(inside);
         assert!(poll(waiting, Waker::noop()).is_ready());
     });
+}
+
+#[test]
+fn a_waker_that_panics_when_the_last_one_leaves_leaves_no_node_behind() {
+    let (top, canceller) = root();
+    let (ctx, ctx_canceller) = top.child();
+    let inside = ctx.enter().unwrap();
+    let panicking = PanickingWaker::new();
+    let mut waiting = pin!(ctx_canceller.cancel_and_wait(NEVER));
+    assert!(poll(waiting.as_mut(), &panicking.waker()).is_pending());
+    drop((ctx, ctx_canceller));
+    let outcome = catch_unwind(AssertUnwindSafe(|| drop(inside)));
+    assert_eq!(outcome.unwrap_err().downcast_ref::<&str>(), Some(&"a PanickingWaker was woken"));
+    assert_eq!((panicking.wakes(), top.nodes()), (1, 1));
+    canceller.detach();
 }
 
 #[test]

@@ -36,7 +36,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use selvedge_primitives::atomic::{AtomicIsize, Ordering};
-use selvedge_primitives::{SpinLock, WaitQueue, thread};
+use selvedge_primitives::{FirstPanic, SpinLock, WaitQueue, thread};
 
 use super::leave;
 use super::node::{Node, Ptr};
@@ -107,8 +107,8 @@ struct Shard(SpinLock<Inside>);
 struct Inside {
     /// The first free place; the others follow it.
     free: Option<NonNull<Place>>,
-    /// The blocks.
-    blocks: Option<Box<Block>>,
+    /// The blocks. Pointers, because a box that is moved claims to be the only way to what it holds.
+    blocks: Option<NonNull<Block>>,
     /// How many are inside.
     count: isize,
     /// Whether whoever leaves counts down the common number.
@@ -124,7 +124,7 @@ struct Block {
     /// The places.
     places: [Place; BLOCK],
     /// The block that was added before.
-    next: Option<Box<Block>>,
+    next: Option<NonNull<Block>>,
 }
 
 /// A place for somebody who is inside. Guarded by its shard's lock.
@@ -197,8 +197,8 @@ impl Who {
 
 /// Somebody who is inside: a way back to the place.
 pub(crate) struct Inhabitant {
-    /// The tracker; alive, because it is not over (see `leave`).
-    tracker: NonNull<Tracker>,
+    /// The tracker, as an `Arc` has it; alive, because it is not over (see `leave`).
+    tracker: *const Tracker,
     /// The shard's number.
     shard: usize,
     /// The place.
@@ -224,7 +224,11 @@ impl Tracker {
     }
 
     /// Enters, unless it is closed or `stopping` says that the node is.
-    pub(super) fn enter(&self, who: Who, stopping: impl Fn() -> bool) -> Option<Inhabitant> {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        who: Who,
+        stopping: impl Fn() -> bool,
+    ) -> Option<Inhabitant> {
         let shard = thread::number() % self.shards.len();
         let mut spare: Option<Box<Block>> = None;
         loop {
@@ -245,7 +249,7 @@ impl Tracker {
             inside.free = free.next.take();
             inside.count += 1;
             free.who.set(Some(who));
-            return Some(Inhabitant { tracker: NonNull::from(self), shard, place });
+            return Some(Inhabitant { tracker: Arc::as_ptr(self), shard, place });
         }
     }
 
@@ -279,16 +283,20 @@ impl Tracker {
         };
         // A node that was left to this stays detained until its lock is held.
         *stage = if orphan.is_some() { Stage::HandedOver } else { Stage::Over };
-        self.queue.grant_while(stage, |_, ()| Some(()));
-        let Some(node) = orphan else { return };
-        // SAFETY: N4: it is detained, and whoever removes it takes its lock first.
-        let mut locked = unsafe { Node::at(node) }.lock();
-        *self.queue.lock() = Stage::Over;
-        let removes = locked.claim_removal();
-        drop(locked);
-        if removes {
-            leave::remove(node);
+        // The node is looked after also when a waker panics.
+        let mut panics = FirstPanic::new();
+        panics.catch(|| self.queue.grant_while(stage, |_, ()| Some(())));
+        if let Some(node) = orphan {
+            // SAFETY: N4: it is detained, and whoever removes it takes its lock first.
+            let mut locked = unsafe { Node::at(node) }.lock();
+            *self.queue.lock() = Stage::Over;
+            let removes = locked.claim_removal();
+            drop(locked);
+            if removes {
+                panics.catch(|| leave::remove(node));
+            }
         }
+        panics.resume();
     }
 
     /// Whether somebody is inside, so that a node whose handles are gone has to stay; then it is left to the last one who
@@ -326,8 +334,14 @@ impl Tracker {
     }
 
     /// Leaves.
-    fn leave(&self, shard: usize, place: NonNull<Place>) {
-        let mut inside = self.shards[shard].0.lock();
+    ///
+    /// # Safety
+    ///
+    /// Somebody is inside at `place`, by way of this shard of the tracker, which came from [`Arc::as_ptr`]; this one leaves.
+    unsafe fn leave(tracker: *const Self, shard: usize, place: NonNull<Place>) {
+        // SAFETY: the tracker is not over while somebody is inside, and until then its node keeps it.
+        let this = unsafe { &*tracker };
+        let mut inside = this.shards[shard].0.lock();
         // SAFETY: it lies in a block of the shard, whose lock is held.
         let free = unsafe { place.as_ref() };
         let who = free.who.take();
@@ -342,9 +356,9 @@ impl Tracker {
             return;
         }
         // SAFETY: it was made by `Arc::new`, and is not over before this one has counted itself down.
-        unsafe { Arc::increment_strong_count(std::ptr::from_ref(self)) };
+        unsafe { Arc::increment_strong_count(tracker) };
         // SAFETY: as counted in the line above. As soon as it is over, nobody else may have it.
-        let kept = unsafe { Arc::from_raw(std::ptr::from_ref(self)) };
+        let kept = unsafe { Arc::from_raw(tracker) };
         // AcqRel: what was done inside is visible to whoever is told that it is over.
         if kept.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             kept.over();
@@ -354,26 +368,29 @@ impl Tracker {
 
 impl Drop for Inhabitant {
     fn drop(&mut self) {
-        // SAFETY: the tracker is not over while somebody is inside, and until then its node keeps it.
-        let tracker = unsafe { self.tracker.as_ref() };
-        tracker.leave(self.shard, self.place);
+        // SAFETY: this is who is inside, and leaves.
+        unsafe { Tracker::leave(self.tracker, self.shard, self.place) };
     }
 }
 
 impl Inside {
     /// Adds a block of free places.
     fn add(&mut self, mut block: Box<Block>) {
-        block.next = self.blocks.take();
-        let block = self.blocks.insert(block);
-        for place in &block.places {
+        block.next = self.blocks;
+        let block = NonNull::from(Box::leak(block));
+        self.blocks = Some(block);
+        // SAFETY: it was leaked in the line above, and is freed with this.
+        for place in unsafe { &block.as_ref().places } {
             place.next.set(self.free.replace(NonNull::from(place)));
         }
     }
 
     /// Shows who is inside.
     fn each(&self, mut look: impl FnMut(&Who)) {
-        let mut next = self.blocks.as_ref();
+        let mut next = self.blocks;
         while let Some(block) = next {
+            // SAFETY: a block stays until this is dropped.
+            let block = unsafe { block.as_ref() };
             for place in &block.places {
                 let who = place.who.take();
                 if let Some(who) = &who {
@@ -381,17 +398,18 @@ impl Inside {
                 }
                 place.who.set(who);
             }
-            next = block.next.as_ref();
+            next = block.next;
         }
     }
 }
 
-impl Drop for Block {
+impl Drop for Inside {
     fn drop(&mut self) {
-        // One after the other: a list of blocks may be long.
-        let mut next = self.next.take();
-        while let Some(mut block) = next {
-            next = block.next.take();
+        let mut next = self.blocks.take();
+        while let Some(block) = next {
+            // SAFETY: it was leaked by `add`, and is in this list once.
+            let block = unsafe { Box::from_raw(block.as_ptr()) };
+            next = block.next;
         }
     }
 }
