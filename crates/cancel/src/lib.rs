@@ -22,6 +22,7 @@
 //! | end when others end | [`Context::any_of`], [`Context::all_of`] |
 //! | cancel, and wait until everybody is out | [`Context::enter`], [`Canceller::cancel_and_wait`] |
 //! | know who is still inside | [`Context::stragglers`] |
+//! | see the whole tree, or count what is in it | [`Context::dump`], [`Context::counts`] |
 //! | end a stream | [`Until`] |
 //! | be stopped, drained and aborted by a shutdown | implement [`Component`] |
 //! | switch from tokio-util's token by changing an import | [`compat::CancellationToken`] |
@@ -75,7 +76,7 @@
 //!   Without it deadlines are kept by one timer thread.
 //! - `observe`: contexts, and who waits for them, are told to the process's observer; without it, no
 //!   code.
-//! - `age`: who has entered a context has an age, for which the clock is read once.
+//! - `age`: contexts, and who has entered them, have an age, for which the clock is read once each.
 //! - `tokio-util`: contexts from the token of tokio-util, and tokens from contexts.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![deny(unsafe_code)]
@@ -91,6 +92,7 @@ mod context;
 mod convert;
 mod enter;
 mod futures;
+mod inspect;
 mod link;
 mod shield;
 mod tree;
@@ -106,6 +108,7 @@ pub use context::{ChildBuilder, Context, DeadlineError};
 pub use convert::LinkedToken;
 pub use enter::{CancelAndWait, Entered};
 pub use futures::{Cancelled, Run, RunOrCause, Stopping};
+pub use inspect::{Counts, Dump};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
 
 /// The example of the README, compiled and run with the others; its deadline is on tokio's clock.

@@ -716,7 +716,7 @@ fn chain(depth: usize) -> (Canceller, Vec<Context>) {
     (canceller, all)
 }
 
-const DEPTH: usize = 200_000;
+const DEPTH: usize = 1_000_000;
 
 #[test]
 fn a_deep_chain_is_cancelled_and_shown_on_a_small_stack() {
@@ -754,16 +754,6 @@ fn a_deep_chain_is_dropped_from_the_leaf_on_a_small_stack() {
         let root = all[0].clone();
         while all.pop().is_some() {}
         assert_eq!(root.nodes(), 1);
-    });
-}
-
-#[test]
-fn a_chain_a_million_deep_lives_and_dies_on_a_small_stack() {
-    small_stack(|| {
-        let (canceller, all) = chain(1_000_000);
-        canceller.cancel();
-        assert!(all[999_999].is_cancelled());
-        drop(all);
     });
 }
 

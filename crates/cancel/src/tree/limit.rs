@@ -3,7 +3,7 @@
 
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use selvedge_primitives::Mutex;
 use selvedge_primitives::time::{Expire, Expiry, Ticket, Timer};
@@ -61,8 +61,7 @@ impl Limit {
         if self.timer.same_driver(&other.timer) {
             return self.at < other.at;
         }
-        let left = |limit: &Self| limit.at.saturating_duration_since(limit.timer.now());
-        left(self) < left(other)
+        self.remaining() < other.remaining()
     }
 
     /// Whether it is past.
@@ -73,6 +72,11 @@ impl Limit {
     /// Whether it is past by a time that was read from its timer's clock, or else by that clock.
     pub(super) fn is_past_at(&self, now: Option<Instant>) -> bool {
         now.unwrap_or_else(|| self.timer.now()) >= self.at
+    }
+
+    /// How long until then; zero when it is past.
+    pub(super) fn remaining(&self) -> Duration {
+        self.at.saturating_duration_since(self.timer.now())
     }
 
     /// The cause that it gives.

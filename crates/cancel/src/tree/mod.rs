@@ -61,5 +61,6 @@ mod word;
 
 pub(crate) use handle::{Due, Handle, Right, Wait};
 pub(crate) use link::Link;
+pub(crate) use survey::Seen;
 pub(crate) use tracker::{Inhabitant, Stage, Tracker, Who};
 pub(crate) use word::Level;

@@ -119,6 +119,9 @@ pub(crate) struct Fields {
     subject: Subject,
     /// What those who wait for a level are told to wait for.
     levels: [Subject; 2],
+    /// When it was made.
+    #[cfg(feature = "age")]
+    since: Instant,
 }
 
 /// Two ends of a node that are at least a cache line apart.
@@ -127,8 +130,13 @@ const _: () = {
     use std::mem::offset_of;
     assert!(offset_of!(Fields, children) >= 64 + offset_of!(Fields, cause));
 };
-/// The size that the issue of memory is decided by: what a child costs.
-#[cfg(all(not(selvedge_loom), not(feature = "observe"), target_pointer_width = "64"))]
+/// The size that the issue of memory is decided by: what a child costs, without what two features add.
+#[cfg(all(
+    not(selvedge_loom),
+    not(feature = "observe"),
+    not(feature = "age"),
+    target_pointer_width = "64"
+))]
 const _: () = assert!(size_of::<Node>() <= 128);
 
 /// What a node is from the beginning, so that few have to look at their [`Extra`].
@@ -281,6 +289,8 @@ impl Node {
             pins: AtomicU8::new(0),
             subject,
             levels,
+            #[cfg(feature = "age")]
+            since: Instant::now(),
         })));
         NonNull::from(Box::leak(node))
     }
@@ -393,6 +403,20 @@ impl Node {
     pub(super) fn is_unseen(&self) -> bool {
         // Acquire: what was done with other handles is visible, children above all.
         self.handles.load(Ordering::Acquire) == 1 && !self.word.load().has_children()
+    }
+
+    /// Whether there is a handle. A look: the last one may go at any time.
+    pub(super) fn has_handle(&self) -> bool {
+        // Relaxed: nothing is concluded from it.
+        self.handles.load(Ordering::Relaxed) != 0
+    }
+
+    /// How long ago it was made; none without the feature `age`.
+    pub(super) fn age(&self) -> Option<Duration> {
+        #[cfg(feature = "age")]
+        return Some(self.since.elapsed());
+        #[cfg(not(feature = "age"))]
+        None
     }
 
     /// Pins it. Call it where the node is known to be there: under the lock of what it is the top of.
@@ -597,8 +621,7 @@ impl Node {
 
     /// How long until the deadline.
     pub(crate) fn remaining(&self) -> Option<Duration> {
-        let deadline = self.deadline.as_ref()?;
-        Some(deadline.at.saturating_duration_since(deadline.timer.now()))
+        Some(self.deadline.as_ref()?.remaining())
     }
 
     /// The timer of the chain.

@@ -1,6 +1,8 @@
 //! Looking at a whole tree: goes through it as a walk does, and changes nothing.
 
+use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 use selvedge_primitives::FirstPanic;
 
@@ -8,6 +10,8 @@ use super::leave;
 use super::node::{Locked, Node, Ptr};
 use super::tracker::Tracker;
 use super::walk::{self, Visitor};
+use super::word::Level;
+use crate::Cause;
 
 /// Shows every node to `look`, parents first.
 struct Survey<F> {
@@ -58,29 +62,99 @@ pub(super) fn survey(node: &Node, look: impl FnMut(&Node, usize)) {
     panics.resume();
 }
 
+/// Makes something of each node, from one that is kept alive by the caller downwards, that is `wanted`. `make` runs under a
+/// lock, with room for what it makes.
+fn collect<T>(
+    top: &Node,
+    wanted: impl Fn(&Node) -> bool,
+    make: impl Fn(&Node, usize) -> T,
+) -> Vec<T> {
+    let mut found = Vec::new();
+    loop {
+        // Room first: the list does not grow under a lock.
+        let mut count = 0;
+        survey(top, |node, _| count += usize::from(wanted(node)));
+        found.reserve(count);
+        let mut fits = true;
+        survey(top, |node, depth| {
+            if wanted(node) {
+                fits &= found.len() < found.capacity();
+                if fits {
+                    found.push(make(node, depth));
+                }
+            }
+        });
+        if fits {
+            return found;
+        }
+        found.clear();
+    }
+}
+
+/// A node as it was found.
+pub(crate) struct Seen {
+    /// How far below the first.
+    pub(crate) depth: usize,
+    /// The name it was given.
+    pub(crate) name: Option<String>,
+    /// Where it was made.
+    pub(crate) place: &'static Location<'static>,
+    /// How long ago, with the feature `age`.
+    pub(crate) age: Option<Duration>,
+    /// Whether there is a handle.
+    pub(crate) has_handle: bool,
+    /// Why it is to end, and whether it is to end now.
+    pub(crate) end: Option<(Cause, bool)>,
+    /// What is left until its deadline.
+    pub(crate) due: Option<Duration>,
+    /// What is left of its shield.
+    pub(crate) shielded: Option<Duration>,
+    /// How many wait: futures and callbacks.
+    pub(crate) waiting: usize,
+    /// How many are inside.
+    pub(crate) inside: usize,
+    /// Whether somebody has waited, entered, or made a child.
+    pub(crate) was_used: bool,
+}
+
+impl Seen {
+    /// Looks. Nobody holds the node's lock.
+    fn at(node: &Node, depth: usize) -> Self {
+        let end = node.cause().map(|cause| (cause, node.has_reached(Level::Cancelled)));
+        let word = node.word().load();
+        let mut locked = node.lock();
+        let levels = [Level::Stopping, Level::Cancelled];
+        let waiting = levels.into_iter().map(|level| locked.waiters(level).count()).sum();
+        drop(locked);
+        Self {
+            depth,
+            name: node.name().map(str::to_owned),
+            place: node.place(),
+            age: node.age(),
+            has_handle: node.has_handle(),
+            end,
+            due: node.remaining(),
+            shielded: node.shield().map(|shield| shield.remaining()),
+            waiting,
+            inside: node.tracker().map_or(0, |tracker| tracker.count()),
+            was_used: word.has_waiters() || word.has_children() || word.is_tracked(),
+        }
+    }
+}
+
 impl Node {
     /// The trackers of this node and of those below, each with the name of its node.
     pub(crate) fn trackers(&self) -> Vec<(Arc<Tracker>, Option<String>)> {
-        let mut found = Vec::new();
-        loop {
-            // Room first: no list grows under a lock. Only names are copied there, which few nodes have.
-            let mut count = 0;
-            survey(self, |node, _| count += usize::from(node.tracker().is_some()));
-            found.reserve(count);
-            let mut fits = true;
-            survey(self, |node, _| {
-                if let Some(tracker) = node.tracker() {
-                    fits &= found.len() < found.capacity();
-                    if fits {
-                        found.push((Arc::clone(tracker), node.name().map(str::to_owned)));
-                    }
-                }
-            });
-            if fits {
-                return found;
-            }
-            found.clear();
-        }
+        // Only names are copied under the lock, which few nodes have.
+        let named =
+            |node: &Node, _| Some((node.tracker()?.clone(), node.name().map(str::to_owned)));
+        let found = collect(self, |node| node.tracker().is_some(), named);
+        found.into_iter().flatten().collect()
+    }
+
+    /// This node and those below as they are found, parents first.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        collect(self, |_| true, Seen::at)
     }
 
     /// How many nodes there are from here downwards.

@@ -314,6 +314,11 @@ impl Tracker {
         }
     }
 
+    /// How many are inside.
+    pub(super) fn count(&self) -> usize {
+        self.shards.iter().map(|shard| shard.0.lock().count.unsigned_abs()).sum()
+    }
+
     /// Who is inside.
     pub(crate) fn list(&self) -> Vec<Who> {
         let mut all = Vec::new();
