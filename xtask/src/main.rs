@@ -17,6 +17,7 @@ mod loom;
 mod miri;
 mod msrv;
 mod mutants;
+mod planted;
 mod record;
 mod report;
 mod shell;
@@ -57,6 +58,8 @@ enum Command {
     Asan(asan::Args),
     /// Run tests under miri, with strict provenance.
     Miri(miri::Args),
+    /// Plant the bugs of docs/planted in a clone, and see that each is caught.
+    Planted(planted::Args),
     /// Check everything with the oldest Rust that is promised.
     Msrv(msrv::Args),
     /// Formatting, clippy, docs, tidy, each crate with each feature: every step, then the verdict.
@@ -88,6 +91,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => bench::run(&workspace, &args),
         Command::Asan(args) => asan::run(&workspace, &args),
         Command::Miri(args) => miri::run(&workspace, &args),
+        Command::Planted(args) => planted::run(&workspace, &args),
         Command::Msrv(args) => msrv::run(&workspace, &args),
         Command::Lint => lint::run(&workspace),
         Command::Tidy => tidy::run(&workspace),

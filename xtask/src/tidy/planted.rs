@@ -4,6 +4,7 @@
 //! code moves on; what a hunk takes out or leaves must stand in its file, on whatever lines.
 
 use super::{Finding, Text, Tree};
+use crate::planted::Recipe;
 
 /// Where the patches are.
 const FOLDER: &str = "docs/planted/";
@@ -25,6 +26,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         if !page.contains(name.trim_end_matches(".patch")) {
             let message = format!("nobody is told of this bug; name {name} in {PAGE}");
             findings.push(Finding::new(path, 1, message));
+        }
+        if Recipe::of(text).is_none() {
+            let message = "nobody knows what catches it; begin with the lines `caught by: cargo ...` and `prints: ...`";
+            findings.push(Finding::new(path, 1, message.to_owned()));
         }
         for hunk in hunks(text) {
             if hunk.old.is_empty() || !text_of(&hunk.file).is_some_and(|t| t.contains(&hunk.old)) {
@@ -84,7 +89,8 @@ mod tests {
 
     const NONE: [&str; 0] = [];
     const CODE: &str = "//! A.\nfn a() {\n    unlink();\n    free();\n}\n";
-    const PATCH: &str = "diff --git a/a.rs b/a.rs\nindex 1..2 100644\n--- a/a.rs\n+++ b/a.rs\n\
+    const PATCH: &str = "caught by: cargo test\nprints: FAILED\n\
+                         diff --git a/a.rs b/a.rs\nindex 1..2 100644\n--- a/a.rs\n+++ b/a.rs\n\
                          @@ -9,3 +9,2 @@ fn a()\n fn a() {\n-    unlink();\n     free();\n";
 
     fn found(code: &str, patch: &str, page: &str) -> Vec<String> {
@@ -102,10 +108,15 @@ mod tests {
     #[test]
     fn a_patch_whose_code_has_changed_is_found() {
         let changed = CODE.replace("unlink();", "take_out();");
-        let expected = ["docs/planted/early.patch:5: the patch does not apply to `a.rs`"];
+        let expected = ["docs/planted/early.patch:7: the patch does not apply to `a.rs`"];
         assert_eq!(found(&changed, PATCH, "early"), expected);
-        assert_eq!(found(CODE, "nothing\n", "early").len(), 1);
+        assert_eq!(found(CODE, "nothing\n", "early").len(), 2);
         assert_eq!(found(CODE, &PATCH.replace("a.rs", "b.rs"), "early").len(), 1);
+    }
+
+    #[test]
+    fn a_patch_that_nothing_is_known_to_catch_is_found() {
+        assert_eq!(found(CODE, &PATCH.replace("caught by", "see"), "early").len(), 1);
     }
 
     #[test]
