@@ -130,3 +130,57 @@ fn scatter_gives_the_first_and_then_what_came_in_time() {
     assert!(text.contains("late: no result for item 3: cancelled"), "{text}");
     assert!(text.contains("none of 2 futures succeeded"), "{text}");
 }
+
+#[test]
+fn shield_gives_back_the_lease_that_a_cancel_would_have_kept() {
+    let text = printed("shield");
+    let asked = |name| format!("{name}: the service is asked to take the lease back\n");
+    for name in ["orders", "invoices"] {
+        let refused = format!("{name}: without a shield the service is not asked\n");
+        assert_eq!(text.matches(&asked(name)).count(), 1, "{text}");
+        assert!(text.contains(&(refused + &asked(name))), "{text}");
+    }
+    assert!(text.contains("orders: the lease is free\n"), "{text}");
+    assert!(
+        text.ends_with("invoices: no answer within 200ms, so the lease is left to run out\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn after_func_ends_a_read_that_knows_of_no_context() {
+    let text = printed("after_func");
+    let lines = "  21.5 degrees\n  21.6 degrees\n";
+    assert!(text.contains(&format!("closes:\n{lines}the sensor has closed\n")), "{text}");
+    assert!(
+        text.contains(&format!("half a second:\n{lines}interrupted: deadline passed")),
+        "{text}"
+    );
+}
+
+#[test]
+fn merge_contexts_ends_with_either_or_with_all() {
+    let text = printed("merge_contexts");
+    let (either, all) = text.split_once("only all end it:\n").expect("two parts");
+    assert_eq!(
+        either,
+        "either ends it:\nada: answered\nben: given up, the client hung up\n\
+         cleo: given up, the server shuts down\ncleo is still connected: true\n"
+    );
+    assert_eq!(
+        all,
+        "dora has gone, the query goes on: true\nemil has gone, the query goes on: false\n\
+         the query is given up, emil was the last to want it\n"
+    );
+}
+
+#[test]
+fn cancel_and_wait_names_the_one_worker_that_is_not_out() {
+    let text = printed("cancel_and_wait");
+    assert!(text.starts_with("version 1: 3 had the file open, 0 have\nversion 2: 3"), "{text}");
+    assert!(text.contains("version 3: 3 had the file open, 1 have\n"), "{text}");
+    let named: Vec<_> = text.lines().filter(|line| line.contains("not out: ")).collect();
+    assert_eq!(named.len(), 1, "{text}");
+    assert!(named[0].starts_with("  not out: worker 2 of version 3 (made at "), "{text}");
+    assert!(text.ends_with("in the whole service: 1 not out\n"), "{text}");
+}
