@@ -4,6 +4,23 @@
 #[doc = include_str!("../../../docs/patterns/context.md")]
 struct ContextPage;
 
+#[doc = include_str!("../../../docs/patterns/shield.md")]
+struct ShieldPage;
+
+#[doc = include_str!("../../../docs/patterns/after-func.md")]
+struct AfterFuncPage;
+
+#[doc = include_str!("../../../docs/patterns/merge-contexts.md")]
+struct MergeContextsPage;
+
+#[doc = include_str!("../../../docs/patterns/cancel-and-wait.md")]
+struct CancelAndWaitPage;
+
+// Its conversions need the feature, which `cargo xtask test` turns on with all others.
+#[cfg(feature = "tokio-util")]
+#[doc = include_str!("../../../docs/patterns/from-tokio-util.md")]
+struct FromTokioUtilPage;
+
 #[doc = include_str!("../../../docs/patterns/semaphore.md")]
 struct SemaphorePage;
 
@@ -60,3 +77,9 @@ struct RacesPage;
 
 #[doc = include_str!("../../../docs/pitfalls/exhaustion.md")]
 struct ExhaustionPage;
+
+#[doc = include_str!("../../../docs/pitfalls/cleanup.md")]
+struct CleanupPage;
+
+#[doc = include_str!("../../../docs/pitfalls/guards.md")]
+struct GuardsPage;
