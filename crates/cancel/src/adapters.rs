@@ -28,7 +28,8 @@ pub trait Until: Stream + Sized {
     /// This stream, until `ctx` is cancelled.
     ///
     /// The context is looked at before the stream, at every poll: a stream that is always ready ends as well. What the
-    /// stream has given is passed on; what it would give next stays in it.
+    /// stream has given is passed on; what it would give next stays in it. Each item spends a unit of tokio's cooperative
+    /// budget, so that such a loop yields as well.
     ///
     /// # Cancel safety
     ///
@@ -102,13 +103,19 @@ impl<S: Stream> Stream for UntilEnd<S> {
             *this.end = Some(Some(cause));
             return Poll::Ready(None);
         }
+        // So a loop over a stream that is always ready yields to whoever is to cancel.
+        let proceed = ready!(coop::poll_proceed(cx));
         if let Poll::Ready(item) = this.stream.poll_next(cx) {
+            proceed.made_progress();
             if item.is_none() {
                 *this.end = Some(None);
+                // Nothing to be woken for any more.
+                this.watch.set(Watch::new(None, Level::Cancelled));
             }
             return Poll::Ready(item);
         }
         let cause = ready!(this.watch.as_mut().poll_reached(cx));
+        proceed.made_progress();
         *this.end = Some(Some(cause));
         Poll::Ready(None)
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker, ready};
 
 use pin_project::pin_project;
-use selvedge_primitives::{Anchor, Entry, WaitQueue, Waiter, coop};
+use selvedge_primitives::{Anchor, Entry, FirstPanic, WaitQueue, Waiter, coop};
 
 use crate::futures::Watch;
 use crate::tree::{Handle, Level};
@@ -88,9 +88,11 @@ impl Callback {
             State::Ran => return Revoked::Late,
         }
         let armed = std::mem::replace(&mut inner.state, State::Revoked);
-        self.queue.grant_while(inner, |_, ()| Some(()));
+        let mut panics = FirstPanic::new();
+        panics.catch(|| self.queue.grant_while(inner, |_, ()| Some(())));
         // With what it has captured.
-        drop(armed);
+        panics.catch(|| drop(armed));
+        panics.resume();
         Revoked::InTime
     }
 
@@ -152,8 +154,9 @@ pub struct Registration {
 
 impl Context {
     /// Has `callback` run when this context is cancelled, on the thread that cancels it (that drops its last canceller;
-    /// that drives the timer of its deadline), after every descendant was flagged, in the order of registration among
-    /// those who wait on the same context. If it is cancelled already, it runs now, on this thread.
+    /// that drives the timer of its deadline; or that has stopped it before and is still waking), after every descendant was
+    /// flagged, in the order of registration among those who wait on the same context for the same level. If it is cancelled already, it runs
+    /// now, on this thread.
     ///
     /// It must not block: it runs inside somebody else's `cancel`. It may cancel, make and drop as it likes, in this tree
     /// as well. If it panics, everybody else is woken first; then the panic goes on, out of the `cancel`.
@@ -185,7 +188,7 @@ impl Context {
 impl Registration {
     /// Registers.
     #[track_caller]
-    fn new(handle: Option<&Handle>, level: Level, work: Work) -> Self {
+    pub(crate) fn new(handle: Option<&Handle>, level: Level, work: Work) -> Self {
         let Some(handle) = handle else { return Self { callback: None, watch: None } };
         let queue = WaitQueue::new(Inner { state: State::Armed(work), kept: None });
         let callback = Arc::new(Callback { queue, handle: handle.clone() });
@@ -205,6 +208,10 @@ impl Registration {
     /// Takes the callback back, and says whether that came in time. Never waits, also not for a callback that is running.
     ///
     /// What the callback has captured is dropped here, if it came in time.
+    ///
+    /// # Panics
+    ///
+    /// When the destructor of what it has captured does, or a waker of [`ended`](Self::ended); not while the thread unwinds.
     pub fn revoke(&self) -> Revoked {
         self.callback.as_ref().map_or(Revoked::InTime, |callback| callback.revoke())
     }

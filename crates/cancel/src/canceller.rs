@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use selvedge_primitives::time::Timer;
@@ -21,6 +22,10 @@ pub struct Canceller {
     right: Right,
 }
 
+// As for the context.
+impl UnwindSafe for Canceller {}
+impl RefUnwindSafe for Canceller {}
+
 impl Canceller {
     /// The right to cancel a node, armed.
     pub(crate) fn new(right: Right) -> Self {
@@ -34,9 +39,10 @@ impl Canceller {
 
     /// Cancels: sets STOPPING and CANCELLED on the context and all its descendants.
     ///
-    /// When it returns, every descendant is flagged, whoever did it; then waiting tasks have been
-    /// woken. A cancel after the first has returned is O(1). After a [`stop`](Self::stop) the
-    /// cause stays the stop's.
+    /// When it returns, every descendant is flagged, whoever did it. Those who wait have been woken, and callbacks have run,
+    /// except where a cancel or a stop on another thread came first and is still at it: what is on its list, it wakes, and
+    /// nobody waits for its wakers. A cancel after the first has returned is O(1). After a [`stop`](Self::stop) the cause stays
+    /// the stop's.
     ///
     /// # Panics
     ///
@@ -85,7 +91,7 @@ impl Canceller {
     }
 
     /// As [`stop_with`](Self::stop_with), with the grace timed by `timer` where the context has no
-    /// deadline whose timer would do it: for a stop that comes from a thread outside the runtime.
+    /// deadline, and no grace already, whose timer would do it: for a stop that comes from a thread outside the runtime.
     ///
     /// ```
     /// # use std::time::Duration;

@@ -63,7 +63,8 @@ impl Cause {
         Self(Known::Plain(kind, place))
     }
 
-    /// The same cause with an error that every descendant can read and downcast. Two allocations.
+    /// The same cause with an error that every descendant can read and downcast. Two allocations,
+    /// and one for an error that is not in a box yet.
     pub fn with_error(self, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let error = Some(Arc::from(error.into()));
         Self(Known::Full(Arc::new(Full { kind: self.kind(), place: self.place(), error })))

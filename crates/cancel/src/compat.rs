@@ -27,6 +27,7 @@
 //! | cancelled and ready at once, in `run_until_cancelled` | the work's output, but for the first poll | the same |
 //! | `cancelled` in a loop that never waits | does not yield | yields, by tokio's cooperative budget |
 //! | a waker panics | others may not be woken | all others are woken first |
+//! | `tokio_util::future::FutureExt` | `with_cancellation_token` | [`run_until_cancelled`](CancellationToken::run_until_cancelled), or [`RunIn`](crate::RunIn) |
 //! | what `run_until_cancelled` returns | has no name | is [`RunUntilCancelledFuture`] |
 //! | who cancelled it, where | | [`Context::cause`], of the [`context`](CancellationToken::context) |
 //!
@@ -43,7 +44,7 @@ mod guard;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::panic::Location;
 
 pub use futures::{
     RunUntilCancelledFuture, RunUntilCancelledFutureOwned, WaitForCancellationFuture,
@@ -69,10 +70,6 @@ pub struct CancellationToken {
     /// What cancels, detached.
     canceller: Canceller,
 }
-
-// A node's own locks are not poisoned, and a panic of a waker comes out of `cancel` when everything is in its place.
-impl UnwindSafe for CancellationToken {}
-impl RefUnwindSafe for CancellationToken {}
 
 impl CancellationToken {
     /// A token that is not cancelled, and has no parent.
@@ -120,7 +117,8 @@ impl CancellationToken {
     }
 
     /// Cancels this token and all below it. When it returns, each of them is flagged, whoever did it, and those who
-    /// waited have been woken. A second time it does nothing.
+    /// waited have been woken, or are being woken by another thread that came first, as [`Canceller::cancel`] has it. A
+    /// second time it does nothing.
     ///
     /// # Panics
     ///

@@ -37,7 +37,7 @@ pub trait Component: Send + Sync {
 pub struct Straggler {
     /// What it is.
     pub name: String,
-    /// Where it was made, if that is known.
+    /// Where it was made, or entered, if that is known.
     pub place: Option<&'static Location<'static>>,
     /// How long it has been running, if that is known.
     pub age: Option<Duration>,
@@ -49,7 +49,7 @@ impl fmt::Display for Straggler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
         if let Some(place) = self.place {
-            write!(f, " (made at {place})")?;
+            write!(f, " ({place})")?;
         }
         if let Some(age) = self.age {
             write!(f, ", for {age:.1?}")?;

@@ -3,12 +3,12 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use selvedge_primitives::Origin;
 use selvedge_primitives::time::{Timer, TimerError};
+use selvedge_primitives::{Origin, block_on_for};
 
 use crate::futures::{Cancelled, Run, RunOrCause, Stopping};
 use crate::tree::{Due, Handle, Level};
@@ -39,6 +39,11 @@ pub struct Context {
     /// What it carries.
     values: Values,
 }
+
+// The locks of its node are not poisoned, and a panic of a waker comes out of a cancel when everything is in its place. Its
+// values are only read.
+impl UnwindSafe for Context {}
+impl RefUnwindSafe for Context {}
 
 /// A context with its deadline could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -321,15 +326,46 @@ impl Context {
 
     /// Blocks this thread until the context is cancelled, and tells why. For plain threads; in
     /// async code use [`cancelled`](Self::cancelled).
+    ///
+    /// A thread that drives a runtime, and with it the timer of the context, sees a deadline all the same, but not the end of
+    /// a grace that began meanwhile.
+    ///
+    /// # Memory ordering
+    ///
+    /// What the canceller did before is visible when it returns.
     pub fn cancelled_blocking(&self) -> Cause {
-        selvedge_primitives::block_on(self.cancelled())
+        self.wait_blocking(Duration::MAX).expect("without a timeout it waits for the end")
     }
 
     /// Blocks this thread until the context is cancelled, which it tells the cause of, or `timeout` is over: none then.
     /// For plain threads, as a sleep that ends early: `Duration::ZERO` only looks, `Duration::MAX` waits for ever. The
-    /// time is std's, whatever the timer of the context.
+    /// time is std's, whatever the timer of the context. Otherwise as [`cancelled_blocking`](Self::cancelled_blocking).
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use selvedge_cancel::Context;
+    /// let (ctx, canceller) = Context::background().child();
+    /// let ticker = std::thread::spawn(move || {
+    ///     // Every ten seconds, until it is cancelled.
+    ///     while ctx.wait_blocking(Duration::from_secs(10)).is_none() {}
+    /// });
+    /// canceller.cancel();
+    /// ticker.join().unwrap();
+    /// ```
     pub fn wait_blocking(&self, timeout: Duration) -> Option<Cause> {
-        selvedge_primitives::block_on_for(self.cancelled(), timeout)
+        let until = Instant::now().checked_add(timeout);
+        let mut cancelled = std::pin::pin!(self.cancelled());
+        loop {
+            let left =
+                until.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            // The thread that would wake at the deadline may be this one.
+            let due = self.remaining().unwrap_or(Duration::MAX);
+            let cause =
+                block_on_for(cancelled.as_mut(), left.min(due)).or_else(|| self.check().err());
+            if cause.is_some() || left <= due {
+                return cause;
+            }
+        }
     }
 
     /// The earliest deadline in the chain, as an instant of [`timer`](Self::timer)'s clock. The
@@ -350,7 +386,7 @@ impl Context {
 
     /// The name it was given.
     pub fn name(&self) -> Option<&str> {
-        self.handle.as_ref()?.name()
+        self.handle.as_ref()?.name().map(|name| &**name)
     }
 
     /// Where it was made; none for the background.

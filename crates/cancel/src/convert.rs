@@ -15,8 +15,11 @@ use tokio_util::sync::CancellationToken;
 use crate::tree::{Handle, Level, Link};
 use crate::{Canceller, Cause, CauseKind, Context, Registration};
 
-/// The waker that ends the context of a token.
+/// The waker that ends the context of a token. The token drops it without a wake when the waker of somebody else has
+/// panicked; so it looks once more when it is dropped.
 struct TokenEnd {
+    /// The token.
+    token: CancellationToken,
     /// The way to the context's node.
     link: Arc<Link>,
     /// Where the context was made.
@@ -33,6 +36,14 @@ impl TokenEnd {
     /// tokio's cooperative budget. Contained, because the token drops the wakers that come after one that panics.
     fn told(&self) {
         contain(|| self.link.source_ended(Level::Cancelled, self.cause()));
+    }
+}
+
+impl Drop for TokenEnd {
+    fn drop(&mut self) {
+        if self.token.is_cancelled() {
+            self.told();
+        }
     }
 }
 
@@ -58,10 +69,13 @@ impl Context {
     /// returns (or right after it, when it is itself called by a link: from a callback on a linked context, say). In
     /// between, `is_cancelled` of the token may be true and that of the context not yet. A waker of the
     /// context that panics does so inside the token's `cancel`: the panic ends there, reported by the panic hook,
-    /// because tokio-util would leave others who wait for the token without their wake-up.
+    /// because tokio-util would leave others who wait for the token without their wake-up. (It comes out of the outer
+    /// `cancel` when that was itself called by a link.) If a stranger's waker panics in the token, the context still ends,
+    /// as long as tokio-util drops the wakers that it does not wake, which it does where it had taken them out of its list.
     ///
     /// No task and no thread is involved. The context's node keeps a clone of the token until it is gone, and the token
-    /// keeps a waker until then; the token does not keep the context. Five allocations.
+    /// keeps a waker until then; the token does not keep the context. A context that is given a token of its own as well, by
+    /// [`to_token`](Self::to_token), is kept by that until it is cancelled. Five allocations.
     ///
     /// # Memory ordering
     ///
@@ -82,10 +96,11 @@ impl Context {
     pub fn from_token(token: &CancellationToken) -> (Context, Canceller) {
         let origin = Origin::here();
         let link = Link::new(1);
-        let end = Arc::new(TokenEnd { link: Arc::clone(&link), place: origin.place() });
+        let (token, place) = (token.clone(), origin.place());
+        let mut wait = Box::pin(token.clone().cancelled_owned());
+        let end = Arc::new(TokenEnd { token, link: Arc::clone(&link), place });
         let (handle, right) = Handle::linked(origin, &link);
         let canceller = Canceller::new(right);
-        let mut wait = Box::pin(token.clone().cancelled_owned());
         let waker = Waker::from(Arc::clone(&end));
         match wait.as_mut().poll(&mut TaskContext::from_waker(&waker)) {
             Poll::Ready(()) => canceller.cancel_with(end.cause()),
@@ -97,8 +112,8 @@ impl Context {
     /// A token that is cancelled when this context is, at once if it is already. Cancelling the token does not touch the
     /// context. The token of the background is never cancelled by it.
     ///
-    /// It is cancelled by a callback, as [`on_cancel`](Self::on_cancel) has them: on the thread that cancels the context,
-    /// after every descendant was flagged, and before that `cancel` returns.
+    /// It is cancelled by a callback, as [`on_cancel`](Self::on_cancel) has them: after every descendant was flagged, and,
+    /// unless a stop on another thread is still waking, by the thread that cancels the context and before its `cancel` returns.
     ///
     /// The context's node keeps the callback, and that a clone of the token, **until the context is cancelled**, also
     /// when all other clones of the token are gone: a token cannot tell that it was dropped. Until then the callback
@@ -163,7 +178,7 @@ impl Context {
 /// A token that a context cancels; from [`Context::linked_token`].
 ///
 /// Dropping it takes the token away from the context: clones of the token that are still there are not cancelled by the
-/// context any more.
+/// context any more, unless another thread is cancelling it right then.
 #[derive(Debug)]
 #[must_use = "dropping it takes the token away from its context: keep it, or `detach` it"]
 pub struct LinkedToken {

@@ -13,7 +13,7 @@ use selvedge_primitives::time::Timer;
 use selvedge_primitives::{Anchor, Entry, Waiter, coop};
 
 use crate::component::{Component, Straggler, Wait};
-use crate::tree::{Handle, Inhabitant, Stage, Tracker, Who};
+use crate::tree::{Handle, Inhabitant, Name, Stage, Tracker, Who};
 use crate::{Cancelled, Canceller, Cause, Context};
 
 /// Somebody is inside a context while this lives; from [`Context::enter`].
@@ -40,9 +40,9 @@ impl Context {
     /// Nobody enters a context that is to finish: whoever waits for the end waits for those who are inside. On the
     /// background everybody enters, and nobody waits.
     ///
-    /// Entering and leaving are a compare-exchange each, on memory that few threads share; the first to enter a context
-    /// makes two allocations, and one in thirty-two that are inside at once makes another. With the feature `age` the clock is
-    /// read once.
+    /// Entering and leaving are a compare-exchange each, on memory that few threads share. The first to enter a context makes
+    /// up to four allocations, of 128 bytes for each processor (of 16 at most), and of a block of places; of those who are inside
+    /// at once, one in thirty-two, for each processor, makes another block. With the feature `age` the clock is read once.
     ///
     /// # Errors
     ///
@@ -105,14 +105,14 @@ impl Context {
 }
 
 /// A tracker, and the name of its context.
-type Named = (Arc<Tracker>, Option<String>);
+type Named = (Arc<Tracker>, Option<Name>);
 
 /// Who is inside.
 fn list(trackers: &[Named]) -> Vec<Straggler> {
     let inside = trackers.iter().flat_map(|(tracker, context)| {
         tracker.list().into_iter().map(move |who| {
-            let name = who.name.as_ref().map(ToString::to_string);
-            let name = name.or_else(|| context.clone()).unwrap_or_else(|| "(no name)".to_owned());
+            let name = who.name.as_ref().or(context.as_ref());
+            let name = name.map_or("(no name)", |name| &**name).to_owned();
             Straggler { name, place: Some(who.place), age: who.age(), note: String::new() }
         })
     });
@@ -232,7 +232,7 @@ impl fmt::Debug for CancelAndWait {
 /// one below, has left. Before it is stopped it has not ended, whoever is inside.
 impl Component for Canceller {
     fn name(&self) -> String {
-        self.handle().name().unwrap_or("context").to_owned()
+        self.handle().name().map_or("context", |name| &**name).to_owned()
     }
 
     fn stop(&self) {
@@ -242,7 +242,10 @@ impl Component for Canceller {
     fn wait(&self) -> Wait<'_> {
         let handle = self.handle();
         Box::pin(async move {
-            Context::of(handle.clone()).stopping().await;
+            let cause = Context::of(handle.clone()).stopping().await;
+            // Whoever is told of this node's flag first has not been told that everything below is flagged, so that nobody
+            // enters there any more; after a stop of one's own it is.
+            handle.stop(cause, Duration::MAX, None);
             let mut out = std::pin::pin!(AllOut::of(&handle));
             std::future::poll_fn(|cx| out.as_mut().poll_out(cx)).await;
         })

@@ -46,9 +46,10 @@ impl Context {
     /// The tree from this context downwards, as text: names, places, states, deadlines, who waits and who is inside, and, with
     /// the feature `age`, how old.
     ///
-    /// Goes through the tree as a cancel does, a node's lock at a time, and twice, to make room before; a node's lock is held
-    /// for as long as it takes to count those who wait on it. So it is no picture of one moment: what changes meanwhile is shown
-    /// as it was before or after. Nothing of a user's runs, nothing recurses.
+    /// Goes through the tree as a cancel does, and twice, to make room before; so a cancel of what is being looked at waits for
+    /// it, and so does another look. The locks of a context and of the one above are held for as long as it takes to count those
+    /// who wait on it. It is no picture of one moment: what changes meanwhile is shown as it was before or after. Nothing of a
+    /// user's runs, nothing recurses.
     ///
     /// ```
     /// # use selvedge_cancel::Context;
@@ -108,7 +109,7 @@ impl fmt::Debug for Dump {
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(name) = &self.name {
-            write!(f, "{name} ")?;
+            write!(f, "{} ", &**name)?;
         }
         write!(f, "({}): ", self.place)?;
         match &self.end {

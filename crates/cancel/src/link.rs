@@ -3,7 +3,7 @@
 use selvedge_primitives::Origin;
 
 use crate::tree::{Handle, Level, Link};
-use crate::{Canceller, Context};
+use crate::{Canceller, Context, Registration};
 
 impl Context {
     /// A context that ends as soon as one of `sources` does, for that one's cause; and the right to cancel it earlier.
@@ -11,7 +11,12 @@ impl Context {
     /// It is the root of a tree of its own: the sources may be in any trees, and it carries no values. It is stopped when
     /// one of them is stopped, and cancelled when one is cancelled; neither says anything of the end of a grace, which
     /// then comes as a cancel. A source that is cancelled already cancels it at once; the background never does. A
-    /// deadline of a source is not [its own](Self::deadline): its timer is set, and ends this context as well.
+    /// deadline of a source is not [its own](Self::deadline): its timer is set, and ends this context as well. So a loop that
+    /// keeps the timer from running, and only asks [`is_cancelled`](Self::is_cancelled) of this context, does not see it.
+    ///
+    /// It ends on the thread that ends the source, after what is below the source was flagged and before that `cancel` returns;
+    /// or right after it, when that is itself called by a link, from a callback on a linked context, say. Who has
+    /// [entered](Self::enter) it is inside of it, and not of its sources.
     ///
     /// No task and no thread is involved. The sources' nodes are kept live until this context's node is gone; the other
     /// way round nothing is kept, so that a source which lives for ever holds no memory of contexts that do not. About
@@ -61,12 +66,16 @@ impl Context {
         let link = Link::new(needed);
         let (handle, right) = Handle::linked(origin, &link);
         let mut registrations = Vec::with_capacity(2 * sources.len());
-        for source in sources {
-            let (stop, cancel) = (link.clone(), link.clone());
-            registrations
-                .push(source.on_stop(move |cause| stop.source_ended(Level::Stopping, cause)));
-            registrations
-                .push(source.on_cancel(move |cause| cancel.source_ended(Level::Cancelled, cause)));
+        let levels = [Level::Stopping, Level::Cancelled];
+        let all = sources.into_iter().filter_map(Context::handle);
+        for (source, level) in all.flat_map(|source| levels.map(|level| (source, level))) {
+            if source.has_reached(level) {
+                link.source_had_ended(level, source.known_cause());
+                continue;
+            }
+            let link = link.clone();
+            let tell = Box::new(move |cause| link.source_ended(level, cause));
+            registrations.push(Registration::new(Some(source), level, tell));
         }
         handle.own(Box::pin(registrations));
         let (ctx, canceller) = (Context::of(handle), Canceller::new(right));

@@ -28,7 +28,7 @@ impl Context {
     ///
     /// `work` is given a context of its own, below this one. A cancel of this context, or of one above, is a stop
     /// there: [`is_stopping`](Self::is_stopping) tells at once, [`is_cancelled`](Self::is_cancelled) when the budget
-    /// is over. So is a deadline that passes meanwhile. That holds for every context that is made from it as well.
+    /// is over. So is a deadline that passes meanwhile, when its timer tells (which is set at once). That holds for every context that is made from it as well.
     /// If this context has been cancelled already, which is what cleaning up is mostly for, the shielded context
     /// begins stopping.
     ///
@@ -37,7 +37,26 @@ impl Context {
     /// work goes on after it, as it would in [`run`](Self::run). Inside a shield another one ends with it at the
     /// latest.
     ///
-    /// What is returned is the [`Run`] of the future that `work` returns, in the shielded context.
+    /// What is returned is the [`Run`] of the future that `work` returns, in the shielded context. It masks what the contexts
+    /// inside are told, and is a future like others: whoever drops it (a task that is aborted, an outer
+    /// [`run`](Self::run) that is cancelled) drops the work. So put it where nothing around it is dropped by the cancel: spawn
+    /// it as a task of its own, or begin it after the outer `run` has returned.
+    ///
+    /// Inside a shield that begins stopping nothing new is admitted, as below any context that is to finish:
+    /// [`enter`](Self::enter) before the cancel, if the cleaning up is to be waited for. A deadline that is made inside then
+    /// ends on time, and the cause stays the first.
+    ///
+    /// # Cancel safety
+    ///
+    /// As safe as the work.
+    ///
+    /// # Fairness
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`run`](Self::run).
     ///
     /// # Errors
     ///
@@ -73,9 +92,9 @@ impl Context {
             None => Timer::ambient()?,
         };
         let now = timer.now();
-        let outer = self.value::<ShieldEnd>().map(|outer| {
+        let outer = self.value::<ShieldEnd>().and_then(|outer| {
             let left = outer.at.saturating_duration_since(outer.timer.now());
-            now + left
+            now.checked_add(left)
         });
         let own = now.checked_add(budget);
         let at = match (own, outer) {

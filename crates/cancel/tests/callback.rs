@@ -281,3 +281,38 @@ fn a_dropped_wait_for_the_end_leaves_no_waker() {
     assert!(ended.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_ready());
     canceller.detach();
 }
+
+#[test]
+fn the_panic_of_a_callback_is_told_to_the_hook_once() {
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    const WORDS: &str = "a callback whose panic is counted";
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| match panic.payload().downcast_ref::<&str>() {
+        Some(&WORDS) => drop(TOLD.fetch_add(1, Ordering::Relaxed)),
+        _ => before(panic),
+    }));
+    let (ctx, canceller) = root();
+    let (child, _keep) = ctx.child();
+    let _callback = child.on_cancel(|_| panic!("{}", std::hint::black_box(WORDS)));
+    let _same = child.on_cancel(|_| std::panic::panic_any(WORDS));
+    catch_unwind(AssertUnwindSafe(|| canceller.cancel())).unwrap_err();
+    assert_eq!(TOLD.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn what_a_revoked_callback_has_captured_may_panic_while_its_thread_unwinds() {
+    struct Panics;
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            panic!("in a destructor");
+        }
+    }
+    let (ctx, _canceller) = root();
+    let captured = Panics;
+    let registration = ctx.on_cancel(move |_| drop(captured));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let _revoked_by_the_panic = registration;
+        panic!("the first");
+    }));
+    assert_eq!(outcome.unwrap_err().downcast_ref(), Some(&"the first"));
+}

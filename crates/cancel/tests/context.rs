@@ -8,7 +8,7 @@ use std::future::{pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -916,4 +916,100 @@ fn a_whole_tree_frees_everything() {
         drop((canceller, waiters, all));
     });
     assert_eq!(cost.bytes_allocated, cost.bytes_freed, "{cost}");
+}
+
+// What a cancel waits for, and what it does not.
+
+/// An error whose destructor tells that it has begun, and waits until it may go on.
+#[derive(Debug)]
+struct Slow(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>);
+
+impl fmt::Display for Slow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("slow")
+    }
+}
+
+impl Error for Slow {}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        self.0.send(()).unwrap();
+        self.1.lock().unwrap().recv().unwrap();
+    }
+}
+
+#[test]
+fn a_cancel_does_not_wait_for_the_wakers_of_another_one_and_flags_all_the_same() {
+    watchdog(PATIENCE, "a cancel beside a waker that blocks", || {
+        for stop in [false, true] {
+            let (ctx, canceller) = root();
+            let (inner, inner_canceller) = ctx.child();
+            let leaf = quiet(&inner);
+            let (tell, told) = mpsc::channel();
+            let (go_on, may_go_on) = mpsc::channel();
+            let may_go_on = Mutex::new(may_go_on);
+            let blocks = ReentrantWaker::on_wake(move || {
+                tell.send(()).unwrap();
+                may_go_on.lock().unwrap().recv().unwrap();
+            });
+            let _waiting = waiting_to_stop(&inner, &blocks.waker());
+            let late = CountingWaker::new();
+            let _late = waiting(&leaf, &late.waker());
+            let first = canceller.clone();
+            let first = thread::spawn(move || match stop {
+                true => first.stop(NEVER),
+                false => first.cancel(),
+            });
+            told.recv().unwrap();
+            canceller.cancel();
+            inner_canceller.cancel();
+            assert!(ctx.is_cancelled() && inner.is_cancelled() && leaf.is_cancelled());
+            go_on.send(()).unwrap();
+            first.join().unwrap();
+            assert_eq!(late.wakes(), 1, "by now at the latest");
+        }
+    });
+}
+
+#[test]
+fn a_cancel_does_not_wait_for_the_destructor_of_a_cause() {
+    watchdog(PATIENCE, "a cancel beside a destructor that blocks", || {
+        let (ctx, canceller) = root();
+        let (child, child_canceller) = ctx.child();
+        let sibling = quiet(&ctx);
+        let (tell, told) = mpsc::channel();
+        let (go_on, may_go_on) = mpsc::channel();
+        child_canceller.cancel_because(Slow(tell, Mutex::new(may_go_on)));
+        let drops = thread::spawn(move || drop((child, child_canceller)));
+        told.recv().unwrap();
+        canceller.cancel();
+        assert!(sibling.is_cancelled());
+        go_on.send(()).unwrap();
+        drops.join().unwrap();
+        assert_eq!(ctx.nodes(), 2);
+    });
+}
+
+#[test]
+fn a_cancel_allocates_nothing_also_where_there_were_causes_before() {
+    let (ctx, canceller) = root();
+    let children: Vec<_> = (0..1_000).map(|_| ctx.child()).collect();
+    let grandchildren: Vec<_> = children.iter().map(|(child, _)| child.child()).collect();
+    children.iter().for_each(|(_, canceller)| canceller.stop(NEVER));
+    let cost = CountingAllocator::count(|| canceller.cancel());
+    assert_eq!(cost.allocations, 0, "{cost}");
+    assert!(grandchildren.iter().all(|(ctx, _)| ctx.is_cancelled()));
+}
+
+#[test]
+fn a_waiter_that_is_forgotten_is_woken_like_others_and_nobody_minds() {
+    let (ctx, canceller) = root();
+    let counting = CountingWaker::new();
+    // Where it stands it stays, as pinning promises, although nobody has it any more.
+    std::mem::forget(waiting(&ctx, &counting.waker()));
+    let after = CountingWaker::new();
+    let _after = waiting(&ctx, &after.waker());
+    canceller.cancel();
+    assert_eq!((counting.wakes(), after.wakes()), (1, 1));
 }

@@ -443,3 +443,35 @@ fn a_ring_of_a_token_and_a_context_ends_once() {
         drop(registration);
     });
 }
+
+#[test]
+fn a_context_ends_although_the_waker_of_a_stranger_panics_in_its_token() {
+    let token = CancellationToken::new();
+    let panicking = PanickingWaker::new();
+    let mut stranger = pin!(token.cancelled());
+    assert!(stranger.as_mut().poll(&mut TaskContext::from_waker(&panicking.waker())).is_pending());
+    let contexts: Vec<_> = (0..3).map(|_| Context::from_token(&token)).collect();
+    catch_unwind(AssertUnwindSafe(|| token.cancel())).unwrap_err();
+    assert!(token.is_cancelled());
+    assert!(contexts.iter().all(|(ctx, _)| ctx.is_cancelled()));
+}
+
+#[test]
+fn who_sees_the_context_of_a_token_cancelled_sees_what_was_done_before() {
+    static WRITTEN: AtomicBool = AtomicBool::new(false);
+    for _ in 0..1_000 {
+        WRITTEN.store(false, Ordering::Relaxed);
+        let token = CancellationToken::new();
+        let (ctx, _keep) = Context::from_token(&token);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                WRITTEN.store(true, Ordering::Relaxed);
+                token.cancel();
+            });
+            while !ctx.is_cancelled() {
+                std::hint::spin_loop();
+            }
+            assert!(WRITTEN.load(Ordering::Relaxed));
+        });
+    }
+}

@@ -202,3 +202,39 @@ fn a_dump_beside_those_who_make_cancel_and_drop_ends_and_shows_a_tree() {
     });
     assert_eq!(ctx.counts().nodes, 1);
 }
+
+#[test]
+fn who_looks_at_a_part_of_a_tree_is_not_shown_twice_by_who_looks_at_the_whole() {
+    let (ctx, _canceller) = root();
+    let (part, _part) = ctx.child();
+    let children: Vec<_> = (0..2_000).map(|_| part.child()).collect();
+    let guard = part.enter().unwrap();
+    let nodes = children.len() + 2;
+    thread::scope(|scope| {
+        let looks =
+            scope.spawn(|| (0..600).for_each(|_| assert_eq!(part.counts().nodes, nodes - 1)));
+        while !looks.is_finished() {
+            assert_eq!(ctx.counts().nodes, nodes);
+            assert_eq!(ctx.stragglers().len(), 1);
+        }
+        looks.join().unwrap();
+    });
+    drop(guard);
+}
+
+#[test]
+fn a_cancel_of_what_is_looked_at_comes_through() {
+    let (ctx, canceller) = root();
+    let children: Vec<_> = (0..1_000).map(|_| ctx.child()).collect();
+    thread::scope(|scope| {
+        let looks = scope.spawn(|| {
+            while !ctx.is_cancelled() {
+                assert_eq!(ctx.counts().nodes, children.len() + 1);
+            }
+        });
+        thread::sleep(Duration::from_millis(20));
+        canceller.cancel();
+        assert!(children.iter().all(|(child, _)| child.is_cancelled()));
+        looks.join().unwrap();
+    });
+}

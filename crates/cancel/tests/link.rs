@@ -263,3 +263,22 @@ fn linked_contexts_go_from_thread_to_thread() {
     one_canceller.cancel();
     assert_eq!(waiter.join().unwrap(), CauseKind::Cancelled);
 }
+
+#[test]
+fn a_link_that_is_made_inside_of_another_begins_ended_if_its_source_has() {
+    for all in [false, true] {
+        let ((one, one_canceller), (two, two_canceller)) = (root(), root());
+        two_canceller.cancel_because("before");
+        let (linked, _keep) = Context::any_of([&one]);
+        let callback = linked.on_cancel(move |_| {
+            let (inner, _keep) = match all {
+                false => Context::any_of([&two]),
+                true => Context::all_of([&two, &two]),
+            };
+            assert!(inner.is_cancelled());
+            assert!(inner.cause().unwrap().same(&two.cause().unwrap()));
+        });
+        one_canceller.cancel();
+        assert_eq!(callback.revoke(), selvedge_cancel::Revoked::Late);
+    }
+}

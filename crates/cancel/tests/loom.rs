@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Wake, Waker};
 use std::time::Duration;
 
-use selvedge_cancel::{Canceller, Cause, CauseKind, Context, ManualClock, Revoked, Timer};
+use selvedge_cancel::{
+    Canceller, Cause, CauseKind, Component, Context, ManualClock, Revoked, Timer,
+};
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{UnsafeCell, block_on, model, thread};
 use selvedge_testkit::ReentrantWaker;
@@ -1004,5 +1006,142 @@ fn leave_publishes() {
         for thread in threads {
             thread.join().unwrap();
         }
+    });
+}
+
+/// Race: somebody looks at a part of a tree while another looks at the whole. Neither is shown a node twice.
+#[test]
+fn survey_vs_survey() {
+    model::check(|| {
+        let (root, _canceller) = Context::background().child();
+        let part = quiet(&root);
+        let leaf = quiet(&part);
+        let thread = spawn(move || {
+            assert_eq!(part.counts().nodes, 2);
+            part
+        });
+        assert_eq!(root.counts().nodes, 3);
+        drop((thread.join().unwrap(), leaf));
+    });
+}
+
+/// Race: a node is spliced out while the last handle of its only child, which somebody had entered, is dropped, and
+/// everybody is waited for. Whoever wakes that one holds no lock.
+#[test]
+fn splice_vs_last_handle_vs_wait() {
+    model::check_counts(|| {
+        let (root, canceller) = Context::background().child();
+        let inner = quiet(&root);
+        let child = quiet(&inner);
+        drop(child.enter().unwrap());
+        canceller.cancel();
+        let threads = [spawn(move || drop(inner)), spawn(move || drop(child))];
+        let looked = root.clone();
+        let enters = ReentrantWaker::on_wake(move || drop(looked.counts()));
+        let mut waiting = pin!(canceller.cancel_and_wait(Duration::MAX));
+        let _ready = waiting.as_mut().poll(&mut TaskContext::from_waker(&enters.waker()));
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(root.nodes(), 1);
+    });
+}
+
+/// Race: a component is waited for while it is stopped, and while somebody enters below. Whoever has waited was told that
+/// nobody is inside, and that nobody will be.
+#[test]
+fn component_wait_vs_stop_vs_enter() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let child = quiet(&ctx);
+        let out = Arc::new(AtomicUsize::new(0));
+        let stops = spawn({
+            let canceller = canceller.clone();
+            move || canceller.stop(Duration::MAX)
+        });
+        let enters = spawn({
+            let out = Arc::clone(&out);
+            move || {
+                let entered = child.enter();
+                // Relaxed: whoever has waited was told of this guard, which is what the model is about.
+                assert!(entered.is_err() || out.load(Ordering::Relaxed) == 0, "somebody is inside");
+                drop(entered);
+            }
+        });
+        let mut waiting = Component::wait(&canceller);
+        if waiting.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_ready() {
+            // Relaxed: as above.
+            out.store(1, Ordering::Relaxed);
+        }
+        enters.join().unwrap();
+        stops.join().unwrap();
+    });
+}
+
+/// Race: the deadline of a context passes while it is dropped, and leaves a shield below in its place. It is a stop there.
+#[test]
+fn masked_deadline_vs_drop() {
+    model::check_counts(|| {
+        let (root, _canceller, clock) = timed();
+        let (ctx, canceller) = root.with_timeout(SECOND / 2).unwrap();
+        canceller.detach();
+        let mut inside = None;
+        let run = ctx.shield(SECOND * 3 / 4, |ctx| {
+            inside = Some(ctx);
+            std::future::pending::<()>()
+        });
+        let inside = inside.unwrap();
+        let thread = spawn(move || drop(ctx));
+        clock.advance(SECOND / 2);
+        thread.join().unwrap();
+        assert!(inside.is_stopping() && !inside.is_cancelled());
+        assert_eq!(root.nodes(), 2);
+        drop(run);
+    });
+}
+
+/// More wait than are woken at once; each of them looks at the tree when it is woken. No lock is held.
+#[test]
+fn wakers_of_many_batches_enter() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let entered = Arc::new(AtomicUsize::new(0));
+        let waker = ReentrantWaker::on_wake({
+            let (ctx, entered) = (ctx.clone(), Arc::clone(&entered));
+            move || {
+                assert_eq!(ctx.counts().nodes, 1);
+                // Relaxed: one thread.
+                entered.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let waker = waker.waker();
+        let mut waiting = [(); 3].map(|()| Box::pin(ctx.cancelled()));
+        for waiting in &mut waiting {
+            assert!(waiting.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
+        }
+        canceller.cancel();
+        // Relaxed: as above.
+        assert_eq!(entered.load(Ordering::Relaxed), 3);
+    });
+}
+
+/// Race: somebody enters a node and drops its last handle while the node above is spliced out, which has to tell that this
+/// one stays.
+#[test]
+fn enter_and_drop_vs_splice() {
+    model::check_counts(|| {
+        let (root, _canceller) = Context::background().child();
+        let inner = quiet(&root);
+        let child = quiet(&inner);
+        let thread = spawn(move || {
+            let entered = child.enter().unwrap();
+            drop(child);
+            entered
+        });
+        drop(inner);
+        let entered = thread.join().unwrap();
+        assert_eq!(root.nodes(), 2, "a relay with one child stays");
+        drop(entered);
+        assert_eq!(root.nodes(), 1);
     });
 }

@@ -306,3 +306,90 @@ fn what_is_inside_stays_masked_when_the_section_itself_is_gone() {
     drop((deeper, _keep));
     assert_eq!(ctx.nodes(), 1);
 }
+
+#[test]
+fn a_shield_of_a_stopping_context_that_is_dropped_ends_when_its_budget_does() {
+    for budget in [3 * SECOND, SECOND / 2] {
+        let (root, _keep, clock) = timed(HOUR);
+        let (ctx, canceller) = root.child();
+        canceller.stop(SECOND);
+        let mut work = section(&ctx, budget);
+        let woken = CountingWaker::new();
+        assert!(poll(&mut work, &woken.waker()).is_pending());
+        canceller.detach();
+        drop(ctx);
+        assert!(work.1.is_stopping() && !work.1.is_cancelled());
+        clock.advance(budget.max(SECOND) - Duration::from_nanos(1));
+        assert_eq!(woken.wakes(), 0);
+        assert!(!work.1.is_cancelled(), "{budget:?}");
+        clock.advance(Duration::from_nanos(1));
+        assert_eq!(woken.wakes(), 1, "{budget:?}");
+        assert!(work.1.is_cancelled());
+        drop(work);
+        assert_eq!((root.nodes(), clock.registered()), (1, 1), "the hour of the root");
+    }
+}
+
+#[test]
+fn a_deadline_that_passes_is_a_stop_inside_although_nobody_waits_outside() {
+    let (ctx, _keep, clock) = timed(SECOND);
+    let mut work = section(&ctx, 3 * SECOND);
+    let woken = CountingWaker::new();
+    let inside = work.1.clone();
+    let mut stopping = Box::pin(inside.stopping());
+    let polled = stopping.as_mut().poll(&mut TaskContext::from_waker(&woken.waker()));
+    assert!(polled.is_pending() && poll(&mut work, Waker::noop()).is_pending());
+    clock.advance(SECOND);
+    assert_eq!(woken.wakes(), 1, "told by the timer");
+    assert!(inside.is_stopping() && !inside.is_cancelled());
+    assert_eq!(kind(&inside), Some(CauseKind::Deadline));
+    clock.advance(2 * SECOND);
+    assert!(inside.is_cancelled());
+    drop((stopping, inside, work));
+    assert_eq!(clock.registered(), 0);
+}
+
+#[test]
+fn a_deadline_that_passes_is_a_stop_inside_also_when_its_context_is_gone() {
+    for relays in 0..3 {
+        let (timer, clock) = Timer::manual();
+        let background = Context::background();
+        let (root, _keep) = background.child_with().timer(timer).timeout(HOUR).build().unwrap();
+        let (mut ctx, canceller) = root.with_timeout(SECOND).unwrap();
+        canceller.detach();
+        for _ in 0..relays {
+            let (child, canceller) = ctx.child();
+            canceller.detach();
+            ctx = child;
+        }
+        let (_run, inside) = section(&ctx, 3 * SECOND);
+        let (deeper, _deeper) = inside.child();
+        drop(ctx);
+        assert!(root.nodes() <= 3, "{} nodes", root.nodes());
+        clock.advance(SECOND);
+        assert!(deeper.is_stopping() && !deeper.is_cancelled(), "{relays} relays");
+        clock.advance(2 * SECOND);
+        assert!(deeper.is_cancelled());
+        drop((deeper, _deeper, inside, _run));
+        assert_eq!((root.nodes(), clock.registered()), (1, 0));
+    }
+}
+
+#[test]
+fn a_shield_that_is_gone_before_the_deadline_leaves_no_timer() {
+    let (ctx, _keep, clock) = timed(SECOND);
+    let (run, inside) = section(&ctx, 3 * SECOND);
+    drop(ctx);
+    drop(_keep);
+    assert!(inside.is_stopping());
+    drop((run, inside));
+    assert_eq!(clock.registered(), 0);
+
+    let (root, _root, clock) = timed(HOUR);
+    let (ctx, canceller) = root.with_timeout(SECOND).unwrap();
+    canceller.detach();
+    let (run, inside) = section(&ctx, 3 * SECOND);
+    drop(ctx);
+    drop((run, inside));
+    assert_eq!((root.nodes(), clock.registered()), (1, 0));
+}

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Waits a little longer each time: first by spinning, then by giving the processor away, then by
-/// sleeping, so that also somebody of a lower priority gets to run.
+/// Waits: first by spinning, twice as long each time, then by giving the processor away, then by
+/// sleeping for 50 us, so that also somebody of a lower priority gets to run.
 ///
 /// For what takes nanoseconds unless the other thread was preempted. Under loom each wait is a yield.
 #[derive(Default)]

@@ -25,6 +25,16 @@ impl Proceed {
     }
 }
 
+/// A future that takes no part in the budget: for whoever polls it himself, and waits for its waker. With the budget spent it
+/// would be pending, to be woken by a scheduler that may not run before the wait is over.
+#[inline]
+pub fn unconstrained<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    #[cfg(feature = "tokio")]
+    return tokio::task::coop::unconstrained(future);
+    #[cfg(not(feature = "tokio"))]
+    future
+}
+
 /// Ready when the task may go on; pending, with a wake-up on its way, when its budget is spent.
 #[inline]
 pub fn poll_proceed(cx: &mut Context<'_>) -> Poll<Proceed> {

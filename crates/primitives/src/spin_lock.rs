@@ -1,7 +1,7 @@
 //! A lock of one byte for critical sections of a few instructions.
 //!
 //! Locking is one compare-exchange, unlocking one store: half of what a lock costs that knows whether
-//! somebody sleeps on it. Who finds it taken spins, then yields, then sleeps for a moment, longer each
+//! somebody sleeps on it. Who finds it taken spins, then yields, then sleeps for a moment each
 //! time ([`Backoff`]), so that a holder that was preempted gets its processor, also when the one who
 //! waits has the higher priority. Nobody is queued: there is no fairness, and there must be no critical
 //! section that is worth queueing for.

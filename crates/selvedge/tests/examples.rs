@@ -181,6 +181,6 @@ fn cancel_and_wait_names_the_one_worker_that_is_not_out() {
     assert!(text.contains("version 3: 3 had the file open, 1 have\n"), "{text}");
     let named: Vec<_> = text.lines().filter(|line| line.contains("not out: ")).collect();
     assert_eq!(named.len(), 1, "{text}");
-    assert!(named[0].starts_with("  not out: worker 2 of version 3 (made at "), "{text}");
+    assert!(named[0].starts_with("  not out: worker 2 of version 3 ("), "{text}");
     assert!(text.ends_with("in the whole service: 1 not out\n"), "{text}");
 }

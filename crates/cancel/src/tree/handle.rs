@@ -13,7 +13,7 @@ use selvedge_primitives::{Line, List, Origin, contain};
 
 use super::limit::Limit;
 use super::link::{Link, LinkEnd, Registered};
-use super::node::{Locked, Node, Ptr};
+use super::node::{Locked, Node, Ptr, Shield};
 use super::word::Level;
 use super::{leave, walk};
 use crate::{Cause, CauseKind};
@@ -134,28 +134,36 @@ impl Handle {
         timer: Timer,
     ) -> Self {
         let place = origin.place();
-        let shield = Limit::new(end, timer.clone(), place);
+        let end = Limit::new(end, timer, place);
         let above = parent.and_then(|parent| parent.deadline.as_ref());
-        let (limit, brings) = match above {
-            // The deadline of this node comes first, and is masked.
-            Some(above) if above.at < end => (Some(above.later(end)), true),
-            above => (above.cloned(), false),
+        // A deadline above that comes first is masked: it is a stop here.
+        let masked = above.filter(|above| above.at < end.at).cloned();
+        let limit = match &masked {
+            Some(masked) => Some(masked.later(end.at)),
+            None => above.cloned(),
         };
+        let shield = Shield { end, masked: masked.clone() };
         let (child, right) = Self::pair(Node::allocate(origin, limit, Some(shield), None));
         right.disarm();
         let Some(parent) = parent else { return child };
-        if let (true, Some(own)) = (brings, &child.deadline) {
+        if let (true, Some(own)) = (masked.is_some(), &child.deadline) {
             own.set_top(&child);
         }
         if parent.has_reached(Level::Cancelled) || !parent.link(&child) {
             child.begin_shielded(parent);
+            return child;
+        }
+        // Nobody who waits inside would have it timed.
+        masked.iter().for_each(Limit::arm);
+        if let Some(grace) = child.lock().grace() {
+            grace.arm();
         }
         child
     }
 
     /// Begins below a node that is cancelled already: as a stop that becomes a cancel when the shield's time is over.
     fn begin_shielded(&self, parent: &Node) {
-        let Some(end) = self.shield().filter(|end| !end.is_past()).cloned() else {
+        let Some(end) = self.shield_end().filter(|end| !end.is_past()).cloned() else {
             return self.inherit_end(&parent.known_cause());
         };
         self.inherit_stop(&parent.known_cause(), Some(Arc::clone(&end)));
@@ -173,9 +181,16 @@ impl Handle {
             return false;
         }
         if word.has(Level::Stopping) {
-            // The end of a grace is a cancel, from which a shield protects until a walk brings it.
-            let grace = if child.shield().is_some() { None } else { locked.grace() };
-            child.inherit_stop(&self.known_cause(), grace);
+            let grace = locked.grace();
+            // The end of a grace is a cancel, from which a shield protects, as it does when a walk brings the stop.
+            let masks = |end: &&Arc<Limit>| {
+                !end.is_past() && grace.as_ref().is_some_and(|grace| !end.is_before(grace))
+            };
+            let own = child.shield_end().filter(masks).cloned();
+            if let Some(own) = &own {
+                own.set_top(child);
+            }
+            child.inherit_stop(&self.known_cause(), own.or(grace));
         }
         locked.link_child(child);
         true

@@ -96,7 +96,7 @@ fn remove_all(unlinked: Option<Ptr>, node: Ptr) {
     let mut owned = Vec::new();
     let mut next = Some(node);
     while let Some(node) = next {
-        let mut ended = [None, None];
+        let mut ended = [None, None, None];
         let unlinked = match unlink_simple(node) {
             Unlinked::NotSimple => unlink(node, &mut owned, &mut ended),
             Unlinked::Alone => true,
@@ -155,7 +155,7 @@ fn unlink_simple(node: Ptr) -> Unlinked {
 
 /// Takes a node that is owned here out of the tree. False if it has to stay; it is not owned any more then. What else
 /// is owned after that is added to `owned`.
-fn unlink(node: Ptr, owned: &mut Vec<Ptr>, ended: &mut [Option<Ended>; 2]) -> bool {
+fn unlink(node: Ptr, owned: &mut Vec<Ptr>, ended: &mut [Option<Ended>; 3]) -> bool {
     // SAFETY: N1: its removal is owned here.
     let node = unsafe { Node::at(node) };
     // SAFETY: N5: its removal is owned here.
@@ -194,22 +194,20 @@ fn unlink(node: Ptr, owned: &mut Vec<Ptr>, ended: &mut [Option<Ended>; 2]) -> bo
     }
     let heir = heir.map(|heir| Ptr::from(heir.node()));
     drop(locked);
+    // A relay that is left with one child, or that could not be spliced out because of this one.
+    if let (false, Some(mut above), Some(parent)) = (stays, above, parent)
+        && above.claim_removal()
+    {
+        owned.push(parent);
+    }
+    // With no lock held: the end of a tracker wakes who waits for it.
     if let (Some(heir), Some(Moving::Counted)) = (heir, moving) {
         // SAFETY: `Moving` counted a handle, which is dropped here.
         if unsafe { Node::at(heir) }.drop_handle() && retire(heir) {
             owned.push(heir);
         }
     }
-    if stays {
-        return false;
-    }
-    // A relay that is left with one child, or that could not be spliced out because of this one.
-    if let (Some(mut above), Some(parent)) = (above, parent)
-        && above.claim_removal()
-    {
-        owned.push(parent);
-    }
-    true
+    !stays
 }
 
 /// What was found out about a child that is to take its parent's place.
@@ -244,9 +242,10 @@ fn bequeath(
     node: &Node,
     locked: &Locked<'_>,
     heir: Option<&Locked<'_>>,
-    ended: &mut [Option<Ended>; 2],
+    ended: &mut [Option<Ended>; 3],
 ) {
-    for (limit, ended) in [node.deadline.clone(), locked.grace()].into_iter().zip(ended) {
+    let masked = node.shield().and_then(|shield| shield.masked.clone());
+    for (limit, ended) in [node.deadline.clone(), locked.grace(), masked].into_iter().zip(ended) {
         if let Some(limit) = limit
             && let Some(ticket) = limit.bequeath(node, heir)
         {

@@ -1,5 +1,6 @@
 //! A deadline, or the end of a grace: an instant, its timer, and one registration for all the nodes
 //! that share it.
+#![allow(unsafe_code, reason = "a node that is held")]
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -137,8 +138,10 @@ impl Limit {
         let heir = heir.filter(|heir| {
             let carries = |limit: &Arc<Limit>| Arc::ptr_eq(limit, self);
             let node = heir.node();
+            let masked = node.shield().and_then(|shield| shield.masked.as_ref());
             !node.word().load().was_walked(Level::Cancelled)
                 && (node.deadline.as_ref().is_some_and(carries)
+                    || masked.is_some_and(carries)
                     || heir.grace().as_ref().is_some_and(carries))
         });
         self.top.leave(node, heir.map(Locked::node)).then(|| self.end())
@@ -164,8 +167,14 @@ impl Expire for Limit {
             Expiry::Lost => CauseKind::TimerLost,
         };
         // None when everything below was cancelled or dropped in the meantime.
-        if let Some(top) = self.top.hold() {
-            walk::cancel_held(top, self.cause(kind));
+        let Some(top) = self.top.hold() else { return };
+        // SAFETY: N4: it is held.
+        let shield = unsafe { Node::at(top) }.shield();
+        match shield.and_then(|shield| shield.masked.as_ref()) {
+            Some(masked) if Arc::ptr_eq(masked, &self) => {
+                walk::cancel_held_from_above(top, self.cause(kind));
+            }
+            _ => walk::cancel_held(top, self.cause(kind)),
         }
     }
 }

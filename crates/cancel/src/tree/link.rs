@@ -44,15 +44,28 @@ impl Link {
 
     /// One of the sources has come to a level. Call it once a source and level.
     pub(crate) fn source_ended(self: &Arc<Self>, level: Level, cause: Cause) {
+        if self.counts_last(level) {
+            let link = Arc::clone(self);
+            bounce(move || link.end(level, cause));
+        }
+    }
+
+    /// One of the sources had come to a level before the node was given to anybody: so nobody waits there, and nothing can
+    /// recurse. Otherwise as [`source_ended`](Self::source_ended).
+    pub(crate) fn source_had_ended(&self, level: Level, cause: Cause) {
+        if self.counts_last(level) {
+            self.end(level, cause);
+        }
+    }
+
+    /// Counts a source that has come to a level. Says whether it was the last that was missing.
+    fn counts_last(&self, level: Level) -> bool {
         let missing = &self.missing[level as usize];
         // AcqRel: what each of the sources' cancellers did is visible to whoever sees the last one's effect.
         // Relaxed on failure: enough have ended before.
         let counted = missing
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |missing| missing.checked_sub(1));
-        if counted == Ok(1) {
-            let link = Arc::clone(self);
-            bounce(move || link.end(level, cause));
-        }
+        counted == Ok(1)
     }
 
     /// Ends the node, if it is still there.

@@ -9,6 +9,7 @@
 //! | `leave.rs` | dropping the last handle: unlink, splice, relay |
 //! | `limit.rs` | deadlines and graces |
 //! | `link.rs` | what ends a node because other contexts have ended |
+//! | `name.rs` | names, to be copied under a lock |
 //! | `top.rs` | the node at which a limit or a link begins, which has no handle to it |
 //! | `trampoline.rs` | what would otherwise recurse through links |
 //! | `tracker.rs` | who has entered a node |
@@ -51,6 +52,7 @@ mod handle;
 mod leave;
 mod limit;
 mod link;
+mod name;
 mod node;
 mod survey;
 mod top;
@@ -61,6 +63,7 @@ mod word;
 
 pub(crate) use handle::{Due, Handle, Right, Wait};
 pub(crate) use link::Link;
+pub(crate) use name::Name;
 pub(crate) use survey::Seen;
 pub(crate) use tracker::{Inhabitant, Stage, Tracker, Who};
 pub(crate) use word::Level;

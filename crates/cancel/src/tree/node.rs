@@ -31,7 +31,6 @@
 #![allow(unsafe_code, reason = "the memory of the tree's nodes")]
 // tidy: std-sync, a cell for the provenance of pointers, and a tracker that is set once, as an Arc is std's
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::panic::Location;
@@ -49,6 +48,7 @@ use selvedge_primitives::{
 
 use super::limit::Limit;
 use super::link::LinkEnd;
+use super::name::Name;
 use super::tracker::{Inhabitant, Tracker, Who};
 use super::word::{By, FlagWord, Level, Word};
 use crate::cause::raw;
@@ -150,13 +150,21 @@ enum Kind {
     Linked,
 }
 
+/// What masks a cancel from above.
+pub(super) struct Shield {
+    /// When its time is over.
+    pub(super) end: Arc<Limit>,
+    /// The deadline above that comes before that, if there is one: it is a stop here, although the node does not carry it.
+    pub(super) masked: Option<Arc<Limit>>,
+}
+
 /// What few nodes have.
 #[derive(Default)]
 struct Extra {
     /// The name that it was given.
-    name: Option<Cow<'static, str>>,
-    /// The end of a shield's time.
-    shield: Option<Arc<Limit>>,
+    name: Option<Name>,
+    /// Its shield.
+    shield: Option<Shield>,
     /// What ends it from outside of the tree.
     link: Option<LinkEnd>,
     /// Who has entered.
@@ -253,13 +261,14 @@ impl Node {
     pub(super) fn allocate(
         origin: Origin,
         deadline: Option<Arc<Limit>>,
-        shield: Option<Arc<Limit>>,
+        shield: Option<Shield>,
         link: Option<LinkEnd>,
     ) -> Ptr {
         let subject = Subject::new("context", &origin);
         subject.created();
         let levels = [subject.part("context stopping"), subject.part("context cancelled")];
         let (name, place) = origin.into_parts();
+        let name = name.map(Name::from);
         let word = Word::fresh(deadline.is_some(), shield.is_some());
         let kind = match (&shield, &link) {
             (Some(_), _) => Kind::Shielded,
@@ -373,7 +382,8 @@ impl Node {
         let counted = |handles: u32| if handles == 0 { None } else { Some(handles + 1) };
         // Relaxed: whoever calls this has the locks of the node and of its parent, which order what it looks at. What
         // others did with their handles is ordered for whoever drops the last one.
-        self.handles.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).is_ok()
+        // Acquire on failure: pairs with the Release of the last one's drop; that somebody has entered is said without a lock.
+        self.handles.fetch_update(Ordering::Relaxed, Ordering::Acquire, counted).is_ok()
     }
 
     /// Drops a handle, and says whether it was the last. From then on the caller, and nobody else, is to
@@ -397,12 +407,16 @@ impl Node {
             || self.cancellers.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// Whether there is a single handle, the caller's, and no child: then nobody waits (who does has a handle),
-    /// and nobody can tell whether the node was cancelled.
+    /// Whether there is a single handle, the caller's, no child, and nobody has entered: then nobody waits (who does has a
+    /// handle), and nobody can tell whether the node was cancelled.
     #[inline]
     pub(super) fn is_unseen(&self) -> bool {
         // Acquire: what was done with other handles is visible, children above all.
-        self.handles.load(Ordering::Acquire) == 1 && !self.word.load().has_children()
+        if self.handles.load(Ordering::Acquire) != 1 {
+            return false;
+        }
+        let word = self.word.load();
+        !word.has_children() && !word.is_tracked()
     }
 
     /// Whether there is a handle. A look: the last one may go at any time.
@@ -472,9 +486,14 @@ impl Node {
         &self.levels[level as usize]
     }
 
-    /// The shield's end.
-    pub(super) fn shield(&self) -> Option<&Arc<Limit>> {
+    /// Its shield.
+    pub(super) fn shield(&self) -> Option<&Shield> {
         if self.kind == Kind::Shielded { self.extra.get()?.shield.as_ref() } else { None }
+    }
+
+    /// When its shield's time is over.
+    pub(super) fn shield_end(&self) -> Option<&Arc<Limit>> {
+        self.shield().map(|shield| &shield.end)
     }
 
     /// What ends it from outside of the tree.
@@ -633,8 +652,8 @@ impl Node {
     }
 
     /// The name it was given.
-    pub(crate) fn name(&self) -> Option<&str> {
-        self.extra.get()?.name.as_deref()
+    pub(crate) fn name(&self) -> Option<&Name> {
+        self.extra.get()?.name.as_ref()
     }
 
     /// Where it was made.
@@ -657,7 +676,7 @@ impl Drop for Fields {
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {
-            Some(name) => write!(f, "{name} ({})", self.place)?,
+            Some(name) => write!(f, "{} ({})", &**name, self.place)?,
             None => write!(f, "made at {}", self.place)?,
         }
         match self.cause() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use selvedge_primitives::FirstPanic;
 
 use super::leave;
+use super::name::Name;
 use super::node::{Locked, Node, Ptr};
 use super::tracker::Tracker;
 use super::walk::{self, Visitor};
@@ -19,13 +20,19 @@ struct Survey<F> {
     look: F,
     /// How deep the walk is.
     depth: usize,
+    /// The node that was shown last: a walk comes to it again while another is in it.
+    shown: Option<Ptr>,
     /// What has to be removed afterwards.
     removes: Vec<Ptr>,
 }
 
 impl<F: FnMut(&Node, usize)> Visitor for Survey<F> {
     fn visit(&mut self, node: &Node) -> bool {
-        (self.look)(node, self.depth);
+        let this = Some(Ptr::from(node));
+        if self.shown != this {
+            self.shown = this;
+            (self.look)(node, self.depth);
+        }
         node.word().load().has_children()
     }
 
@@ -34,6 +41,7 @@ impl<F: FnMut(&Node, usize)> Visitor for Survey<F> {
     }
 
     fn enter(&mut self, _node: &Locked<'_>) {
+        self.shown = None;
         self.depth += 1;
     }
 
@@ -51,7 +59,7 @@ impl<F: FnMut(&Node, usize)> Visitor for Survey<F> {
 /// Shows a node that is kept alive by the caller, and everything below, to `look`, parents first, each with its
 /// depth. `look` runs under a lock.
 pub(super) fn survey(node: &Node, look: impl FnMut(&Node, usize)) {
-    let mut survey = Survey { look, depth: 0, removes: Vec::new() };
+    let mut survey = Survey { look, depth: 0, shown: None, removes: Vec::new() };
     if survey.visit(node) {
         walk::go_below(node, &mut survey);
     }
@@ -96,7 +104,7 @@ pub(crate) struct Seen {
     /// How far below the first.
     pub(crate) depth: usize,
     /// The name it was given.
-    pub(crate) name: Option<String>,
+    pub(crate) name: Option<Name>,
     /// Where it was made.
     pub(crate) place: &'static Location<'static>,
     /// How long ago, with the feature `age`.
@@ -128,13 +136,13 @@ impl Seen {
         drop(locked);
         Self {
             depth,
-            name: node.name().map(str::to_owned),
+            name: node.name().cloned(),
             place: node.place(),
             age: node.age(),
             has_handle: node.has_handle(),
             end,
             due: node.remaining(),
-            shielded: node.shield().map(|shield| shield.remaining()),
+            shielded: node.shield_end().map(|end| end.remaining()),
             waiting,
             inside: node.tracker().map_or(0, |tracker| tracker.count()),
             was_used: word.has_waiters() || word.has_children() || word.is_tracked(),
@@ -144,10 +152,8 @@ impl Seen {
 
 impl Node {
     /// The trackers of this node and of those below, each with the name of its node.
-    pub(crate) fn trackers(&self) -> Vec<(Arc<Tracker>, Option<String>)> {
-        // Only names are copied under the lock, which few nodes have.
-        let named =
-            |node: &Node, _| Some((node.tracker()?.clone(), node.name().map(str::to_owned)));
+    pub(crate) fn trackers(&self) -> Vec<(Arc<Tracker>, Option<Name>)> {
+        let named = |node: &Node, _| Some((node.tracker()?.clone(), node.name().cloned()));
         let found = collect(self, |node| node.tracker().is_some(), named);
         found.into_iter().flatten().collect()
     }

@@ -27,7 +27,6 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::fmt;
 use std::panic::Location;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -39,6 +38,7 @@ use selvedge_primitives::atomic::{AtomicIsize, Ordering};
 use selvedge_primitives::{FirstPanic, SpinLock, WaitQueue, thread};
 
 use super::leave;
+use super::name::Name;
 use super::node::{Node, Ptr};
 
 /// How many places a block has.
@@ -134,33 +134,6 @@ struct Place {
     who: Cell<Option<Who>>,
     /// The next free place, if this one is free.
     next: Cell<Option<NonNull<Place>>>,
-}
-
-/// The name of somebody who is inside; to clone it allocates nothing.
-#[derive(Clone)]
-pub(crate) enum Name {
-    /// Of the program's text.
-    Static(&'static str),
-    /// Made for the occasion.
-    Shared(Arc<str>),
-}
-
-impl From<Cow<'static, str>> for Name {
-    fn from(name: Cow<'static, str>) -> Self {
-        match name {
-            Cow::Borrowed(name) => Self::Static(name),
-            Cow::Owned(name) => Self::Shared(name.into()),
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Static(name) => f.write_str(name),
-            Self::Shared(name) => f.write_str(name),
-        }
-    }
 }
 
 /// Who is inside.
@@ -319,20 +292,23 @@ impl Tracker {
         self.shards.iter().map(|shard| shard.0.lock().count.unsigned_abs()).sum()
     }
 
-    /// Who is inside.
+    /// Who is inside: whoever is so all the while, and of those who come and go meanwhile some.
     pub(crate) fn list(&self) -> Vec<Who> {
         let mut all = Vec::new();
         for shard in &self.shards {
-            let already = all.len();
-            loop {
-                // Room first: nothing is allocated under the lock.
-                let count = shard.0.lock().count.unsigned_abs();
-                all.reserve(count);
-                let inside = shard.0.lock();
-                if inside.count.unsigned_abs() <= all.capacity() - already {
-                    inside.each(|who| all.push(who.clone()));
-                    break;
+            let mut next = { shard.0.lock().blocks };
+            while let Some(block) = next {
+                // Room first: nothing is allocated under the lock, which is held for one block at a time.
+                all.reserve(BLOCK);
+                let _inside = shard.0.lock();
+                // SAFETY: a block of this shard, whose lock is held, stays until the tracker is gone.
+                let block = unsafe { block.as_ref() };
+                for place in &block.places {
+                    let who = place.who.take();
+                    all.extend(who.clone());
+                    place.who.set(who);
                 }
+                next = block.next;
             }
         }
         all
@@ -387,23 +363,6 @@ impl Inside {
         // SAFETY: it was leaked in the line above, and is freed with this.
         for place in unsafe { &block.as_ref().places } {
             place.next.set(self.free.replace(NonNull::from(place)));
-        }
-    }
-
-    /// Shows who is inside.
-    fn each(&self, mut look: impl FnMut(&Who)) {
-        let mut next = self.blocks;
-        while let Some(block) = next {
-            // SAFETY: a block stays until this is dropped.
-            let block = unsafe { block.as_ref() };
-            for place in &block.places {
-                let who = place.who.take();
-                if let Some(who) = &who {
-                    look(who);
-                }
-                place.who.set(who);
-            }
-            next = block.next;
         }
     }
 }

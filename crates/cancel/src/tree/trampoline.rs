@@ -30,7 +30,7 @@ pub(super) fn bounce(work: impl FnOnce() + 'static) {
     });
     let Some(work) = work else { return };
     if outermost.is_err() {
-        // At the end of a thread its queue may be gone.
+        // At the end of a thread, in the destructor of a thread-local, its queue may be gone: then it recurses.
         return work();
     }
     let mut panics = FirstPanic::new();

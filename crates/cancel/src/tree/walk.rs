@@ -6,7 +6,8 @@
 //! it gives back after some dozens of children and before it goes into one. It *holds* the nodes on its
 //! path: the one through whose children it goes, and those above up to where it began. A node is held by one
 //! walk at a time, so that it has one cursor, and is not removed while it is held; whoever unlinks the child
-//! at the cursor moves the cursor on. Nothing recurses, and nothing is allocated but for limits that end.
+//! at the cursor moves the cursor on. Nothing recurses, and nothing is allocated but for limits that end, and for nodes that
+//! had a cause with an error of their own.
 //!
 //! A walk that comes to a node that another walk holds gives its lock back and waits until that one has gone
 //! out of it. The other began there or further down (had it come from above, it would hold the parent as
@@ -243,7 +244,7 @@ impl Ending {
     /// The end of a node's shield, if that protects from what this walk brings: from a cancel, now or at the end of a
     /// grace.
     fn masked(&self, node: &Node) -> Option<Arc<Limit>> {
-        let end = node.shield().filter(|end| !end.is_past())?;
+        let end = node.shield_end().filter(|end| !end.is_past())?;
         let masks = match self.level {
             Level::Cancelled => true,
             Level::Stopping => self.grace.as_ref().is_some_and(|grace| !end.is_before(grace)),
@@ -349,7 +350,7 @@ impl Visitor for Ending {
         self.resume(locked);
         let this = Ptr::from(locked.node());
         if self.masked == Some(this)
-            && let Some(end) = locked.node().shield()
+            && let Some(end) = locked.node().shield_end()
         {
             // That goes on to hold for everything below.
             self.shield = Some((this, Arc::clone(end)));
@@ -359,9 +360,11 @@ impl Visitor for Ending {
     fn resume(&mut self, locked: &Locked<'_>) {
         let cause = locked.node().known_cause();
         if !cause.same(&self.cause) {
-            // Its error may be nobody else's by now.
             let before = std::mem::replace(&mut self.cause, cause);
-            self.after.left.push(Left::Cause(before));
+            if before.error().is_some() {
+                // It may be nobody else's by now.
+                self.after.left.push(Left::Cause(before));
+            }
         }
     }
 
@@ -541,6 +544,16 @@ pub(super) fn hold_pinned(node: Ptr) {
 /// Cancels a node that is held for this walk, and everything below.
 pub(super) fn cancel_held(node: Ptr, cause: Cause) {
     end_held(node, Ending::new(Level::Cancelled, cause, None));
+}
+
+/// Cancels a node that is held for this walk, and everything below, from above: so a shield of the node itself protects.
+pub(super) fn cancel_held_from_above(node: Ptr, cause: Cause) {
+    let mut ending = Ending::new(Level::Cancelled, cause, None);
+    // SAFETY: N4: it is held.
+    let node = unsafe { Node::at(node) };
+    ending.visit(node);
+    go_through(node.lock(), &mut ending);
+    ending.settle(None);
 }
 
 /// Stops a node that is held for this walk, and everything below.

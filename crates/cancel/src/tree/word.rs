@@ -266,17 +266,22 @@ impl FlagWord {
         self.announce(WAITERS)
     }
 
-    /// Says that somebody has entered from now on. Returns the word before.
+    /// Says that somebody has entered from now on: there is a tracker. Returns the word before.
     pub(super) fn announce_tracker(&self) -> Word {
-        self.announce(TRACKED)
+        let word = self.load();
+        if word.is_tracked() {
+            // A walk that sets the flags after this look finds the tracker, and takes the shard's lock later.
+            return word;
+        }
+        // AcqRel: no lock is held, so this publishes the tracker, for the Acquire in `load`. And as in `announce`.
+        Word(self.0.fetch_or(TRACKED, Ordering::AcqRel))
     }
 
     /// Sets a bit that walks look for.
     fn announce(&self, bit: u32) -> Word {
         let word = self.load();
         if word.0 & bit != 0 {
-            // A walk that sets the flags after this look takes a lock of the caller's later: the node's for a child
-            // and a waiter, the shard's for who enters.
+            // A walk that sets the flags after this look takes the node's lock later.
             return word;
         }
         // Acquire: of two read-modify-writes of one word the later one sees the earlier, so a walk sees the bit or the

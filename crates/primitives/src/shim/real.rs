@@ -6,6 +6,8 @@ use std::sync::{Condvar as StdCondvar, Mutex as StdMutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use crate::coop;
+
 /// Atomics: std's own.
 pub mod atomic {
     pub use std::sync::atomic::{
@@ -181,7 +183,8 @@ pub fn release_then<G, R>(guard: G, f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// Runs a future to its end on this thread, parking it in between.
+/// Runs a future to its end on this thread, parking it in between. Also on a thread of a runtime, in a task whose cooperative
+/// budget is spent.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     block(future, None).expect("without a limit it waits for the end")
 }
@@ -203,7 +206,7 @@ fn block<F: Future>(future: F, until: Option<Instant>) -> Option<F::Output> {
             self.0.unpark();
         }
     }
-    let mut future = std::pin::pin!(future);
+    let mut future = std::pin::pin!(coop::unconstrained(future));
     let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
     let mut cx = Context::from_waker(&waker);
     loop {
