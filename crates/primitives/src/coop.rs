@@ -25,10 +25,18 @@ impl Proceed {
     }
 }
 
+/// The future of [`unconstrained`].
+#[cfg(feature = "tokio")]
+pub type Unconstrained<F> = tokio::task::coop::Unconstrained<F>;
+
+/// The future of [`unconstrained`].
+#[cfg(not(feature = "tokio"))]
+pub type Unconstrained<F> = F;
+
 /// A future that takes no part in the budget: for whoever polls it himself, and waits for its waker. With the budget spent it
 /// would be pending, to be woken by a scheduler that may not run before the wait is over.
 #[inline]
-pub fn unconstrained<F: Future>(future: F) -> impl Future<Output = F::Output> {
+pub fn unconstrained<F: Future>(future: F) -> Unconstrained<F> {
     #[cfg(feature = "tokio")]
     return tokio::task::coop::unconstrained(future);
     #[cfg(not(feature = "tokio"))]
