@@ -78,6 +78,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         let recipe =
             Recipe::of(&text).with_context(|| format!("{name} does not say what catches it"))?;
         git(&clone, &["checkout", "--quiet", "."], &[])?;
+        git(&clone, &["clean", "--force", "--quiet", "-d", "--exclude", "target"], &[])?;
         git(&clone, &["apply"], &[&patch])?;
         let began = Instant::now();
         let verdict = match attempt(&clone, &recipe)? {

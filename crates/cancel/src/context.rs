@@ -327,8 +327,8 @@ impl Context {
     /// Blocks this thread until the context is cancelled, and tells why. For plain threads; in
     /// async code use [`cancelled`](Self::cancelled).
     ///
-    /// A thread that drives a runtime, and with it the timer of the context, sees a deadline all the same, but not the end of
-    /// a grace that began meanwhile.
+    /// A thread that drives a runtime, and with it the timer of the context, sees a deadline all the same, and the end of a
+    /// grace or of a shield, but not of a grace that begins meanwhile.
     ///
     /// # Memory ordering
     ///
@@ -358,8 +358,9 @@ impl Context {
         loop {
             let left =
                 until.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-            // The thread that would wake at the deadline may be this one.
-            let due = self.remaining().unwrap_or(Duration::MAX);
+            // The thread that would wake then may be this one. Not too often, where its clock stands still.
+            let due = self.handle.as_ref().and_then(|handle| handle.due_in());
+            let due = due.map_or(Duration::MAX, |due| due.max(Duration::from_millis(1)));
             let cause =
                 block_on_for(cancelled.as_mut(), left.min(due)).or_else(|| self.check().err());
             if cause.is_some() || left <= due {

@@ -73,7 +73,7 @@ impl Context {
     /// `cancel` when that was itself called by a link.) If a stranger's waker panics in the token, the context still ends,
     /// as long as tokio-util drops the wakers that it does not wake, which it does where it had taken them out of its list.
     ///
-    /// No task and no thread is involved. The context's node keeps a clone of the token until it is gone, and the token
+    /// No task and no thread is involved. The context's node keeps the token until it is gone, and the token
     /// keeps a waker until then; the token does not keep the context. A context that is given a token of its own as well, by
     /// [`to_token`](Self::to_token), is kept by that until it is cancelled. Five allocations.
     ///

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pin_project::pin_project;
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{Anchor, Entry, Waiter, coop};
+use selvedge_primitives::{Anchor, Entry, Waiter, contain, coop};
 
 use crate::component::{Component, Straggler, Wait};
 use crate::tree::{Handle, Inhabitant, Name, Stage, Tracker, Who};
@@ -245,7 +245,7 @@ impl Component for Canceller {
             let cause = Context::of(handle.clone()).stopping().await;
             // Whoever is told of this node's flag first has not been told that everything below is flagged, so that nobody
             // enters there any more; after a stop of one's own it is.
-            handle.stop(cause, Duration::MAX, None);
+            contain(|| handle.stop(cause, Duration::MAX, None));
             let mut out = std::pin::pin!(AllOut::of(&handle));
             std::future::poll_fn(|cx| out.as_mut().poll_out(cx)).await;
         })

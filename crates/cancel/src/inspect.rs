@@ -27,7 +27,8 @@ pub struct Dump {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Nodes: contexts, and those that are gone but join live branches. At most twice the live ones.
+    /// Nodes: contexts, and those that are gone but join live branches, or shield one, or are linked. Without shields and links
+    /// less than twice the live ones.
     pub nodes: usize,
     /// Nodes that have a context, a canceller, a future or a callback, or that somebody is inside.
     pub live: usize,

@@ -14,8 +14,9 @@ impl Context {
     /// deadline of a source is not [its own](Self::deadline): its timer is set, and ends this context as well. So a loop that
     /// keeps the timer from running, and only asks [`is_cancelled`](Self::is_cancelled) of this context, does not see it.
     ///
-    /// It ends on the thread that ends the source, after what is below the source was flagged and before that `cancel` returns;
-    /// or right after it, when that is itself called by a link, from a callback on a linked context, say. Who has
+    /// It ends by a callback, as [`on_cancel`](Self::on_cancel) has them: on the thread that ends the source, after what is
+    /// below the source was flagged, and mostly before that `cancel` returns; right after it, when that is itself called by a
+    /// link, from a callback on a linked context, say. Who has
     /// [entered](Self::enter) it is inside of it, and not of its sources.
     ///
     /// No task and no thread is involved. The sources' nodes are kept live until this context's node is gone; the other

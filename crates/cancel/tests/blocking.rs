@@ -108,6 +108,9 @@ mod on_a_runtime {
                 assert_eq!(ctx.wait_blocking(HOUR).unwrap().kind(), CauseKind::Deadline);
                 let (ctx, _canceller) = Context::background().with_timeout(10 * MS).unwrap();
                 assert_eq!(ctx.cancelled_blocking().kind(), CauseKind::Deadline);
+                let (ctx, canceller) = root();
+                canceller.stop(10 * MS);
+                assert_eq!(ctx.wait_blocking(HOUR).unwrap().kind(), CauseKind::Stopped);
             });
         });
     }

@@ -1,17 +1,22 @@
 //! The tree against a naive model, in which every node is kept for ever and every walk is a loop over
-//! all of them. After each operation flags, causes, deadlines, wakes and the number of nodes agree.
+//! all of them. After each operation, the return of any cancel among them, flags, causes, deadlines, wakes, callbacks, links,
+//! who is inside and the number of nodes agree.
 
+use std::future::ready;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::Context as TaskContext;
 use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use selvedge_cancel::{Canceller, Cause, CauseKind, Context, ManualClock, Timer};
+use selvedge_cancel::{
+    Canceller, Cause, CauseKind, Context, Entered, ManualClock, Registration, Revoked, Timer,
+};
 use selvedge_testkit::CountingWaker;
 
-/// Sequences, and operations in each: 105,000 operations in all.
-const CASES: u32 = 1_050;
+/// Sequences, and operations in each: a million operations in all, half of them in each of two tests.
+const CASES: u32 = 5_000;
 const OPERATIONS: usize = 100;
 
 /// How many contexts are alive at most.
@@ -53,6 +58,27 @@ enum Op {
     DropContext {
         which: usize,
     },
+    Shield {
+        of: usize,
+        budget: u64,
+    },
+    Callback {
+        on: usize,
+        stopping: bool,
+    },
+    Revoke {
+        which: usize,
+    },
+    Enter {
+        at: usize,
+    },
+    Leave {
+        which: usize,
+    },
+    Link {
+        sources: [usize; 2],
+        all: bool,
+    },
     Advance {
         by: u64,
     },
@@ -63,7 +89,8 @@ enum Op {
     },
 }
 
-fn op() -> impl Strategy<Value = Op> {
+/// What is done without shields, callbacks, guards and links: here a clock may pass a deadline without telling.
+fn plain() -> impl Strategy<Value = Op> {
     let which = 0..usize::MAX;
     prop_oneof![
         6 => which.clone().prop_map(|of| Op::Child { of }),
@@ -82,6 +109,25 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// The same, and the rest.
+fn any_op() -> impl Strategy<Value = Op> {
+    let which = 0..usize::MAX;
+    let two = [which.clone(), which.clone()];
+    prop_oneof![
+        30 => plain().prop_map(|op| match op {
+            Op::AdvanceSilently { by, .. } => Op::Advance { by },
+            op => op,
+        }),
+        3 => (which.clone(), 0..60_u64).prop_map(|(of, budget)| Op::Shield { of, budget }),
+        3 => (which.clone(), any::<bool>())
+            .prop_map(|(on, stopping)| Op::Callback { on, stopping }),
+        2 => which.clone().prop_map(|which| Op::Revoke { which }),
+        3 => which.clone().prop_map(|at| Op::Enter { at }),
+        2 => which.prop_map(|which| Op::Leave { which }),
+        2 => (two, any::<bool>()).prop_map(|(sources, all)| Op::Link { sources, all }),
+    ]
+}
+
 /// A cause, as far as the model knows it: a number given to each cancel and stop.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Why {
@@ -93,7 +139,10 @@ enum Why {
 /// A node of the model.
 #[derive(Debug, Clone, Default)]
 struct Node {
+    /// Whose end is its end; none for what was born below one that is cancelled.
     parent: Option<usize>,
+    /// In which tree it is: that of the first node, or another.
+    elsewhere: bool,
     stopping: bool,
     cancelled: bool,
     why: Option<Why>,
@@ -101,8 +150,12 @@ struct Node {
     grace: Option<u64>,
     /// Whether dropping its cancellers cancels it.
     armed: bool,
-    /// Born cancelled: in no tree.
-    apart: bool,
+    /// When its shield's time is over, and the deadline above that comes before.
+    shield: Option<(u64, Option<u64>)>,
+    /// When the time of the shield in which it is is over.
+    inside: Option<u64>,
+    /// What it is linked to, and to how many of them.
+    link: Option<([usize; 2], usize)>,
 }
 
 /// The naive tree.
@@ -115,31 +168,69 @@ struct Model {
 impl Model {
     fn child(&mut self, parent: Option<usize>, own: Option<u64>) -> usize {
         let mut node = parent.map_or_else(Node::default, |parent| self.nodes[parent].clone());
-        node.apart = node.cancelled;
-        node.parent = parent;
+        node.parent = parent.filter(|_| !node.cancelled);
+        node.elsewhere |= node.cancelled;
         node.armed = true;
         node.deadline = node.deadline.into_iter().chain(own).min();
+        (node.shield, node.link) = (None, None);
+        self.add(node)
+    }
+
+    fn add(&mut self, node: Node) -> usize {
         self.nodes.push(node);
         self.pass_time();
         self.nodes.len() - 1
     }
 
-    fn is_below(&self, node: usize, top: usize) -> bool {
-        let mut at = Some(node);
-        while let Some(node) = at {
-            if node == top {
-                return true;
-            }
-            at = self.nodes[node].parent;
+    fn shield(&mut self, parent: usize, end: u64) -> usize {
+        let mut node = self.nodes[parent].clone();
+        let end = node.inside.into_iter().fold(end, u64::min);
+        let masked = node.deadline.filter(|deadline| *deadline < end);
+        if masked.is_some() {
+            node.deadline = Some(end);
         }
-        false
+        (node.parent, node.link, node.armed, node.inside) = (Some(parent), None, false, Some(end));
+        node.shield = Some((end, masked));
+        if node.cancelled {
+            // Nothing above ends it any more.
+            (node.parent, node.elsewhere, node.shield) = (None, true, Some((end, None)));
+            if end > self.now {
+                (node.cancelled, node.grace) = (false, Some(end));
+            }
+        } else if node.grace.is_some_and(|grace| end > self.now && end >= grace) {
+            node.grace = Some(end);
+        }
+        self.add(node)
     }
 
+    fn link(&mut self, sources: [usize; 2], needed: usize) -> usize {
+        let link = Some((sources, needed));
+        self.add(Node { elsewhere: true, armed: true, link, ..Node::default() })
+    }
+
+    /// The nodes from one upwards to another, if that is above.
+    fn path(&self, node: usize, top: usize) -> Option<Vec<usize>> {
+        let mut path = vec![node];
+        while *path.last()? != top {
+            path.push(self.nodes[*path.last()?].parent?);
+        }
+        Some(path)
+    }
+
+    /// A cancel, or a stop with its grace.
     fn end(&mut self, top: usize, why: Why, grace: Option<Option<u64>>) {
         for node in 0..self.nodes.len() {
-            if !self.is_below(node, top) || self.nodes[node].cancelled {
+            let Some(path) = self.path(node, top) else { continue };
+            if self.nodes[node].cancelled {
                 continue;
             }
+            // From above: the first shield that protects does so for everything below.
+            let masks = |end: &u64| {
+                *end > self.now && grace.is_none_or(|to| to.is_some_and(|to| *end >= to))
+            };
+            let shields = path[..path.len() - 1].iter().rev();
+            let end = shields.filter_map(|node| Some(self.nodes[*node].shield?.0)).find(masks);
+            let grace = end.map_or(grace, |end| Some(Some(end)));
             let node = &mut self.nodes[node];
             node.stopping = true;
             node.why.get_or_insert(why);
@@ -148,16 +239,45 @@ impl Model {
                 Some(end) => node.grace = node.grace.into_iter().chain(end).min(),
             }
         }
+        self.pass_links();
     }
 
     /// Ends what is due.
     fn pass_time(&mut self) {
+        for top in 0..self.nodes.len() {
+            let Some((end, Some(masked))) = self.nodes[top].shield else { continue };
+            if masked <= self.now && end > self.now {
+                self.end(top, Why::Deadline, Some(Some(end)));
+            }
+        }
         for node in &mut self.nodes {
             if node.deadline.is_some_and(|deadline| deadline <= self.now) && !node.cancelled {
                 (node.stopping, node.cancelled) = (true, true);
                 node.why.get_or_insert(Why::Deadline);
             }
             node.cancelled |= node.grace.is_some_and(|grace| grace <= self.now);
+        }
+        self.pass_links();
+    }
+
+    /// Ends what is linked to what has ended.
+    fn pass_links(&mut self) {
+        for node in 0..self.nodes.len() {
+            let Some((sources, needed)) = self.nodes[node].link else { continue };
+            let stopped = sources.iter().filter(|source| self.nodes[**source].stopping);
+            let cancelled = sources.iter().filter(|source| self.nodes[**source].cancelled);
+            let (stopped, cancelled) = (stopped.copied().collect::<Vec<_>>(), cancelled.count());
+            if stopped.len() < needed {
+                continue;
+            }
+            // Those that stop at once stop for one reason; of those that had, the one that is counted last gives it.
+            let why = self.nodes[stopped[needed - 1]].why.expect("it is stopping");
+            if !self.nodes[node].stopping {
+                self.end(node, why, Some(None));
+            }
+            if cancelled >= needed && !self.nodes[node].cancelled {
+                self.end(node, why, None);
+            }
         }
     }
 }
@@ -170,6 +290,11 @@ struct Real {
     cancellers: Vec<(usize, Canceller)>,
     /// Node, level, future, and the waker it was polled with.
     waiting: Vec<(usize, bool, Waiting, CountingWaker)>,
+    /// Node, level, registration, and the causes it was called with.
+    callbacks: Vec<(usize, bool, Registration, Arc<Mutex<Vec<Cause>>>)>,
+    /// Who is inside.
+    guards: Vec<(usize, Entered)>,
+    timer: Timer,
     clock: ManualClock,
     start: Instant,
 }
@@ -198,7 +323,10 @@ fn make(real: &mut Real, model: &mut Model, of: usize, after: Option<u64>) {
     let (parent, ctx) = &real.contexts[of % real.contexts.len()];
     let (child, canceller) = match after {
         None => ctx.child(),
-        Some(after) => ctx.with_timeout(ms(after)).expect("the timer is inherited"),
+        Some(after) => {
+            let builder = ctx.child_with().timeout(ms(after)).timer(real.timer.clone());
+            builder.build().expect("one timer for all")
+        }
     };
     let node = model.child(Some(*parent), after.map(|after| model.now + after));
     real.contexts.push((node, child));
@@ -241,7 +369,8 @@ fn apply(op: &Op, number: u64, real: &mut Real, model: &mut Model) {
         }
         Op::Stop { with, grace } => {
             if let Some((node, canceller)) = pick(&real.cancellers, with) {
-                canceller.stop_because(number.to_string(), grace.map_or(Duration::MAX, ms));
+                let cause = Cause::new(CauseKind::Stopped).with_error(number.to_string());
+                canceller.stop_on(&real.timer, cause, grace.map_or(Duration::MAX, ms));
                 let end = match grace {
                     Some(0) => None,
                     grace => Some(grace.map(|grace| model.now + grace)),
@@ -262,6 +391,67 @@ fn apply(op: &Op, number: u64, real: &mut Real, model: &mut Model) {
             if real.contexts.len() > 1 {
                 let at = 1 + which % (real.contexts.len() - 1);
                 drop(real.contexts.swap_remove(at));
+            }
+        }
+        Op::Shield { of, budget } => {
+            let (parent, ctx) = &real.contexts[of % real.contexts.len()];
+            // Without a timer in the chain it would be on std's.
+            if real.contexts.len() < CROWD && ctx.timer().is_some() {
+                let mut inside = None;
+                let run = ctx.shield(ms(budget), |ctx| inside.insert(ctx).run(ready(())));
+                drop(run.expect("it has a timer"));
+                let node = model.shield(*parent, model.now + budget);
+                real.contexts.push((node, inside.expect("the work was asked for")));
+            }
+        }
+        Op::Callback { on, stopping } => {
+            if real.callbacks.len() < CROWD {
+                let (node, ctx) = &real.contexts[on % real.contexts.len()];
+                let called = Arc::new(Mutex::new(Vec::new()));
+                let calls = Arc::clone(&called);
+                let callback = move |cause| calls.lock().unwrap().push(cause);
+                let registration = match stopping {
+                    true => ctx.on_stop(callback),
+                    false => ctx.on_cancel(callback),
+                };
+                real.callbacks.push((*node, stopping, registration, called));
+            }
+        }
+        Op::Revoke { which } => {
+            if let Some(at) = which.checked_rem(real.callbacks.len()) {
+                let (node, stopping, registration, _) = real.callbacks.swap_remove(at);
+                let reached = match stopping {
+                    true => model.nodes[node].stopping,
+                    false => model.nodes[node].cancelled,
+                };
+                let expected = if reached { Revoked::Late } else { Revoked::InTime };
+                assert_eq!(registration.revoke(), expected);
+            }
+        }
+        Op::Enter { at } => {
+            let (node, ctx) = &real.contexts[at % real.contexts.len()];
+            let entered = ctx.enter();
+            assert_eq!(entered.is_err(), model.nodes[*node].stopping);
+            if real.guards.len() < CROWD {
+                real.guards.extend(entered.map(|entered| (*node, entered)));
+            }
+        }
+        Op::Leave { which } => {
+            if let Some(at) = which.checked_rem(real.guards.len()) {
+                drop(real.guards.swap_remove(at));
+            }
+        }
+        Op::Link { sources, all } => {
+            if real.contexts.len() < CROWD {
+                let [one, two] = sources.map(|source| &real.contexts[source % real.contexts.len()]);
+                let contexts = [&one.1, &two.1];
+                let (ctx, canceller) = match all {
+                    true => Context::all_of(contexts),
+                    false => Context::any_of(contexts),
+                };
+                let node = model.link([one.0, two.0], if all { 2 } else { 1 });
+                real.contexts.push((node, ctx));
+                real.cancellers.push((node, canceller));
             }
         }
         Op::Advance { by } => {
@@ -336,14 +526,41 @@ fn compare(real: &mut Real, model: &Model, look: Option<usize>) -> Result<(), Te
         prop_assert_eq!(Some(why(&cause)), model.nodes[node].why);
     }
 
+    for (node, stopping, _, called) in &real.callbacks {
+        let node = &model.nodes[*node];
+        let reached = if *stopping { node.stopping } else { node.cancelled };
+        let called = called.lock().unwrap();
+        prop_assert_eq!(
+            called.iter().map(why).collect::<Vec<_>>(),
+            match reached {
+                true => node.why.into_iter().collect(),
+                false => Vec::new(),
+            }
+        );
+    }
+
     let mut live: Vec<usize> = real.contexts.iter().map(|(node, _)| *node).collect();
     live.extend(real.cancellers.iter().map(|(node, _)| *node));
     live.extend(real.waiting.iter().map(|(node, ..)| *node));
-    live.retain(|node| !model.nodes[*node].apart);
-    live.sort_unstable();
-    live.dedup();
-    let nodes = real.contexts[0].1.nodes();
-    prop_assert!(nodes >= live.len() && nodes < 2 * live.len(), "{} for {}", nodes, live.len());
+    live.extend(real.callbacks.iter().map(|(node, ..)| *node));
+    live.extend(real.guards.iter().map(|(node, _)| *node));
+    let count = |live: &mut Vec<usize>| {
+        live.sort_unstable();
+        live.dedup();
+        live.iter().filter(|node| !model.nodes[**node].elsewhere).count()
+    };
+    let least = count(&mut live);
+    // Shields above what is live, and what links are linked to: they may be live only for that.
+    for node in 0..model.nodes.len() {
+        live.extend(model.nodes[node].shield.map(|_| node));
+        live.extend(model.nodes[node].link.iter().flat_map(|(sources, _)| *sources));
+    }
+    let most = 2 * count(&mut live) - 1;
+    let counts = real.contexts[0].1.counts();
+    prop_assert!((least..=most).contains(&counts.nodes), "{:?} for {}", counts, least);
+    let here = |node: &usize| !model.nodes[*node].elsewhere;
+    let inside = real.guards.iter().filter(|(node, _)| here(node)).count();
+    prop_assert_eq!((counts.inside, real.contexts[0].1.stragglers().len()), (inside, inside));
     Ok(())
 }
 
@@ -351,13 +568,17 @@ fn agrees(ops: &[Op]) -> Result<(), TestCaseError> {
     let (timer, clock) = Timer::manual();
     let start = timer.now();
     let mut model = Model::default();
-    let made = Context::background().child_with().timeout(ms(4_000)).timer(timer).build();
+    let background = Context::background();
+    let made = background.child_with().timeout(ms(4_000)).timer(timer.clone()).build();
     let (root, canceller) = made.expect("a manual timer");
     let node = model.child(None, Some(4_000));
     let mut real = Real {
         contexts: vec![(node, root)],
         cancellers: vec![(node, canceller)],
         waiting: Vec::new(),
+        callbacks: Vec::new(),
+        guards: Vec::new(),
+        timer,
         clock,
         start,
     };
@@ -378,8 +599,8 @@ fn agrees(ops: &[Op]) -> Result<(), TestCaseError> {
         };
         compare(&mut real, &model, look)?;
     }
-    let Real { contexts, cancellers, waiting, clock, .. } = real;
-    drop((contexts, cancellers, waiting));
+    let Real { contexts, cancellers, waiting, callbacks, guards, clock, .. } = real;
+    drop((contexts, cancellers, waiting, callbacks, guards));
     prop_assert_eq!(clock.registered(), 0, "a timer was left behind");
     Ok(())
 }
@@ -392,7 +613,14 @@ proptest! {
     })]
 
     #[test]
-    fn the_tree_does_what_the_naive_tree_does(ops in vec(op(), OPERATIONS)) {
+    fn the_tree_does_what_the_naive_tree_does(ops in vec(plain(), OPERATIONS)) {
+        agrees(&ops)?;
+    }
+
+    #[test]
+    fn shields_callbacks_guards_and_links_do_what_they_do_in_the_naive_tree(
+        ops in vec(any_op(), OPERATIONS)
+    ) {
         agrees(&ops)?;
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use selvedge_cancel::{
     Canceller, Cause, CauseKind, Context, DeadlineError, ManualClock, Run, Timer,
 };
-use selvedge_testkit::CountingWaker;
+use selvedge_testkit::{CountingWaker, watchdog};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -270,6 +270,21 @@ fn a_shield_on_a_timer_that_is_lost_ends_at_once() {
     clock.lose();
     canceller.cancel();
     assert!(inside.is_cancelled(), "nobody could end it later");
+}
+
+#[test]
+fn a_shield_of_a_stopping_context_on_a_timer_that_is_lost_ends_at_once() {
+    watchdog(Duration::from_secs(60), "a shield on a timer that is lost", || {
+        let (timer, clock) = Timer::manual();
+        let (other, _other) = Timer::manual();
+        let (root, canceller) = Context::background().child();
+        let made = root.child_with().timeout(HOUR).timer(timer).build();
+        let (ctx, _keep) = made.unwrap();
+        canceller.stop_on(&other, Cause::new(CauseKind::Stopped), SECOND);
+        clock.lose();
+        let (_run, inside) = section(&ctx, 2 * SECOND);
+        assert!(inside.is_cancelled() && !ctx.is_cancelled());
+    });
 }
 
 #[test]

@@ -155,9 +155,9 @@ impl Handle {
         }
         // Nobody who waits inside would have it timed.
         masked.iter().for_each(Limit::arm);
-        if let Some(grace) = child.lock().grace() {
-            grace.arm();
-        }
+        // The lock is released before: what is armed may expire at once.
+        let grace = { child.lock().grace() };
+        grace.iter().for_each(Limit::arm);
         child
     }
 

@@ -5,7 +5,7 @@
 //! A node without handles and without children is unlinked. One with a single child is *spliced out*: the
 //! child takes its place. One with more stays as a relay, so that dropping it is O(1); it goes when all but one
 //! of its children have gone. So relays have at least two children, and nodes <= 2 x live - 1. (A node that is
-//! linked to others counts as live while it has a child: something can still end it.)
+//! linked to others, or shielded, counts as live while it has a child: something can still end it, or protects that.)
 //!
 //! # Who owns the removal
 //!
@@ -52,13 +52,29 @@ use super::node::{self, Flag, Locked, Node, OnlyChild, Ptr};
 #[inline]
 pub(super) unsafe fn drop_handle(node: Ptr) {
     // SAFETY: N2.
-    if unsafe { Node::at(node) }.drop_handle() && retire(node) {
-        remove(node);
+    if !unsafe { Node::at(node) }.drop_handle() {
+        return;
+    }
+    // SAFETY: N1: a simple one is the caller's from here on, and no other is removed before it is dead.
+    match unsafe { Node::at(node) }.word().load().is_simple() {
+        true => remove(node),
+        false => retire_and_remove(node),
     }
 }
 
-/// The last handle of a node is gone. Says whether the caller owns the removal.
-fn retire(node: Ptr) -> bool {
+/// The last handle of a node is gone that is not simple.
+#[cold]
+fn retire_and_remove(node: Ptr) {
+    let mut panics = FirstPanic::new();
+    if retire(node, &mut panics) {
+        panics.catch(|| remove(node));
+    }
+    panics.resume();
+}
+
+/// The last handle of a node is gone. Says whether the caller owns the removal. Call it with no lock held: it wakes who
+/// waits for those inside, if nobody is.
+fn retire(node: Ptr, panics: &mut FirstPanic) -> bool {
     // SAFETY: N1: nobody removes it before it is dead, and a simple one is the caller's.
     let node = unsafe { Node::at(node) };
     if node.word().load().is_simple() {
@@ -66,7 +82,7 @@ fn retire(node: Ptr) -> bool {
     }
     if let Some(tracker) = node.tracker() {
         // Nobody can enter any more.
-        tracker.close();
+        panics.catch(|| tracker.close());
     }
     let mut locked = node.lock();
     locked.flags.set(Flag::Dead);
@@ -98,7 +114,7 @@ fn remove_all(unlinked: Option<Ptr>, node: Ptr) {
     while let Some(node) = next {
         let mut ended = [None, None, None];
         let unlinked = match unlink_simple(node) {
-            Unlinked::NotSimple => unlink(node, &mut owned, &mut ended),
+            Unlinked::NotSimple => unlink(node, &mut owned, &mut ended, &mut panics),
             Unlinked::Alone => true,
             Unlinked::And(parent) => {
                 owned.push(parent);
@@ -155,7 +171,12 @@ fn unlink_simple(node: Ptr) -> Unlinked {
 
 /// Takes a node that is owned here out of the tree. False if it has to stay; it is not owned any more then. What else
 /// is owned after that is added to `owned`.
-fn unlink(node: Ptr, owned: &mut Vec<Ptr>, ended: &mut [Option<Ended>; 3]) -> bool {
+fn unlink(
+    node: Ptr,
+    owned: &mut Vec<Ptr>,
+    ended: &mut [Option<Ended>; 3],
+    panics: &mut FirstPanic,
+) -> bool {
     // SAFETY: N1: its removal is owned here.
     let node = unsafe { Node::at(node) };
     // SAFETY: N5: its removal is owned here.
@@ -203,7 +224,7 @@ fn unlink(node: Ptr, owned: &mut Vec<Ptr>, ended: &mut [Option<Ended>; 3]) -> bo
     // With no lock held: the end of a tracker wakes who waits for it.
     if let (Some(heir), Some(Moving::Counted)) = (heir, moving) {
         // SAFETY: `Moving` counted a handle, which is dropped here.
-        if unsafe { Node::at(heir) }.drop_handle() && retire(heir) {
+        if unsafe { Node::at(heir) }.drop_handle() && retire(heir, panics) {
             owned.push(heir);
         }
     }

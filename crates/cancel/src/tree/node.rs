@@ -643,6 +643,12 @@ impl Node {
         Some(self.deadline.as_ref()?.remaining())
     }
 
+    /// How long until the deadline, or the end of a grace, whichever comes first.
+    pub(crate) fn due_in(&self) -> Option<Duration> {
+        let grace = { self.lock().grace() };
+        self.remaining().into_iter().chain(grace.map(|grace| grace.remaining())).min()
+    }
+
     /// The timer of the chain.
     pub(crate) fn timer(&self) -> Option<Timer> {
         match &self.deadline {

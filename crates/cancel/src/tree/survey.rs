@@ -1,4 +1,5 @@
-//! Looking at a whole tree: goes through it as a walk does, and changes nothing.
+//! Looking at a whole tree: goes through it as a walk does, and changes nothing but what any look does: a limit that is
+//! past is recorded.
 
 use std::panic::Location;
 use std::sync::Arc;
