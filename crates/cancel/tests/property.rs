@@ -156,6 +156,8 @@ struct Node {
     inside: Option<u64>,
     /// What it is linked to, and to how many of them.
     link: Option<([usize; 2], usize)>,
+    /// Which of them have stopped, in this order, the first or the second.
+    stopped: Vec<usize>,
 }
 
 /// The naive tree.
@@ -172,7 +174,7 @@ impl Model {
         node.elsewhere |= node.cancelled;
         node.armed = true;
         node.deadline = node.deadline.into_iter().chain(own).min();
-        (node.shield, node.link) = (None, None);
+        (node.shield, node.link, node.stopped) = (None, None, Vec::new());
         self.add(node)
     }
 
@@ -184,12 +186,14 @@ impl Model {
 
     fn shield(&mut self, parent: usize, end: u64) -> usize {
         let mut node = self.nodes[parent].clone();
-        let end = node.inside.into_iter().fold(end, u64::min);
+        // What is left of the one around it, if anything.
+        let end = node.inside.map(|around| around.max(self.now)).into_iter().fold(end, u64::min);
         let masked = node.deadline.filter(|deadline| *deadline < end);
         if masked.is_some() {
             node.deadline = Some(end);
         }
-        (node.parent, node.link, node.armed, node.inside) = (Some(parent), None, false, Some(end));
+        (node.parent, node.armed, node.inside) = (Some(parent), false, Some(end));
+        (node.link, node.stopped) = (None, Vec::new());
         node.shield = Some((end, masked));
         if node.cancelled {
             // Nothing above ends it any more.
@@ -208,33 +212,34 @@ impl Model {
         self.add(Node { elsewhere: true, armed: true, link, ..Node::default() })
     }
 
-    /// The nodes from one upwards to another, if that is above.
-    fn path(&self, node: usize, top: usize) -> Option<Vec<usize>> {
-        let mut path = vec![node];
-        while *path.last()? != top {
-            path.push(self.nodes[*path.last()?].parent?);
-        }
-        Some(path)
+    /// A node, those above, and what it is linked to.
+    fn tell(&self, node: usize) -> String {
+        let it = &self.nodes[node];
+        let sources = it.link.iter().flat_map(|(sources, _)| *sources);
+        let more = it.parent.into_iter().chain(sources).map(|more| self.tell(more));
+        format!("{node} at {}: {it:?}\n[{}]", self.now, more.collect::<Vec<_>>().join("\n"))
     }
 
     /// A cancel, or a stop with its grace.
     fn end(&mut self, top: usize, why: Why, grace: Option<Option<u64>>) {
-        for node in 0..self.nodes.len() {
-            let Some(path) = self.path(node, top) else { continue };
-            if self.nodes[node].cancelled {
-                continue;
-            }
-            // From above: the first shield that protects does so for everything below.
-            let masks = |end: &u64| {
-                *end > self.now && grace.is_none_or(|to| to.is_some_and(|to| *end >= to))
+        // Whether it comes to a node (parents come first), and the end of the first shield on the way that protects.
+        let mut comes = vec![None; self.nodes.len()];
+        let masks = |now: u64, end: &u64| {
+            *end > now && grace.is_none_or(|to| to.is_some_and(|to| *end >= to))
+        };
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            comes[number] = match node.parent.and_then(|parent| comes[parent]) {
+                _ if number == top => Some(None),
+                None => None,
+                Some(Some(end)) => Some(Some(end)),
+                Some(None) => {
+                    Some(node.shield.map(|(end, _)| end).filter(|end| masks(self.now, end)))
+                }
             };
-            let shields = path[..path.len() - 1].iter().rev();
-            let end = shields.filter_map(|node| Some(self.nodes[*node].shield?.0)).find(masks);
-            let grace = end.map_or(grace, |end| Some(Some(end)));
-            let node = &mut self.nodes[node];
+            let Some(end) = comes[number].filter(|_| !node.cancelled) else { continue };
             node.stopping = true;
             node.why.get_or_insert(why);
-            match grace {
+            match end.map_or(grace, |end| Some(Some(end))) {
                 None => node.cancelled = true,
                 Some(end) => node.grace = node.grace.into_iter().chain(end).min(),
             }
@@ -264,14 +269,14 @@ impl Model {
     fn pass_links(&mut self) {
         for node in 0..self.nodes.len() {
             let Some((sources, needed)) = self.nodes[node].link else { continue };
-            let stopped = sources.iter().filter(|source| self.nodes[**source].stopping);
-            let cancelled = sources.iter().filter(|source| self.nodes[**source].cancelled);
-            let (stopped, cancelled) = (stopped.copied().collect::<Vec<_>>(), cancelled.count());
-            if stopped.len() < needed {
-                continue;
+            for (number, source) in sources.into_iter().enumerate() {
+                if self.nodes[source].stopping && !self.nodes[node].stopped.contains(&number) {
+                    self.nodes[node].stopped.push(number);
+                }
             }
-            // Those that stop at once stop for one reason; of those that had, the one that is counted last gives it.
-            let why = self.nodes[stopped[needed - 1]].why.expect("it is stopping");
+            let cancelled = sources.iter().filter(|source| self.nodes[**source].cancelled).count();
+            let Some(last) = self.nodes[node].stopped.get(needed - 1) else { continue };
+            let why = self.nodes[sources[*last]].why.expect("it is stopping");
             if !self.nodes[node].stopping {
                 self.end(node, why, Some(None));
             }
@@ -495,12 +500,22 @@ fn compare(real: &mut Real, model: &Model, look: Option<usize>) -> Result<(), Te
             continue;
         }
         let expected = &model.nodes[*node];
-        prop_assert_eq!(ctx.is_stopping(), expected.stopping, "stopping of {}", node);
-        prop_assert_eq!(ctx.is_cancelled(), expected.cancelled, "cancelled of {}", node);
+        prop_assert_eq!(ctx.is_stopping(), expected.stopping, "stopping of {}", model.tell(*node));
+        prop_assert_eq!(
+            ctx.is_cancelled(),
+            expected.cancelled,
+            "cancelled of {}",
+            model.tell(*node)
+        );
         prop_assert_eq!(ctx.check().is_err(), expected.cancelled);
-        prop_assert_eq!(ctx.cause().as_ref().map(why), expected.why, "cause of {}", node);
+        prop_assert_eq!(
+            ctx.cause().as_ref().map(why),
+            expected.why,
+            "cause of {}",
+            model.tell(*node)
+        );
         let deadline = expected.deadline.map(|at| real.start + ms(at));
-        prop_assert_eq!(ctx.deadline(), deadline, "deadline of {}", node);
+        prop_assert_eq!(ctx.deadline(), deadline, "deadline of {}", model.tell(*node));
         let remaining = expected.deadline.map(|at| ms(at.saturating_sub(model.now)));
         prop_assert_eq!(ctx.remaining(), remaining);
     }

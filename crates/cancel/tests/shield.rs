@@ -156,6 +156,22 @@ fn a_shield_inside_a_shield_ends_with_it_at_the_latest() {
 }
 
 #[test]
+fn a_shield_that_ends_with_the_one_around_it_is_told_although_a_canceller_between_them_was_used() {
+    let (ctx, canceller, clock) = timed(HOUR);
+    let (_outer, inside) = section(&ctx, SECOND);
+    let (between, between_canceller) = inside.child();
+    let mut inner = section(&between, 5 * SECOND);
+    let woken = CountingWaker::new();
+    assert!(poll(&mut inner, &woken.waker()).is_pending());
+    canceller.cancel();
+    between_canceller.cancel();
+    assert!(between.is_cancelled() && !inner.1.is_cancelled());
+    assert_eq!(woken.wakes(), 0);
+    clock.advance(SECOND);
+    assert_eq!(woken.wakes(), 1, "its walk ends above, where everything else was cancelled");
+}
+
+#[test]
 fn a_shield_below_a_canceller_of_its_own_masks_that_one_as_well() {
     let (ctx, _canceller, clock) = timed(HOUR);
     let (_outer, inside) = section(&ctx, 2 * SECOND);

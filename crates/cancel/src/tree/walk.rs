@@ -294,7 +294,14 @@ impl Ending {
         if let Some(past) = self.past_deadline(node) {
             node.raise(Level::Cancelled, &past, By::Look);
         }
-        let grace = grace.filter(|grace| locked.grace().is_none_or(|held| grace.is_before(&held)));
+        // The end of the node's own shield replaces a grace of the same end that begins above: its walk may not come through
+        // to here, when what is in between was cancelled.
+        let own = |grace: &Arc<Limit>| node.shield_end().is_some_and(|end| Arc::ptr_eq(end, grace));
+        let replaces = |grace: &Arc<Limit>, held: &Arc<Limit>| match own(grace) {
+            true => !held.is_before(grace) && !Arc::ptr_eq(held, grace),
+            false => grace.is_before(held),
+        };
+        let grace = grace.filter(|grace| locked.grace().is_none_or(|held| replaces(grace, &held)));
         if let Some(grace) = &grace {
             if top {
                 grace.set_top(node);
