@@ -11,7 +11,7 @@ use selvedge_primitives::time::{Timer, TimerError};
 use selvedge_primitives::{Origin, block_on_for};
 
 use crate::futures::{Cancelled, Run, RunOrCause, Stopping};
-use crate::tree::{Due, Handle, Level};
+use crate::tree::{Due, Handle, Level, Seat};
 use crate::values::Values;
 use crate::{Canceller, Cause};
 
@@ -35,7 +35,7 @@ use crate::{Canceller, Cause};
 #[derive(Clone)]
 pub struct Context {
     /// The node; none for the background.
-    handle: Option<Handle>,
+    handle: Seat,
     /// What it carries.
     values: Values,
 }
@@ -70,7 +70,7 @@ pub enum DeadlineError {
 impl Context {
     /// The context that never ends. It is no node and shares nothing: its children are roots.
     pub const fn background() -> Self {
-        Self { handle: None, values: Values::new() }
+        Self { handle: Seat::empty(), values: Values::new() }
     }
 
     /// A child, and the right to cancel it.
@@ -116,26 +116,26 @@ impl Context {
 
     /// Makes a node.
     fn make(&self, origin: Origin, due: Due) -> (Context, Canceller) {
-        let (handle, right) = match &self.handle {
+        let (handle, right) = match self.handle() {
             Some(parent) => parent.child(origin, due),
             None => Handle::root(origin, due.at.zip(due.timer)),
         };
-        (Context { handle: Some(handle), values: self.values.clone() }, Canceller::new(right))
+        (Context { handle: Seat::of(handle), values: self.values.clone() }, Canceller::new(right))
     }
 
     /// The node; none for the background.
     pub(crate) fn handle(&self) -> Option<&Handle> {
-        self.handle.as_ref()
+        self.handle.handle()
     }
 
     /// A context of a node that carries nothing.
     pub(crate) fn of(handle: Handle) -> Context {
-        Context { handle: Some(handle), values: Values::new() }
+        Context { handle: Seat::of(handle), values: Values::new() }
     }
 
     /// A context of another node that carries what this one carries.
     pub(crate) fn beside(&self, handle: Handle) -> Context {
-        Context { handle: Some(handle), values: self.values.clone() }
+        Context { handle: Seat::of(handle), values: self.values.clone() }
     }
 
     /// This context, carrying `value` for its type: instead of the one it carries for that type, if
@@ -182,7 +182,7 @@ impl Context {
     /// Whether it is to finish: STOPPING is set. True for whatever is cancelled, too.
     #[inline]
     pub fn is_stopping(&self) -> bool {
-        self.handle.as_ref().is_some_and(|handle| handle.has_reached(Level::Stopping))
+        self.handle.has_reached(Level::Stopping)
     }
 
     /// Whether it is to end now: CANCELLED is set.
@@ -192,12 +192,12 @@ impl Context {
     /// its deadline without a timer's help.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
-        self.handle.as_ref().is_some_and(|handle| handle.has_reached(Level::Cancelled))
+        self.handle.has_reached(Level::Cancelled)
     }
 
     /// Why it is stopping or cancelled; none while it is neither.
     pub fn cause(&self) -> Option<Cause> {
-        self.handle.as_ref()?.cause()
+        self.handle()?.cause()
     }
 
     /// `Ok` while it is not cancelled: for `ctx.check()?` between the steps of a computation.
@@ -206,7 +206,7 @@ impl Context {
     ///
     /// The cause, once it is cancelled.
     pub fn check(&self) -> Result<(), Cause> {
-        match &self.handle {
+        match self.handle() {
             Some(handle) if handle.has_reached(Level::Cancelled) => Err(handle.known_cause()),
             _ => Ok(()),
         }
@@ -226,7 +226,7 @@ impl Context {
     /// All who wait are woken, in the order in which they came to each context.
     #[track_caller]
     pub fn cancelled(&self) -> Cancelled {
-        Cancelled::new(self.handle.clone())
+        Cancelled::new(self.handle().cloned())
     }
 
     /// Waits until it is to finish (STOPPING), and tells why. Otherwise as
@@ -241,7 +241,7 @@ impl Context {
     /// As [`cancelled`](Self::cancelled).
     #[track_caller]
     pub fn stopping(&self) -> Stopping {
-        Stopping::new(self.handle.clone())
+        Stopping::new(self.handle().cloned())
     }
 
     /// Runs `future` until it completes or the context is cancelled.
@@ -281,7 +281,7 @@ impl Context {
     /// ```
     #[track_caller]
     pub fn run<F: Future>(&self, future: F) -> Run<F> {
-        Run::new(self.handle.clone(), future)
+        Run::new(self.handle().cloned(), future)
     }
 
     /// Runs a fallible `future` as [`run`](Self::run) does, with the cause as one of the future's own errors: for `?`.
@@ -321,7 +321,7 @@ impl Context {
         E: From<Cause>,
         F: Future<Output = Result<T, E>>,
     {
-        RunOrCause::new(self.handle.clone(), future)
+        RunOrCause::new(self.handle().cloned(), future)
     }
 
     /// Blocks this thread until the context is cancelled, and tells why. For plain threads; in
@@ -359,7 +359,7 @@ impl Context {
             let left =
                 until.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
             // The thread that would wake then may be this one. Not too often, where its clock stands still.
-            let due = self.handle.as_ref().and_then(|handle| handle.due_in());
+            let due = self.handle().and_then(|handle| handle.due_in());
             let due = due.map_or(Duration::MAX, |due| due.max(Duration::from_millis(1)));
             let cause =
                 block_on_for(cancelled.as_mut(), left.min(due)).or_else(|| self.check().err());
@@ -372,33 +372,33 @@ impl Context {
     /// The earliest deadline in the chain, as an instant of [`timer`](Self::timer)'s clock. The
     /// end of a grace does not show here.
     pub fn deadline(&self) -> Option<Instant> {
-        self.handle.as_ref()?.deadline()
+        self.handle()?.deadline()
     }
 
     /// How long until the [`deadline`](Self::deadline); zero when it is past.
     pub fn remaining(&self) -> Option<Duration> {
-        self.handle.as_ref()?.remaining()
+        self.handle()?.remaining()
     }
 
     /// The timer of this chain: that keeps its deadlines, or else the end of its grace.
     pub fn timer(&self) -> Option<Timer> {
-        self.handle.as_ref()?.timer()
+        self.handle()?.timer()
     }
 
     /// The name it was given.
     pub fn name(&self) -> Option<&str> {
-        self.handle.as_ref()?.name().map(|name| &**name)
+        self.handle()?.name().map(|name| &**name)
     }
 
     /// Where it was made; none for the background.
     pub fn place(&self) -> Option<&'static Location<'static>> {
-        Some(self.handle.as_ref()?.place())
+        Some(self.handle()?.place())
     }
 
     /// How many nodes the tree has that this context is in: for tests of its bound.
     #[doc(hidden)]
     pub fn nodes(&self) -> usize {
-        self.handle.as_ref().map_or(0, |handle| handle.count())
+        self.handle().map_or(0, |handle| handle.count())
     }
 }
 
@@ -411,7 +411,7 @@ impl Default for Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.handle {
+        match self.handle() {
             None => f.write_str("Context(background")?,
             Some(handle) => write!(f, "Context({:?}", &**handle)?,
         }
@@ -481,7 +481,7 @@ impl ChildBuilder<'_> {
     /// [`DeadlineError::OtherTimer`] when a timer was given that is not the inherited one.
     pub fn build(self) -> Result<(Context, Canceller), DeadlineError> {
         let Self { parent, origin, end, timer } = self;
-        let above = parent.handle.as_ref();
+        let above = parent.handle();
         let grace = match above.and_then(|above| above.deadline_timer()) {
             Some(_) => None,
             None => parent.timer(),

@@ -30,6 +30,7 @@ pub(crate) struct Due {
 }
 
 /// Keeps a node live. Contexts and futures have one each, the cancellers of a node one in common.
+#[repr(transparent)]
 pub(crate) struct Handle {
     /// The node; alive because of this handle (N2).
     node: Ptr,
@@ -228,6 +229,120 @@ impl Node {
     pub(crate) fn arm_timers(&self) {
         if let Some(deadline) = &self.deadline {
             deadline.arm();
+        }
+    }
+}
+
+pub(crate) use seat::Seat;
+
+/// A handle, or none: what a context has, and the background has not.
+#[cfg(not(selvedge_loom))]
+mod seat {
+    use std::mem::ManuallyDrop;
+    use std::ptr::NonNull;
+
+    use super::super::word::{FlagWord, Level};
+    use super::Handle;
+
+    /// The flag word of what never ends.
+    static NEVER: FlagWord = FlagWord::never();
+
+    /// A pointer to the flag word of a node, with which the node begins; or to that of what never ends. So a look, which is
+    /// the most that is done with a context, need not tell them apart.
+    #[repr(transparent)]
+    pub(crate) struct Seat(NonNull<FlagWord>);
+
+    // SAFETY: a handle, or a pointer to a static.
+    unsafe impl Send for Seat {}
+    // SAFETY: as for Send.
+    unsafe impl Sync for Seat {}
+
+    impl Seat {
+        /// None.
+        pub(crate) const fn empty() -> Self {
+            Self(Self::NEVER)
+        }
+
+        /// What an empty one points to.
+        const NEVER: NonNull<FlagWord> = {
+            let never: *const FlagWord = &raw const NEVER;
+            // SAFETY: the address of a static is not null.
+            unsafe { NonNull::new_unchecked(never.cast_mut()) }
+        };
+
+        /// A handle.
+        pub(crate) fn of(handle: Handle) -> Self {
+            Self(ManuallyDrop::new(handle).node.cast())
+        }
+
+        /// The handle, if there is one.
+        #[inline]
+        pub(crate) fn handle(&self) -> Option<&Handle> {
+            if self.0 == Self::NEVER {
+                return None;
+            }
+            let seat: *const Self = self;
+            // SAFETY: it came from the pointer of a handle, which is all that a handle is, as this is of its own.
+            Some(unsafe { &*seat.cast::<Handle>() })
+        }
+
+        /// Whether `level` is reached.
+        #[inline]
+        pub(crate) fn has_reached(&self, level: Level) -> bool {
+            // SAFETY: the word of a node that is kept by a handle (N2), or a static.
+            let word = unsafe { self.0.as_ref() };
+            !word.load().is_quiet(level)
+                && self.handle().is_some_and(|node| node.has_reached(level))
+        }
+    }
+
+    impl Clone for Seat {
+        #[inline]
+        fn clone(&self) -> Self {
+            self.handle().map_or(Self::empty(), |handle| Self::of(handle.clone()))
+        }
+    }
+
+    impl Drop for Seat {
+        #[inline]
+        fn drop(&mut self) {
+            if let Some(handle) = self.handle() {
+                // SAFETY: the handle that this was made of; it is not used after that.
+                drop(unsafe { std::ptr::read(handle) });
+            }
+        }
+    }
+}
+
+/// Under loom there is no static word.
+#[cfg(selvedge_loom)]
+mod seat {
+    use super::super::word::Level;
+    use super::Handle;
+
+    /// A handle, or none.
+    #[derive(Clone)]
+    pub(crate) struct Seat(Option<Handle>);
+
+    impl Seat {
+        /// None.
+        pub(crate) const fn empty() -> Self {
+            Self(None)
+        }
+
+        /// A handle.
+        pub(crate) fn of(handle: Handle) -> Self {
+            Self(Some(handle))
+        }
+
+        /// The handle, if there is one.
+        pub(crate) fn handle(&self) -> Option<&Handle> {
+            self.0.as_ref()
+        }
+
+        /// Whether `level` is reached.
+        pub(crate) fn has_reached(&self, level: Level) -> bool {
+            self.0.as_ref().is_some_and(|handle| handle.has_reached(level))
         }
     }
 }

@@ -61,7 +61,7 @@ mod trampoline;
 mod walk;
 mod word;
 
-pub(crate) use handle::{Due, Handle, Right, Wait};
+pub(crate) use handle::{Due, Handle, Right, Seat, Wait};
 pub(crate) use link::Link;
 pub(crate) use name::Name;
 pub(crate) use survey::Seen;

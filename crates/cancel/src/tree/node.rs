@@ -129,6 +129,8 @@ pub(crate) struct Fields {
 const _: () = {
     use std::mem::offset_of;
     assert!(offset_of!(Fields, children) >= 64 + offset_of!(Fields, cause));
+    // A pointer to a node is one to its flag word.
+    assert!(offset_of!(Fields, word) == 0);
 };
 /// The size that the issue of memory is decided by: what a child costs, without what two features add.
 #[cfg(all(

@@ -48,12 +48,13 @@ const BLOCK: usize = 32;
 #[cfg(selvedge_loom)]
 const BLOCK: usize = 1;
 
-/// How many shards a tracker has.
+/// How many shards a tracker has: a power of two.
 #[cfg(not(selvedge_loom))]
 fn shards() -> usize {
     static SHARDS: OnceLock<usize> = OnceLock::new();
     *SHARDS.get_or_init(|| {
-        std::thread::available_parallelism().map_or(1, |threads| threads.get().min(16))
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+        threads.min(16).next_power_of_two()
     })
 }
 
@@ -202,7 +203,8 @@ impl Tracker {
         who: Who,
         stopping: impl Fn() -> bool,
     ) -> Option<Inhabitant> {
-        let shard = thread::number() % self.shards.len();
+        // Their number is a power of two: no division.
+        let shard = thread::number() & (self.shards.len() - 1);
         let mut spare: Option<Box<Block>> = None;
         loop {
             let mut inside = self.shards[shard].0.lock();

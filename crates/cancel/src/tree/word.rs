@@ -231,6 +231,12 @@ impl FlagWord {
         Self(AtomicU32::new(word.0))
     }
 
+    /// The word of what never ends: nobody writes it.
+    #[cfg(not(selvedge_loom))]
+    pub(super) const fn never() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
     /// Sets the word of a node that nobody else has seen yet.
     pub(super) fn init(&self, word: Word) {
         // Relaxed: whoever sees the node was handed it.
