@@ -34,7 +34,7 @@ impl Context {
     /// thread that does the work.
     ///
     /// [`Canceller::cancel_and_wait`], on this context or on one above, waits for all who have entered, and
-    /// [`stragglers`](Self::stragglers) names them. A guard keeps the context's node live, and nothing else of it. One that
+    /// [`stragglers`](Self::stragglers) names them. A guard is one word; it keeps the context's node live, and nothing else of it. One that
     /// is forgotten stays a straggler for ever, which is how it is found.
     ///
     /// Nobody enters a context that is to finish: whoever waits for the end waits for those who are inside. On the
@@ -90,7 +90,7 @@ impl Context {
         place: &'static Location<'static>,
     ) -> Result<Entered, Cause> {
         let Some(handle) = self.handle() else { return Ok(Entered { _inhabitant: None }) };
-        match handle.enter(Who::now(name, place)) {
+        match handle.enter(Who::now(place), name.map(Name::from)) {
             Some(inhabitant) => Ok(Entered { _inhabitant: Some(inhabitant) }),
             None => Err(handle.known_cause()),
         }
@@ -110,8 +110,8 @@ type Named = (Arc<Tracker>, Option<Name>);
 /// Who is inside.
 fn list(trackers: &[Named]) -> Vec<Straggler> {
     let inside = trackers.iter().flat_map(|(tracker, context)| {
-        tracker.list().into_iter().map(move |who| {
-            let name = who.name.as_ref().or(context.as_ref());
+        tracker.list().into_iter().map(move |(who, name)| {
+            let name = name.as_ref().or(context.as_ref());
             let name = name.map_or("(no name)", |name| &**name).to_owned();
             Straggler { name, place: Some(who.place), age: who.age(), note: String::new() }
         })

@@ -289,6 +289,9 @@ impl Model {
 
 type Waiting = Pin<Box<dyn Future<Output = Cause>>>;
 
+/// The causes that a callback was called with.
+type Called = Arc<Mutex<Vec<Cause>>>;
+
 /// The real tree, and who holds what of it.
 struct Real {
     contexts: Vec<(usize, Context)>,
@@ -296,7 +299,7 @@ struct Real {
     /// Node, level, future, and the waker it was polled with.
     waiting: Vec<(usize, bool, Waiting, CountingWaker)>,
     /// Node, level, registration, and the causes it was called with.
-    callbacks: Vec<(usize, bool, Registration, Arc<Mutex<Vec<Cause>>>)>,
+    callbacks: Vec<(usize, bool, Registration, Called)>,
     /// Who is inside.
     guards: Vec<(usize, Entered)>,
     timer: Timer,

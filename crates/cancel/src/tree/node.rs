@@ -509,7 +509,7 @@ impl Node {
     }
 
     /// Enters, unless the node is stopping.
-    pub(crate) fn enter(&self, who: Who) -> Option<Inhabitant> {
+    pub(crate) fn enter(&self, who: Who, name: Option<Name>) -> Option<Inhabitant> {
         if self.has_reached(Level::Stopping) {
             return None;
         }
@@ -518,7 +518,7 @@ impl Node {
         if self.word.announce_tracker().has(Level::Stopping) {
             return None;
         }
-        tracker.enter(who, || self.word.load().has(Level::Stopping))
+        tracker.enter(who, name, || self.word.load().has(Level::Stopping))
     }
 
     /// Has a node that nobody has seen yet begin as a child of one that is cancelled.

@@ -25,7 +25,6 @@
 #![allow(unsafe_code, reason = "places in blocks, and a node that is kept without a handle")]
 // tidy: std-sync, a number that is asked for once
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::panic::Location;
 use std::ptr::NonNull;
@@ -128,20 +127,46 @@ struct Block {
     next: Option<NonNull<Block>>,
 }
 
-/// A place for somebody who is inside. Guarded by its shard's lock.
-#[derive(Default)]
+/// A place for somebody who is inside. Guarded by its shard's lock, but for where it is.
 struct Place {
-    /// Who is there.
+    /// The tracker, as an `Arc` has it.
+    tracker: *const Tracker,
+    /// The shard's number.
+    shard: usize,
+    /// Who is there, but for the name.
     who: Cell<Option<Who>>,
+    /// Whether there is a name: most have none, so nothing is moved.
+    is_named: Cell<bool>,
+    /// The name.
+    name: Cell<Option<Name>>,
     /// The next free place, if this one is free.
     next: Cell<Option<NonNull<Place>>>,
 }
 
+impl Place {
+    /// A free one.
+    fn new(tracker: *const Tracker, shard: usize) -> Self {
+        let (who, next) = (Cell::new(None), Cell::new(None));
+        Self { tracker, shard, who, is_named: Cell::new(false), name: Cell::new(None), next }
+    }
+
+    /// Takes the name, if there is one.
+    fn take_name(&self) -> Option<Name> {
+        if self.is_named.replace(false) { self.name.take() } else { None }
+    }
+
+    /// Puts a name there.
+    fn set_name(&self, name: Option<Name>) {
+        if name.is_some() {
+            self.is_named.set(true);
+            self.name.set(name);
+        }
+    }
+}
+
 /// Who is inside.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) struct Who {
-    /// A name, if one was given.
-    pub(crate) name: Option<Name>,
     /// Where it entered.
     pub(crate) place: &'static Location<'static>,
     /// When.
@@ -151,9 +176,9 @@ pub(crate) struct Who {
 
 impl Who {
     /// Who enters now.
-    pub(crate) fn now(name: Option<Cow<'static, str>>, place: &'static Location<'static>) -> Self {
+    #[inline]
+    pub(crate) fn now(place: &'static Location<'static>) -> Self {
         Self {
-            name: name.map(Name::from),
             place,
             #[cfg(feature = "age")]
             since: std::time::Instant::now(),
@@ -169,15 +194,8 @@ impl Who {
     }
 }
 
-/// Somebody who is inside: a way back to the place.
-pub(crate) struct Inhabitant {
-    /// The tracker, as an `Arc` has it; alive, because it is not over (see `leave`).
-    tracker: *const Tracker,
-    /// The shard's number.
-    shard: usize,
-    /// The place.
-    place: NonNull<Place>,
-}
+/// Somebody who is inside: a way back to the place. Its tracker is alive, because it is not over (see `leave`).
+pub(crate) struct Inhabitant(NonNull<Place>);
 
 // SAFETY: the tracker is made for all threads, and the place is touched under its shard's lock.
 unsafe impl Send for Inhabitant {}
@@ -201,6 +219,7 @@ impl Tracker {
     pub(super) fn enter(
         self: &Arc<Self>,
         who: Who,
+        name: Option<Name>,
         stopping: impl Fn() -> bool,
     ) -> Option<Inhabitant> {
         // Their number is a power of two: no division.
@@ -216,7 +235,9 @@ impl Tracker {
             }
             let Some(place) = inside.free else {
                 drop(inside);
-                spare = Some(Box::new(Block { places: Default::default(), next: None }));
+                let tracker = Arc::as_ptr(self);
+                let places = std::array::from_fn(|_| Place::new(tracker, shard));
+                spare = Some(Box::new(Block { places, next: None }));
                 continue;
             };
             // SAFETY: it lies in a block of the shard, whose lock is held.
@@ -224,7 +245,8 @@ impl Tracker {
             inside.free = free.next.take();
             inside.count += 1;
             free.who.set(Some(who));
-            return Some(Inhabitant { tracker: Arc::as_ptr(self), shard, place });
+            free.set_name(name);
+            return Some(Inhabitant(place));
         }
     }
 
@@ -295,7 +317,7 @@ impl Tracker {
     }
 
     /// Who is inside: whoever is so all the while, and of those who come and go meanwhile some.
-    pub(crate) fn list(&self) -> Vec<Who> {
+    pub(crate) fn list(&self) -> Vec<(Who, Option<Name>)> {
         let mut all = Vec::new();
         for shard in &self.shards {
             let mut next = { shard.0.lock().blocks };
@@ -306,9 +328,9 @@ impl Tracker {
                 // SAFETY: a block of this shard, whose lock is held, stays until the tracker is gone.
                 let block = unsafe { block.as_ref() };
                 for place in &block.places {
-                    let who = place.who.take();
-                    all.extend(who.clone());
-                    place.who.set(who);
+                    let name = place.take_name();
+                    all.extend(place.who.get().map(|who| (who, name.clone())));
+                    place.set_name(name);
                 }
                 next = block.next;
             }
@@ -320,25 +342,27 @@ impl Tracker {
     ///
     /// # Safety
     ///
-    /// Somebody is inside at `place`, by way of this shard of the tracker, which came from [`Arc::as_ptr`]; this one leaves.
-    unsafe fn leave(tracker: *const Self, shard: usize, place: NonNull<Place>) {
-        // SAFETY: the tracker is not over while somebody is inside, and until then its node keeps it.
-        let this = unsafe { &*tracker };
-        let mut inside = this.shards[shard].0.lock();
-        // SAFETY: it lies in a block of the shard, whose lock is held.
+    /// Somebody is inside at `place`; this one leaves.
+    #[inline]
+    unsafe fn leave(place: NonNull<Place>) {
+        // SAFETY: it lies in a block of the tracker, which is not over while somebody is inside; until then its node keeps it.
         let free = unsafe { place.as_ref() };
-        let who = free.who.take();
+        let tracker = free.tracker;
+        // SAFETY: as above.
+        let this = unsafe { &*tracker };
+        let mut inside = this.shards[free.shard].0.lock();
+        free.who.set(None);
+        let name = free.take_name();
         free.next.set(inside.free.replace(place));
         inside.count -= 1;
         let closed = inside.closed;
         drop(inside);
-        // With its name.
-        drop(who);
+        drop(name);
         if !closed {
             // Whoever closes it next may be the one to free it: it is not touched any more.
             return;
         }
-        // SAFETY: it was made by `Arc::new`, and is not over before this one has counted itself down.
+        // SAFETY: it came from `Arc::as_ptr`, and is not over before this one has counted itself down.
         unsafe { Arc::increment_strong_count(tracker) };
         // SAFETY: as counted in the line above. As soon as it is over, nobody else may have it.
         let kept = unsafe { Arc::from_raw(tracker) };
@@ -352,7 +376,7 @@ impl Tracker {
 impl Drop for Inhabitant {
     fn drop(&mut self) {
         // SAFETY: this is who is inside, and leaves.
-        unsafe { Tracker::leave(self.tracker, self.shard, self.place) };
+        unsafe { Tracker::leave(self.0) };
     }
 }
 
