@@ -1145,3 +1145,24 @@ fn enter_and_drop_vs_splice() {
         assert_eq!(root.nodes(), 1);
     });
 }
+
+/// Race: somebody looks at a tree while it is cancelled. The cancel returns when everything is flagged, and the look shows
+/// each node once.
+#[test]
+fn survey_vs_cancel() {
+    model::check(|| {
+        let (root, canceller) = Context::background().child();
+        let inner = quiet(&root);
+        let leaf = quiet(&inner);
+        let thread = spawn({
+            let leaf = leaf.clone();
+            move || {
+                canceller.cancel();
+                assert!(leaf.is_cancelled());
+            }
+        });
+        assert_eq!(root.counts().nodes, 3);
+        thread.join().unwrap();
+        drop((inner, leaf));
+    });
+}

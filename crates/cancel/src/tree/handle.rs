@@ -446,3 +446,50 @@ unsafe impl Line for Wait {
 
 /// A handle is a word.
 const _: () = assert!(size_of::<Option<Handle>>() == size_of::<NonNull<Node>>());
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::task::Context as TaskContext;
+    use std::time::Duration;
+
+    use selvedge_testkit::{CountingWaker, watchdog};
+
+    use crate::Context;
+
+    #[test]
+    fn a_poll_by_the_same_task_takes_no_lock() {
+        watchdog(Duration::from_secs(60), "a poll beside a lock", || {
+            let (ctx, canceller) = Context::background().child();
+            let mut waiting = Box::pin(ctx.cancelled());
+            let waker = CountingWaker::new().waker();
+            let cx = &mut TaskContext::from_waker(&waker);
+            assert!(waiting.as_mut().poll(cx).is_pending());
+            let locked = ctx.handle().expect("it is a node").lock();
+            assert!(waiting.as_mut().poll(cx).is_pending());
+            assert!(!ctx.is_cancelled() && ctx.check().is_ok());
+            drop(ctx.clone());
+            drop(locked);
+            drop((waiting, canceller));
+        });
+    }
+
+    #[test]
+    fn a_count_that_was_leaked_beyond_measure_is_refused_and_stays_as_it_was() {
+        let (ctx, canceller) = Context::background().child();
+        let node = ctx.handle().expect("it is a node");
+        let before = node.pretend_to_be_leaked();
+        for (what, refused) in [
+            ("context not cloned", catch_unwind(AssertUnwindSafe(|| drop(ctx.clone())))),
+            ("canceller not cloned", catch_unwind(AssertUnwindSafe(|| drop(canceller.clone())))),
+        ] {
+            let panic = refused.unwrap_err();
+            let text = panic.downcast_ref::<String>().expect("a message");
+            assert!(text.contains(what), "{text}");
+        }
+        node.be_counted_again(before);
+        let (again, canceller_again) = (ctx.clone(), canceller.clone());
+        drop((again, canceller_again));
+        assert!(!ctx.is_cancelled());
+    }
+}

@@ -670,6 +670,23 @@ impl Node {
     }
 }
 
+#[cfg(all(test, not(selvedge_loom)))]
+impl Node {
+    /// Sets the counts to what they would be if handles and cancellers had been leaked. Returns what they were.
+    pub(super) fn pretend_to_be_leaked(&self) -> [u32; 2] {
+        // Relaxed: one thread.
+        [&self.handles, &self.cancellers].map(|count| count.swap(MOST + 1, Ordering::Relaxed))
+    }
+
+    /// Sets them back.
+    pub(super) fn be_counted_again(&self, [handles, cancellers]: [u32; 2]) {
+        // Relaxed: one thread.
+        self.handles.store(handles, Ordering::Relaxed);
+        // Relaxed: as above.
+        self.cancellers.store(cancellers, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Fields {
     fn drop(&mut self) {
         // Relaxed: who frees the node has synchronised with all who had a way to it.
