@@ -1037,7 +1037,7 @@ fn splice_vs_last_handle_vs_wait() {
         canceller.cancel();
         let threads = [spawn(move || drop(inner)), spawn(move || drop(child))];
         let looked = root.clone();
-        let enters = ReentrantWaker::on_wake(move || drop(looked.counts()));
+        let enters = ReentrantWaker::on_wake(move || assert!(looked.counts().nodes > 0));
         let mut waiting = pin!(canceller.cancel_and_wait(Duration::MAX));
         let _ready = waiting.as_mut().poll(&mut TaskContext::from_waker(&enters.waker()));
         for thread in threads {
