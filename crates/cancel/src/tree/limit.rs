@@ -1,6 +1,5 @@
 //! A deadline, or the end of a grace: an instant, its timer, and one registration for all the nodes
 //! that share it.
-#![allow(unsafe_code, reason = "a node that is held")]
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -167,14 +166,8 @@ impl Expire for Limit {
             Expiry::Lost => CauseKind::TimerLost,
         };
         // None when everything below was cancelled or dropped in the meantime.
-        let Some(top) = self.top.hold() else { return };
-        // SAFETY: N4: it is held.
-        let shield = unsafe { Node::at(top) }.shield();
-        match shield.and_then(|shield| shield.masked.as_ref()) {
-            Some(masked) if Arc::ptr_eq(masked, &self) => {
-                walk::cancel_held_from_above(top, self.cause(kind));
-            }
-            _ => walk::cancel_held(top, self.cause(kind)),
+        if let Some(top) = self.top.hold() {
+            walk::expire_held(top, &self, self.cause(kind));
         }
     }
 }

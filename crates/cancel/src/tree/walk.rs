@@ -550,33 +550,39 @@ pub(super) fn hold_pinned(node: Ptr) {
 
 /// Cancels a node that is held for this walk, and everything below.
 pub(super) fn cancel_held(node: Ptr, cause: Cause) {
-    end_held(node, Ending::new(Level::Cancelled, cause, None));
+    end_held(node, Ending::new(Level::Cancelled, cause, None), false);
 }
 
-/// Cancels a node that is held for this walk, and everything below, from above: so a shield of the node itself protects.
-pub(super) fn cancel_held_from_above(node: Ptr, cause: Cause) {
-    let mut ending = Ending::new(Level::Cancelled, cause, None);
+/// As [`cancel_held`], because a limit is over: from above, if it is what a shield of the node itself masks.
+pub(super) fn expire_held(node: Ptr, limit: &Arc<Limit>, cause: Cause) {
     // SAFETY: N4: it is held.
-    let node = unsafe { Node::at(node) };
-    ending.visit(node);
-    go_through(node.lock(), &mut ending);
-    ending.settle(None);
+    let shield = unsafe { Node::at(node) }.shield();
+    let masked = shield.and_then(|shield| shield.masked.as_ref());
+    let masked = masked.is_some_and(|masked| Arc::ptr_eq(masked, limit));
+    end_held(node, Ending::new(Level::Cancelled, cause, None), masked);
 }
 
 /// Stops a node that is held for this walk, and everything below.
 pub(super) fn stop_held(node: Ptr, cause: Cause) {
-    end_held(node, Ending::new(Level::Stopping, cause, None));
+    end_held(node, Ending::new(Level::Stopping, cause, None), false);
 }
 
-/// Walks from a node that is held for this walk, then wakes.
-fn end_held(node: Ptr, mut ending: Ending) {
+/// Walks from a node that is held for this walk, then wakes. `masked` says that a shield of the node itself protects.
+fn end_held(node: Ptr, mut ending: Ending, masked: bool) {
     // SAFETY: N4: it is held.
     let node = unsafe { Node::at(node) };
     // Into the list: when this walk goes out of it, nobody keeps it.
     match ending.level {
-        Level::Cancelled => ending.cancel(node, By::Walk),
-        Level::Stopping => ending.stop(node, None, false, By::Walk),
-    };
+        _ if masked => {
+            ending.visit(node);
+        }
+        Level::Cancelled => {
+            ending.cancel(node, By::Walk);
+        }
+        Level::Stopping => {
+            ending.stop(node, None, false, By::Walk);
+        }
+    }
     go_through(node.lock(), &mut ending);
     ending.settle(None);
 }
