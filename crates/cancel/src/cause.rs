@@ -189,6 +189,16 @@ pub(crate) mod raw {
         }
     }
 
+    /// Whether a pointer is what [`into_raw`] made of this very cause.
+    pub(crate) fn is(raw: *mut (), cause: &Cause) -> bool {
+        match &cause.0 {
+            Known::Plain(kind, place) => {
+                FREE && raw.addr() == std::ptr::from_ref(*place).addr() | tag(*kind)
+            }
+            Known::Full(full) => raw.addr() == Arc::as_ptr(full).addr(),
+        }
+    }
+
     /// The pointer to a whole.
     fn whole(full: Arc<Full>) -> *mut () {
         Arc::into_raw(full).cast_mut().cast()
@@ -244,6 +254,7 @@ mod tests {
                 // SAFETY: it was made above, and is turned back here.
                 let back = unsafe { raw::from_raw(raw) };
                 assert!(back.same(&cause) && clone.same(&cause));
+                assert!(raw::is(raw, &cause) && !raw::is(raw, &Cause::new(kind)));
             }
         }
     }

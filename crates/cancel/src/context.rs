@@ -115,6 +115,7 @@ impl Context {
     }
 
     /// Makes a node.
+    #[inline(always)]
     fn make(&self, origin: Origin, due: Due) -> (Context, Canceller) {
         let (handle, right) = match self.handle() {
             Some(parent) => parent.child(origin, due),

@@ -38,6 +38,11 @@ impl WakeBatch {
         }
     }
 
+    /// Whether there is nobody to wake.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Whether another waker does not fit.
     pub fn is_full(&self) -> bool {
         self.len == CAPACITY
@@ -60,10 +65,13 @@ impl WakeBatch {
     /// Call it with no lock held: a waker is somebody else's code.
     pub fn wake_all(&mut self) {
         let mut panics = FirstPanic::new();
-        while let Some(waker) = self.take() {
+        // A panic ends one turn; the next goes on behind it.
+        while self.woken < self.len {
             panics.catch(|| {
-                if self.site.wakes() {
-                    wake(waker)
+                while let Some(waker) = self.take() {
+                    if self.site.wakes() {
+                        wake(waker);
+                    }
                 }
             });
         }

@@ -83,7 +83,8 @@ impl Handle {
         (handle, right)
     }
 
-    /// A child.
+    /// A child. Inlined, because most have neither a name nor a deadline of their own.
+    #[inline(always)]
     pub(crate) fn child(&self, origin: Origin, due: Due) -> (Self, Right) {
         let inherited = self.deadline.as_ref();
         let own = due.at.filter(|at| inherited.is_none_or(|inherited| *at < inherited.at));
@@ -176,10 +177,13 @@ impl Handle {
     /// Links a child that nobody has seen, unless this node is cancelled.
     fn link(&self, child: &Node) -> bool {
         let mut locked = self.lock();
-        // A walk sets the flags before it takes this lock: it sees the child, or the child the flags.
-        let word = self.word().announce_child();
+        let word = locked.word();
         if word.has(Level::Cancelled) {
             return false;
+        }
+        if !word.has_children() {
+            // A walk that sets a flag after this goes in.
+            locked.set_word(word.with_children());
         }
         if word.has(Level::Stopping) {
             let grace = locked.grace();
@@ -374,7 +378,9 @@ impl Right {
 
     /// Dropping the last right does not cancel any more.
     pub(crate) fn disarm(&self) {
-        self.node().word().disarm();
+        let mut locked = self.node().lock();
+        let word = locked.word();
+        locked.set_word(word.disarmed());
     }
 }
 
@@ -419,8 +425,16 @@ pub(crate) struct Waiting<'a>(Locked<'a>);
 
 impl Waiting<'_> {
     /// Whether there is nothing to wait for. If there is, walks know of a waiter from now on.
-    pub(crate) fn is_over(&self, level: Level) -> bool {
-        self.0.node().word().announce_waiter().has(level)
+    pub(crate) fn is_over(&mut self, level: Level) -> bool {
+        let word = self.0.word();
+        if word.has(level) {
+            return true;
+        }
+        if !word.has_waiters() {
+            // A walk that sets a flag after this wakes.
+            self.0.set_word(word.with_waiters());
+        }
+        false
     }
 }
 

@@ -2,13 +2,15 @@
 //!
 //! A node is one allocation, written by hand into two ends: at the front what the world reads (the flag
 //! word first), at the back what making, cloning and dropping write (the count of handles and the lock
-//! last), at least a cache line apart. In between lies what a walk uses and what never changes.
+//! last), at least a cache line apart. What a walk uses lies beside the lock, and in between what never changes.
 //!
 //! # Who guards what
 //!
 //! | field | guarded by |
 //! |---|---|
-//! | `word`, `cancellers`, `cause`, `handles` | atomics |
+//! | `word` | read by everybody; written with the node's own lock held |
+//! | `cancellers`, `handles`, `pins` | atomics |
+//! | `cause` | written once, with the node's own lock held, before STOPPING is in the word; read after that was seen there |
 //! | `children`, `cursor`, `waiters`, `grace`, [`Flags`] | the node's own lock |
 //! | `next`, `slot` | the parent's lock |
 //! | `parent` | written with the locks of the old parent, the new one and the node held; see below for reading |
@@ -39,11 +41,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread::panicking;
 use std::time::{Duration, Instant};
 
-use selvedge_primitives::atomic::{AtomicCount, AtomicPtr, AtomicU8, Ordering};
+use selvedge_primitives::atomic::{AtomicCount, AtomicU8, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
 use selvedge_primitives::{
-    List, OnceBox, Origin, SpinGuard, SpinLock, UnsafeCell, contain, thread,
+    List, OnceBox, Origin, SpinGuard, SpinLock, UnsafeCell, WakeBatch, contain, thread,
 };
 
 use super::limit::Limit;
@@ -82,8 +84,8 @@ pub(crate) struct Fields {
     word: FlagWord,
     /// How many cancellers there are; together they have one handle.
     cancellers: AtomicCount,
-    /// The first cause, as [`raw`] packs it; it is there before STOPPING is set.
-    cause: AtomicPtr<()>,
+    /// The first cause, as [`raw`] packs it.
+    cause: Guarded<*mut ()>,
     /// The earliest deadline in the chain.
     pub(super) deadline: Option<Arc<Limit>>,
     /// Where it was made.
@@ -94,19 +96,19 @@ pub(crate) struct Fields {
     parent: Guarded<Option<Ptr>>,
     /// The earliest end of a grace.
     grace: UnsafeCell<Option<Arc<Limit>>>,
-    /// The next in a chain.
-    link: Slot,
     /// Where the walk through the children is: the child that it visits next.
     cursor: Slot,
-    /// Who waits for STOPPING, and who for CANCELLED.
-    waiters: [UnsafeCell<List<(), ()>>; 2],
-    /// The sibling that was made before it, on the same side.
-    next: Slot,
     /// What points to this node: a sibling's `next`, or one of the parent's `children`.
     slot: Guarded<Option<NonNull<Slot>>>,
     /// The children, in two lists: those that were made by one half of all threads, and by the other. So two
     /// threads that make and drop children of one node do not write to each other's.
     children: [Slot; 2],
+    /// Who waits for STOPPING, and who for CANCELLED.
+    waiters: [UnsafeCell<List<(), ()>>; 2],
+    /// The next in a chain.
+    link: Slot,
+    /// The sibling that was made before it, on the same side.
+    next: Slot,
     /// How many handles there are: contexts, futures, and one for all cancellers.
     handles: AtomicCount,
     /// The lock.
@@ -182,16 +184,12 @@ pub(super) struct Flags(u8);
 pub(super) enum Flag {
     /// Somebody goes through the children.
     Held = 1,
-    /// Every descendant was flagged CANCELLED by a walk, or will be born so.
-    Walked = 2,
-    /// The walk that ended the node has woken who waited: QUEUED in the word says nothing any more.
-    Woken = 4,
     /// The last handle is gone, and who dropped it has left the node to be removed by others.
-    Dead = 8,
+    Dead = 2,
     /// Somebody owns its removal.
-    Leaving = 16,
+    Leaving = 4,
     /// The walk through the children is at the second of their two lists.
-    Second = 32,
+    Second = 8,
 }
 
 impl Flags {
@@ -260,6 +258,7 @@ const MOST: u32 = u32::MAX / 2;
 
 impl Node {
     /// Allocates a node that nobody has seen: with two handles, of a context and of a canceller.
+    #[inline(always)]
     pub(super) fn allocate(
         origin: Origin,
         deadline: Option<Arc<Limit>>,
@@ -277,32 +276,38 @@ impl Node {
             (None, Some(_)) => Kind::Linked,
             (None, None) => Kind::Plain,
         };
-        let extra = (name.is_some() || kind != Kind::Plain)
-            .then(|| Box::new(Extra { name, shield, link, tracker: OnceLock::new() }));
-        let node = Box::new(Self(std::cell::UnsafeCell::new(Fields {
-            word: FlagWord::new(word),
-            cancellers: AtomicCount::new(1),
-            cause: AtomicPtr::new(std::ptr::null_mut()),
-            deadline,
-            place,
-            extra: OnceBox::new(extra),
-            parent: Guarded::new(None),
-            grace: UnsafeCell::new(None),
-            link: Guarded::new(None),
-            cursor: Guarded::new(None),
-            children: [Guarded::new(None), Guarded::new(None)],
-            waiters: [UnsafeCell::new(List::new()), UnsafeCell::new(List::new())],
-            next: Guarded::new(None),
-            slot: Guarded::new(None),
-            handles: AtomicCount::new(2),
-            lock: SpinLock::new(Flags::default()),
-            kind,
-            pins: AtomicU8::new(0),
-            subject,
-            levels,
-            #[cfg(feature = "age")]
-            since: Instant::now(),
-        })));
+        let extra = if name.is_some() || kind != Kind::Plain {
+            Some(Box::new(Extra { name, shield, link, tracker: OnceLock::new() }))
+        } else {
+            None
+        };
+        let node = Box::write(
+            Box::new_uninit(),
+            Self(std::cell::UnsafeCell::new(Fields {
+                word: FlagWord::new(word),
+                cancellers: AtomicCount::new(1),
+                cause: Guarded::new(std::ptr::null_mut()),
+                deadline,
+                place,
+                extra: OnceBox::new(extra),
+                parent: Guarded::new(None),
+                grace: UnsafeCell::new(None),
+                link: Guarded::new(None),
+                cursor: Guarded::new(None),
+                children: [Guarded::new(None), Guarded::new(None)],
+                waiters: [UnsafeCell::new(List::new()), UnsafeCell::new(List::new())],
+                next: Guarded::new(None),
+                slot: Guarded::new(None),
+                handles: AtomicCount::new(2),
+                lock: SpinLock::new(Flags::default()),
+                kind,
+                pins: AtomicU8::new(0),
+                subject,
+                levels,
+                #[cfg(feature = "age")]
+                since: Instant::now(),
+            })),
+        );
         NonNull::from(Box::leak(node))
     }
 
@@ -504,67 +509,58 @@ impl Node {
     }
 
     /// Who has entered; none if nobody ever has.
+    #[inline]
     pub(super) fn tracker(&self) -> Option<&Arc<Tracker>> {
         if self.word.load().is_tracked() { self.extra.get()?.tracker.get() } else { None }
     }
 
     /// Enters, unless the node is stopping.
+    #[inline]
     pub(crate) fn enter(&self, who: Who, name: Option<Name>) -> Option<Inhabitant> {
         if self.has_reached(Level::Stopping) {
             return None;
         }
+        let tracker = match self.tracker() {
+            Some(tracker) => tracker,
+            None => self.begin_tracker()?,
+        };
+        tracker.enter(who, name, || self.word.load().has(Level::Stopping))
+    }
+
+    /// The tracker of a node that nobody has entered yet; none if the node is stopping.
+    #[cold]
+    fn begin_tracker(&self) -> Option<&Arc<Tracker>> {
         let tracker = self.extra.get_or_init(Extra::default).tracker.get_or_init(Tracker::new);
+        let mut locked = self.lock();
         // Whoever comes to wait after the node was stopped finds the tracker, or this one the flag.
-        if self.word.announce_tracker().has(Level::Stopping) {
+        let word = locked.word();
+        if word.has(Level::Stopping) {
             return None;
         }
-        tracker.enter(who, name, || self.word.load().has(Level::Stopping))
+        locked.set_word(word.tracked());
+        Some(tracker)
     }
 
     /// Has a node that nobody has seen yet begin as a child of one that is cancelled.
     pub(super) fn inherit_end(&self, cause: &Cause) {
-        self.publish(cause);
-        self.word.init(self.word.load().cancelled());
+        self.inherit(cause, self.word.get().cancelled());
     }
 
     /// Has a node that nobody has seen yet begin as a child of one that is stopping.
     pub(super) fn inherit_stop(&self, cause: &Cause, grace: Option<Arc<Limit>>) {
-        self.publish(cause);
-        self.word.init(self.word.load().stopping(grace.is_some()));
+        self.inherit(cause, self.word.get().stopping(grace.is_some()));
         self.grace.with_mut(|held| {
             // SAFETY: nobody else has seen the node.
             unsafe { *held = grace };
         });
     }
 
-    /// Makes it the node's cause, unless there is one.
-    fn publish(&self, cause: &Cause) {
-        // Relaxed: a guess, which saves the exchange where there is a cause; nothing of it is looked at.
-        if !self.cause.load(Ordering::Relaxed).is_null() {
-            return;
-        }
-        let fresh = raw::into_raw(cause.clone());
-        // Release: publishes the cause's error; pairs with the Acquire in `known_cause`. Whoever sees a flag
-        // sees a cause: the flag is set after this by the same thread, or by one that found the cause here.
-        // Relaxed on failure: as above.
-        let stored = self.cause.compare_exchange(
-            std::ptr::null_mut(),
-            fresh,
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
-        if stored.is_err() {
-            // SAFETY: it was made above, and not stored. The caller has another reference to the error, so
-            // nothing of a user's is dropped.
-            drop(unsafe { raw::from_raw(fresh) });
-        }
-    }
-
-    /// Sets the flags of `level`, with the cause if it is the first; see [`FlagWord::raise`].
-    #[inline]
-    pub(super) fn raise(&self, level: Level, cause: &Cause, by: By) -> Word {
-        self.publish(cause);
-        self.word.raise(level, by)
+    /// Has a node that nobody has seen yet begin with a cause.
+    fn inherit(&self, cause: &Cause, word: Word) {
+        debug_assert!(!self.word.get().has(Level::Stopping), "it begins once");
+        // SAFETY: nobody else has seen the node.
+        unsafe { self.cause.set(raw::into_raw(cause.clone())) };
+        self.word.set(word);
     }
 
     /// Whether `level` is reached, with a look at the clock if there is a limit.
@@ -589,7 +585,7 @@ impl Node {
     #[cold]
     fn is_past_limit(&self, word: Word, now: Option<Instant>) -> bool {
         if let Some(cause) = self.past_deadline(now) {
-            self.raise(Level::Cancelled, &cause, By::Look);
+            self.lock().raise(Level::Cancelled, &cause, By::Look);
             return true;
         }
         self.is_past_grace(word)
@@ -611,12 +607,15 @@ impl Node {
         if !word.has_grace() {
             return false;
         }
-        let grace = self.lock().grace();
-        let past = grace.is_some_and(|grace| grace.is_past());
+        let mut locked = self.lock();
+        let grace = locked.grace();
+        let past = grace.as_ref().is_some_and(|grace| grace.is_past());
         if past {
             // A grace has a stop's cause, so this one is not used.
-            self.raise(Level::Cancelled, &Cause::at(CauseKind::Stopped, self.place), By::Look);
+            locked.raise(Level::Cancelled, &Cause::at(CauseKind::Stopped, self.place), By::Look);
         }
+        // Before the grace, which may be nobody else's by now.
+        drop(locked);
         past
     }
 
@@ -627,11 +626,11 @@ impl Node {
 
     /// The cause of a node of which a flag was seen.
     pub(crate) fn known_cause(&self) -> Cause {
-        // Acquire: pairs with the Release in `publish`.
-        let cause = self.cause.load(Ordering::Acquire);
-        assert!(!cause.is_null(), "a flag without a cause");
-        // SAFETY: `publish` stored it; it is turned back when the node is freed, which the caller's way to the
-        // node rules out.
+        assert!(self.word.load().has(Level::Stopping), "a cause before a flag");
+        // SAFETY: it is not written after the flag, which was seen.
+        let cause = unsafe { self.cause.get() };
+        // SAFETY: it came from a cause, and is turned back when the node is freed, which the caller's way to the node rules
+        // out.
         unsafe { raw::clone_raw(cause) }
     }
 
@@ -689,10 +688,10 @@ impl Node {
 
 impl Drop for Fields {
     fn drop(&mut self) {
-        // Relaxed: who frees the node has synchronised with all who had a way to it.
-        let cause = self.cause.load(Ordering::Relaxed);
+        // SAFETY: nobody has a way to the node any more.
+        let cause = unsafe { self.cause.get() };
         if !cause.is_null() {
-            // SAFETY: stored by `publish`, and turned back only here.
+            // SAFETY: it came from a cause, and is turned back only here.
             drop(unsafe { raw::from_raw(cause) });
         }
     }
@@ -725,6 +724,37 @@ impl<'a> Locked<'a> {
     /// The node.
     pub(super) fn node(&self) -> &'a Node {
         self.node
+    }
+
+    /// The flag word.
+    #[inline]
+    pub(super) fn word(&self) -> Word {
+        self.node.word.get()
+    }
+
+    /// Writes the flag word.
+    #[inline]
+    pub(super) fn set_word(&mut self, word: Word) {
+        self.node.word.set(word);
+    }
+
+    /// Sets the flags of `level`, with the cause if they are the first. Returns the word before.
+    #[inline]
+    pub(super) fn raise(&mut self, level: Level, cause: &Cause, by: By) -> Word {
+        let old = self.word();
+        if !old.has(Level::Stopping) {
+            // SAFETY: guarded by the lock that is held here, and nobody reads it before there is a flag.
+            unsafe { self.node.cause.set(raw::into_raw(cause.clone())) };
+        }
+        self.set_word(old.raised(level, by));
+        old
+    }
+
+    /// Whether `cause` is what the node has for one. (If not, it may be the same all the same.)
+    pub(super) fn has_cause(&self, cause: &Cause) -> bool {
+        // SAFETY: guarded by the lock that is held here.
+        let held = unsafe { self.node.cause.get() };
+        raw::is(held, cause)
     }
 
     /// The first child on a side.
@@ -874,9 +904,29 @@ impl<'a> Locked<'a> {
         unsafe { &mut *list }
     }
 
+    /// Whether nothing but this node would learn of its end: there is no child, nobody waits, and it has no limit.
+    pub(super) fn is_lonely(&mut self) -> bool {
+        let word = self.word();
+        !word.has_children() && !word.is_limited() && (!word.has_waiters() || !self.is_waited_for())
+    }
+
     /// Whether anybody waits.
-    pub(super) fn is_waited_for(&mut self) -> bool {
+    fn is_waited_for(&mut self) -> bool {
         [Level::Stopping, Level::Cancelled].iter().any(|level| !self.waiters(*level).is_empty())
+    }
+
+    /// Takes all who wait for `level`, or for less, into the batch. False if they do not fit.
+    pub(super) fn take_waiters(&mut self, level: Level, batch: &mut WakeBatch) -> bool {
+        for level in [Level::Stopping, Level::Cancelled].into_iter().filter(|less| *less <= level) {
+            let list = self.waiters(level);
+            while !list.is_empty() {
+                if batch.is_full() {
+                    return false;
+                }
+                list.grant_front((), batch);
+            }
+        }
+        true
     }
 
     /// The end of the grace, if a stop gave one.
@@ -897,11 +947,6 @@ impl<'a> Locked<'a> {
         })
     }
 
-    /// Whether a walk has still to wake here.
-    fn is_queued(&self) -> bool {
-        self.node.word.load().is_queued() && !self.flags.is(Flag::Woken)
-    }
-
     /// Takes over the removal of the node, if it is to be removed and nobody else does it or stands in the
     /// way; see `leave.rs`.
     pub(super) fn claim_removal(&mut self) -> bool {
@@ -912,8 +957,7 @@ impl<'a> Locked<'a> {
                 OnlyChild::None => true,
                 // What a shield or a link does for the child, nothing else would do.
                 OnlyChild::One(_) => {
-                    self.node.kind == Kind::Plain
-                        || self.node.word.load().was_walked(Level::Cancelled)
+                    self.node.kind == Kind::Plain || self.word().was_walked(Level::Cancelled)
                 }
                 OnlyChild::More => false,
             };
@@ -927,7 +971,7 @@ impl<'a> Locked<'a> {
     pub(super) fn is_detained(&self) -> bool {
         self.flags.is(Flag::Held)
             || self.node.is_pinned()
-            || self.is_queued()
+            || self.word().is_queued()
             || self.node.tracker().is_some_and(|tracker| tracker.detains(self.node))
     }
 }

@@ -28,13 +28,13 @@ struct Survey<F> {
 }
 
 impl<F: FnMut(&Node, usize)> Visitor for Survey<F> {
-    fn visit(&mut self, node: &Node) -> bool {
+    fn visit<'a>(&mut self, node: &'a Node) -> Option<Locked<'a>> {
         let this = Some(Ptr::from(node));
         if self.shown != this {
             self.shown = this;
             (self.look)(node, self.depth);
         }
-        node.word().load().has_children()
+        node.word().load().has_children().then(|| node.lock())
     }
 
     fn is_done(&self, _node: &Locked<'_>) -> bool {
@@ -61,8 +61,8 @@ impl<F: FnMut(&Node, usize)> Visitor for Survey<F> {
 /// depth. `look` runs under a lock.
 pub(super) fn survey(node: &Node, look: impl FnMut(&Node, usize)) {
     let mut survey = Survey { look, depth: 0, shown: None, removes: Vec::new() };
-    if survey.visit(node) {
-        walk::go_below(node, &mut survey);
+    if let Some(locked) = survey.visit(node) {
+        walk::go_below(locked, &mut survey);
     }
     let mut panics = FirstPanic::new();
     for node in survey.removes {

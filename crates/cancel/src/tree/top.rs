@@ -26,7 +26,7 @@ impl Top {
 
     /// Sets the top. Call it with that node's lock held, or before anybody has seen the node.
     pub(super) fn set(&self, top: &Node) {
-        top.word().announce_top();
+        top.word().set(top.word().get().at_top());
         self.0.lock().0 = Some(Ptr::from(top));
     }
 
@@ -48,7 +48,7 @@ impl Top {
             return false;
         }
         if let Some(heir) = heir {
-            heir.word().announce_top();
+            heir.word().set(heir.word().get().at_top());
         }
         top.0 = heir.map(Ptr::from);
         heir.is_none()

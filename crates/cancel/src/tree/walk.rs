@@ -3,7 +3,7 @@
 //! # The flag pass
 //!
 //! A walk goes through the tree in place, parents first, from child to child under the parent's lock, which
-//! it gives back after some dozens of children and before it goes into one. It *holds* the nodes on its
+//! it gives back after some dozens of children and before it goes into one. Each child it flags under the child's own lock. It *holds* the nodes on its
 //! path: the one through whose children it goes, and those above up to where it began. A node is held by one
 //! walk at a time, so that it has one cursor, and is not removed while it is held; whoever unlinks the child
 //! at the cursor moves the cursor on. Nothing recurses, and nothing is allocated but for limits that end, and for nodes that
@@ -20,9 +20,8 @@
 //! # The races
 //!
 //! - *A child that is made.* It is linked under the parent's lock, after a look at the parent's flags; a walk
-//!   sets the flags, and then takes the lock to go through the children. So the child is seen, or it sees the
-//!   flags. The first child has to be announced in the flag word, because a walk does not take the lock of a
-//!   node without; `word.rs` says why that is exact.
+//!   sets the flags under that lock, and goes through the children after that. So the child is seen, or it sees the
+//!   flags.
 //! - *A cancel below another.* Whoever comes second to a node finds it held, and waits, or walked.
 //!   So both return only when everything below them is flagged.
 //! - *A child that is dropped.* It is unlinked under the parent's lock; under that lock the walk looks at it.
@@ -31,11 +30,11 @@
 //!
 //! # The wake pass
 //!
-//! A node that somebody has waited on is *queued* by the walk that brings a level first, and stays in the
-//! walk's chain until its waiters have been taken out. Wakers run in batches, with no lock held. A second walk
-//! that brings another level meanwhile leaves the node to the first, which sees the flag in the word in which
-//! it takes QUEUED back. So a waker may cancel, make and drop as it likes: nobody waits for it but the wakers
-//! behind it.
+//! Where a walk flags a node it takes out who waits there, as long as they fit into one batch: they are woken when every
+//! flag is set. A node whose waiters do not fit is *queued*, and stays in the walk's chain until they have been taken out,
+//! batch by batch. Wakers run with no lock held. A second walk that brings another level meanwhile leaves the node to the
+//! first, which sees the flag in the word from which it takes QUEUED back. So a waker may cancel, make and drop as it
+//! likes: nobody waits for it but the wakers behind it.
 //!
 //! # Shields
 //!
@@ -70,8 +69,8 @@ const AT_ONCE: u32 = 1;
 
 /// What goes through the tree.
 pub(super) trait Visitor {
-    /// Looks at a node, whose parent's lock is held. Says whether there may be children.
-    fn visit(&mut self, node: &Node) -> bool;
+    /// Looks at a node, whose parent's lock is held. Returns the node's lock if there may be children to go through.
+    fn visit<'a>(&mut self, node: &'a Node) -> Option<Locked<'a>>;
 
     /// Whether there is no need to go through the children after all. The node's lock is held.
     fn is_done(&self, node: &Locked<'_>) -> bool;
@@ -92,10 +91,9 @@ pub(super) trait Visitor {
 
 /// Goes through everything below a node that is kept alive by the caller, when nobody else does. Not at all,
 /// if the visitor has no need to.
-pub(super) fn go_below(node: &Node, visitor: &mut impl Visitor) {
+pub(super) fn go_below(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
     let mut backoff = Backoff::new();
     loop {
-        let mut locked = node.lock();
         if visitor.is_done(&locked) {
             return;
         }
@@ -103,8 +101,10 @@ pub(super) fn go_below(node: &Node, visitor: &mut impl Visitor) {
             locked.hold();
             return go_through(locked, visitor);
         }
+        let node = locked.node();
         drop(locked);
         backoff.snooze();
+        locked = node.lock();
     }
 }
 
@@ -132,15 +132,10 @@ fn go_through(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
         visited += 1;
         // SAFETY: N3: the parent's lock is held.
         let node = unsafe { Node::at(child) };
-        if !visitor.visit(node) {
+        let Some(mut inner) = visitor.visit(node) else {
             locked.move_on(node);
             continue;
-        }
-        let mut inner = node.lock();
-        if visitor.is_done(&inner) {
-            locked.move_on(node);
-            continue;
-        }
+        };
         visited = 0;
         if inner.flags.is(Flag::Held) {
             // Another walk's. Whatever is at the cursor is looked at when that one may have gone out of it.
@@ -190,16 +185,11 @@ struct Ending {
     masked: Option<Ptr>,
     /// The deadline that was looked at last, and whether it was past: most nodes have that of the one before.
     deadline: Option<(Arc<Limit>, bool)>,
-    /// What is to be done after the flag pass.
-    after: Aftermath,
-}
-
-/// What a walk leaves to be done once every flag is set.
-#[derive(Default)]
-struct Aftermath {
-    /// Nodes whose waiters are to be woken.
+    /// Those who waited where it came by, as long as they fit: to be woken once every flag is set.
+    batch: WakeBatch,
+    /// The nodes where others wait.
     chain: Chain,
-    /// What else there is; most walks have nothing.
+    /// What else is to be done then; most walks have nothing.
     left: Vec<Left>,
 }
 
@@ -220,21 +210,34 @@ enum Left {
 impl Ending {
     /// A walk that has not begun.
     fn new(level: Level, cause: Cause, grace: Option<Arc<Limit>>) -> Self {
-        let after = Aftermath::default();
-        Self { level, cause, grace, shield: None, masked: None, deadline: None, after }
+        Self {
+            level,
+            cause,
+            grace,
+            shield: None,
+            masked: None,
+            deadline: None,
+            batch: WakeBatch::new(),
+            chain: Chain::default(),
+            left: Vec::new(),
+        }
     }
 
     /// Cancels a node. Returns its flag word as it was before.
-    fn cancel(&mut self, node: &Node, by: By) -> Word {
+    fn cancel(&mut self, locked: &mut Locked<'_>) -> Word {
+        let node = locked.node();
         // A deadline that is past by now gives the cause.
         let past = self.past_deadline(node);
-        let old = node.raise(Level::Cancelled, past.as_ref().unwrap_or(&self.cause), by);
-        self.queue(node, old, Level::Cancelled, by);
-        if old.is_limited() && !old.was_walked(Level::Cancelled) {
+        let cause = past.as_ref().unwrap_or(&self.cause);
+        let old = locked.raise(Level::Cancelled, cause, By::Walk);
+        if old.was_walked(Level::Cancelled) {
+            return old;
+        }
+        if old.is_limited() {
             if let Some(deadline) = &node.deadline {
                 self.end_limit(deadline, node);
             }
-            if let Some(grace) = old.has_grace().then(|| node.lock().grace()).flatten() {
+            if let Some(grace) = locked.grace() {
                 self.end_limit(&grace, node);
             }
         }
@@ -252,12 +255,30 @@ impl Ending {
         masks.then(|| Arc::clone(end))
     }
 
-    /// Puts a node into the list of this walk, if this walk has just said so in the word, which was `old` before.
-    fn queue(&mut self, node: &Node, old: Word, level: Level, by: By) {
-        if by == By::Walk && old.owes_wakes(level) && !old.is_queued() {
-            // SAFETY: it was queued by this very walk.
-            unsafe { self.after.chain.push(Ptr::from(node)) };
+    /// Takes out who waits on a node to which a level was brought; `old` is its flag word as it was before. Returns the node's
+    /// lock if there may be something below to go through.
+    #[inline]
+    fn brought<'a>(
+        &mut self,
+        mut locked: Locked<'a>,
+        level: Level,
+        old: Word,
+    ) -> Option<Locked<'a>> {
+        if old.owes_wakes(level) {
+            self.take(&mut locked, level);
         }
+        (old.has_children() && !self.is_done(&locked)).then_some(locked)
+    }
+
+    /// Takes out who waits on a node, or else puts it into the list of this walk, if it is in none.
+    #[inline(never)]
+    fn take(&mut self, locked: &mut Locked<'_>, level: Level) {
+        if locked.take_waiters(level, &mut self.batch) || locked.word().is_queued() {
+            return;
+        }
+        locked.set_word(locked.word().queued());
+        // SAFETY: it was queued by this very walk.
+        unsafe { self.chain.push(Ptr::from(locked.node())) };
     }
 
     /// The cause of a node's deadline, if that is past. A walk reads the clock once for one deadline.
@@ -278,21 +299,21 @@ impl Ending {
     /// Ends a limit if a node is its top.
     fn end_limit(&mut self, limit: &Arc<Limit>, node: &Node) {
         if let Some(ticket) = limit.end_at(node) {
-            self.after.left.push(Left::Ended(Arc::clone(limit), ticket));
+            self.left.push(Left::Ended(Arc::clone(limit), ticket));
         }
     }
 
     /// Stops a node. `top` says that the grace begins here. Returns the flag word as it was before. A stop ends no
     /// limit, also where it finds one past: nodes below may not have been flagged by it, and only its timer wakes
     /// who waits there.
-    fn stop(&mut self, node: &Node, grace: Option<Arc<Limit>>, top: bool, by: By) -> Word {
-        let mut locked = node.lock();
-        let word = node.word().load();
+    fn stop(&mut self, locked: &mut Locked<'_>, grace: Option<Arc<Limit>>, top: bool) -> Word {
+        let node = locked.node();
+        let word = locked.word();
         if word.was_walked(Level::Cancelled) {
             return word;
         }
         if let Some(past) = self.past_deadline(node) {
-            node.raise(Level::Cancelled, &past, By::Look);
+            locked.raise(Level::Cancelled, &past, By::Look);
         }
         // The end of the node's own shield replaces a grace of the same end that begins above: its walk may not come through
         // to here, when what is in between was cancelled.
@@ -305,26 +326,19 @@ impl Ending {
         if let Some(grace) = &grace {
             if top {
                 grace.set_top(node);
-                self.after.left.push(Left::Begun(Arc::clone(grace)));
+                self.left.push(Left::Begun(Arc::clone(grace)));
             }
             let replaced = locked.replace_grace(Some(Arc::clone(grace)));
-            node.word().announce_grace();
+            locked.set_word(locked.word().with_grace());
             self.replaced(replaced, node);
         }
-        let old = node.raise(Level::Stopping, &self.cause, by);
-        if old.was_walked(Level::Cancelled) && grace.is_some() {
-            // A cancel came in between: that is final.
-            let back = locked.replace_grace(None);
-            self.replaced(back, node);
-        }
-        self.queue(node, old, Level::Stopping, by);
-        old
+        locked.raise(Level::Stopping, &self.cause, By::Walk)
     }
 
     /// A node carries a grace no longer.
     fn replaced(&mut self, grace: Option<Arc<Limit>>, node: &Node) {
         let Some(grace) = grace else { return };
-        self.after.left.push(match grace.end_at(node) {
+        self.left.push(match grace.end_at(node) {
             Some(ticket) => Left::Ended(grace, ticket),
             None => Left::Replaced(grace),
         });
@@ -332,25 +346,36 @@ impl Ending {
 }
 
 impl Visitor for Ending {
-    fn visit(&mut self, node: &Node) -> bool {
+    fn visit<'a>(&mut self, node: &'a Node) -> Option<Locked<'a>> {
         self.masked = None;
-        let old = if let Some((_, end)) = &self.shield {
+        if node.word().load().is_settled() {
+            return None;
+        }
+        let mut locked = node.lock();
+        let word = locked.word();
+        if self.level == Level::Cancelled && self.shield.is_none() && word.is_plain() {
+            // Most are.
+            locked.raise(Level::Cancelled, &self.cause, By::Walk);
+            return self.brought(locked, Level::Cancelled, word);
+        }
+        let (level, old) = if let Some((_, end)) = &self.shield {
             let end = Arc::clone(end);
-            self.stop(node, Some(end), false, By::Walk)
+            (Level::Stopping, self.stop(&mut locked, Some(end), false))
         } else if let Some(end) = self.masked(node) {
             self.masked = Some(Ptr::from(node));
-            self.stop(node, Some(end), true, By::Walk)
+            (Level::Stopping, self.stop(&mut locked, Some(end), true))
         } else {
-            match self.level {
-                Level::Stopping => self.stop(node, self.grace.clone(), false, By::Walk),
-                Level::Cancelled => self.cancel(node, By::Walk),
-            }
+            let old = match self.level {
+                Level::Stopping => self.stop(&mut locked, self.grace.clone(), false),
+                Level::Cancelled => self.cancel(&mut locked),
+            };
+            (self.level, old)
         };
-        old.has_children()
+        self.brought(locked, level, old)
     }
 
-    fn is_done(&self, node: &Locked<'_>) -> bool {
-        node.flags.is(Flag::Walked)
+    fn is_done(&self, locked: &Locked<'_>) -> bool {
+        locked.word().is_walked()
     }
 
     fn enter(&mut self, locked: &Locked<'_>) {
@@ -365,12 +390,15 @@ impl Visitor for Ending {
     }
 
     fn resume(&mut self, locked: &Locked<'_>) {
+        if locked.has_cause(&self.cause) {
+            return;
+        }
         let cause = locked.node().known_cause();
         if !cause.same(&self.cause) {
             let before = std::mem::replace(&mut self.cause, cause);
             if before.error().is_some() {
                 // It may be nobody else's by now.
-                self.after.left.push(Left::Cause(before));
+                self.left.push(Left::Cause(before));
             }
         }
     }
@@ -378,7 +406,7 @@ impl Visitor for Ending {
     fn leave(&mut self, locked: &mut Locked<'_>) {
         if self.shield.is_none() {
             if self.level == Level::Cancelled {
-                locked.flags.set(Flag::Walked);
+                locked.set_word(locked.word().walked());
             }
         } else if self.shield.as_ref().is_some_and(|(top, _)| *top == Ptr::from(locked.node())) {
             self.shield = None;
@@ -386,36 +414,7 @@ impl Visitor for Ending {
     }
 
     fn removes(&mut self, node: Ptr) {
-        self.after.left.push(Left::Remove(node));
-    }
-}
-
-impl Aftermath {
-    /// Revokes what ended, times what begins, wakes who waits, removes what is left over. `start` is the node where
-    /// the walk started, if somebody may wait there. Goes on after somebody's panic, and passes on the first.
-    fn settle(self, start: Option<(&Node, Level)>) {
-        let Self { mut chain, left } = self;
-        // Mostly whoever has waited has gone.
-        let start = start.filter(|(start, _)| start.lock().is_waited_for());
-        if chain.is_empty() && left.is_empty() && start.is_none() {
-            return;
-        }
-        let mut panics = FirstPanic::new();
-        for left in left {
-            panics.catch(|| left.settle());
-        }
-        let mut batch = WakeBatch::new();
-        if let Some((start, level)) = start {
-            wake_start(start, level, &mut batch, &mut panics);
-        }
-        while let Some(node) = chain.pop() {
-            // SAFETY: N4: it is queued.
-            if wake_queued(unsafe { Node::at(node) }, &mut batch, &mut panics) {
-                panics.catch(|| leave::remove(node));
-            }
-        }
-        panics.catch(|| batch.wake_all());
-        panics.resume();
+        self.left.push(Left::Remove(node));
     }
 }
 
@@ -433,71 +432,44 @@ impl Left {
     }
 }
 
-/// Takes all who wait on a node for a level that was brought to everything below it into the batch, which is woken when it
-/// is full. Returns the node's lock, under which nobody waits for these, and its flag word. None if a cancel is still on its
-/// way below: it wakes nobody here before it has set every flag.
-fn take_waiters<'a>(
-    node: &'a Node,
-    batch: &mut WakeBatch,
-    panics: &mut FirstPanic,
-) -> Option<(Locked<'a>, Word)> {
-    let mut locked = node.lock();
-    loop {
-        let word = node.word().load();
-        let ended = word.was_walked(Level::Cancelled);
-        let flagged = !word.has_children() || locked.flags.is(Flag::Walked);
-        if ended && !flagged {
-            return None;
-        }
-        for (level, brought) in [(Level::Stopping, true), (Level::Cancelled, ended)] {
-            let list = locked.waiters(level);
-            while brought && !list.is_empty() && !batch.is_full() {
-                list.grant_front((), batch);
-            }
-        }
-        if !batch.is_full() {
-            return Some((locked, word));
-        }
-        release_then(locked, || panics.catch(|| batch.wake_all()));
-        locked = node.lock();
-    }
-}
-
-/// Wakes at the node where a walk started. A cancel from above that is still on its way has the node in its own list.
-fn wake_start(node: &Node, level: Level, batch: &mut WakeBatch, panics: &mut FirstPanic) {
-    let mut backoff = Backoff::new();
-    while level == Level::Cancelled || !node.word().load().was_walked(Level::Cancelled) {
-        if take_waiters(node, batch, panics).is_some() {
-            return;
-        }
-        backoff.snooze();
-    }
-}
-
 /// Wakes a node that was in a walk's chain. Says whether the caller owns its removal from now on.
 fn wake_queued(node: &Node, batch: &mut WakeBatch, panics: &mut FirstPanic) -> bool {
     let mut backoff = Backoff::new();
     loop {
-        let Some((mut locked, word)) = take_waiters(node, batch, panics) else {
-            // A cancel that left its wakes here; it runs nobody's code before it is done.
-            backoff.snooze();
-            continue;
+        let mut locked = node.lock();
+        let word = locked.word();
+        let level = match word.was_walked(Level::Cancelled) {
+            true if !word.is_settled() => {
+                // A cancel that left its wakes here, and has flags to set below; it runs nobody's code before that is done.
+                drop(locked);
+                backoff.snooze();
+                continue;
+            }
+            true => Level::Cancelled,
+            false => Level::Stopping,
         };
-        if word.was_walked(Level::Cancelled) {
-            // No walk will queue it again.
-            locked.flags.set(Flag::Woken);
-        } else if !node.word().dequeue(word) {
-            continue;
+        if locked.take_waiters(level, batch) {
+            locked.set_word(word.dequeued());
+            return locked.claim_removal();
         }
-        return locked.claim_removal();
+        release_then(locked, || panics.catch(|| batch.wake_all()));
     }
 }
 
 /// Cancels a node, which is kept alive by the caller, and everything below.
 pub(super) fn cancel(node: &Node, cause: Cause) {
+    if node.word().load().is_settled() {
+        return;
+    }
+    let mut locked = node.lock();
+    if locked.is_lonely() {
+        // Most are: no walk is needed. The cause is dropped after the lock is released.
+        locked.raise(Level::Cancelled, &cause, By::Walk);
+        return drop(locked);
+    }
     let mut ending = Ending::new(Level::Cancelled, cause, None);
-    let old = ending.cancel(node, By::Start);
-    ending.run(node, old);
+    let old = ending.cancel(&mut locked);
+    ending.run(locked, old);
 }
 
 /// Stops a node, which is kept alive by the caller, and everything below. If it has ended, perhaps by a limit
@@ -507,28 +479,43 @@ pub(super) fn stop(node: &Node, cause: Cause, grace: Option<Arc<Limit>>) {
         return cancel(node, node.known_cause());
     }
     let mut ending = Ending::new(Level::Stopping, cause, grace.clone());
-    let old = ending.stop(node, grace, true, By::Start);
-    ending.run(node, old);
+    let mut locked = node.lock();
+    let old = ending.stop(&mut locked, grace, true);
+    ending.run(locked, old);
 }
 
 impl Ending {
     /// Goes on below the node where the walk starts, then wakes.
-    fn run(mut self, node: &Node, old: Word) {
-        if old.has_children() {
-            go_below(node, &mut self);
+    fn run(&mut self, locked: Locked<'_>, old: Word) {
+        if let Some(locked) = self.brought(locked, self.level, old) {
+            go_below(locked, self);
         }
-        let waits = old.owes_wakes(self.level);
-        let start = waits.then_some((node, self.level));
-        self.settle(start);
+        self.settle();
     }
 
-    /// Does what is left to do after the flag pass. The cause goes with it: its error may be nobody else's.
-    fn settle(self, start: Option<(&Node, Level)>) {
-        let Self { cause, mut after, .. } = self;
-        if cause.error().is_some() {
-            after.left.push(Left::Cause(cause));
+    /// Does what is left to do once every flag is set: revokes what ended, times what begins, wakes who waits, removes what is
+    /// left over. Goes on after somebody's panic, and passes on the first.
+    fn settle(&mut self) {
+        if self.cause.error().is_some() {
+            // It may be nobody else's by now.
+            let plain = Cause::at(self.cause.kind(), self.cause.place());
+            self.left.push(Left::Cause(std::mem::replace(&mut self.cause, plain)));
         }
-        after.settle(start);
+        if self.batch.is_empty() && self.chain.is_empty() && self.left.is_empty() {
+            return;
+        }
+        let mut panics = FirstPanic::new();
+        for left in self.left.drain(..) {
+            panics.catch(|| left.settle());
+        }
+        while let Some(node) = self.chain.pop() {
+            // SAFETY: N4: it is queued.
+            if wake_queued(unsafe { Node::at(node) }, &mut self.batch, &mut panics) {
+                panics.catch(|| leave::remove(node));
+            }
+        }
+        panics.catch(|| self.batch.wake_all());
+        panics.resume();
     }
 }
 
@@ -571,18 +558,17 @@ pub(super) fn stop_held(node: Ptr, cause: Cause) {
 fn end_held(node: Ptr, mut ending: Ending, masked: bool) {
     // SAFETY: N4: it is held.
     let node = unsafe { Node::at(node) };
-    // Into the list: when this walk goes out of it, nobody keeps it.
     match ending.level {
-        _ if masked => {
-            ending.visit(node);
-        }
-        Level::Cancelled => {
-            ending.cancel(node, By::Walk);
-        }
-        Level::Stopping => {
-            ending.stop(node, None, false, By::Walk);
+        _ if masked => drop(ending.visit(node)),
+        level => {
+            let mut locked = node.lock();
+            let old = match level {
+                Level::Cancelled => ending.cancel(&mut locked),
+                Level::Stopping => ending.stop(&mut locked, None, false),
+            };
+            drop(ending.brought(locked, level, old));
         }
     }
     go_through(node.lock(), &mut ending);
-    ending.settle(None);
+    ending.settle();
 }

@@ -1,11 +1,12 @@
-//! The flag word of a node: what the world reads of it without a lock, and what walks, waiters and
-//! children agree upon by one read-modify-write each.
+//! The flag word of a node: what the world reads of it without a lock. It is written under the node's lock, by a plain
+//! load and a store: whoever has the lock (a walk, a waiter, a child that is linked) takes it for other reasons as well,
+//! and a read-modify-write costs as much as the lock.
 //!
 //! ```text
-//!    13       12     11      10       9        8       7       6         5         4       3        2          1          0
-//! +--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
-//! | LISTED | TRACKED | TOP | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
-//! +--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//!    14       13       12     11      10       9        8       7       6         5         4       3        2          1          0
+//! +--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//! | WALKED | LISTED | TRACKED | TOP | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
+//! +--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
 //! ```
 //!
 //! | CANCELLED | STOPPING | meaning | left by |
@@ -22,15 +23,15 @@
 //! | WAITERS | somebody has waited on it: a walk has to wake | never |
 //! | STOPPED | a walk has brought STOPPING, and wakes who waits for it | never |
 //! | ENDED | a walk has brought CANCELLED, and wakes who waits for it | never |
-//! | QUEUED | it is in the list of a walk that has still to wake | by that walk, unless ENDED |
+//! | QUEUED | it is in the list of a walk that has still to wake | by that walk |
 //! | ARMED | dropping the last canceller cancels | by `detach` |
 //! | SHIELD | a cancel from above is a stop here, until the shield's time is over | never |
 //! | TOP | it is, or was, the top of a limit: when it goes, that has to be handed on | never |
 //! | TRACKED | somebody has entered it | never |
 //! | LISTED | it has been QUEUED | never |
+//! | WALKED | every descendant was flagged CANCELLED by a walk, or will be born so | never |
 //!
-//! CHILDREN and WAITERS meet the flags of a level in this one word: who sets one of the bits and does not
-//! find the flag has been seen by the walk that sets it later.
+//! Who sets CHILDREN, WAITERS or TRACKED and does not find the flag of a level is seen by the walk that sets it later.
 
 use std::fmt;
 
@@ -64,6 +65,8 @@ const TOP: u32 = 1 << 11;
 const TRACKED: u32 = 1 << 12;
 /// A walk has had it in its list.
 const LISTED: u32 = 1 << 13;
+/// A cancel has been through all that is below.
+const WALKED: u32 = 1 << 14;
 
 /// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,9 +108,7 @@ impl Level {
 pub(super) enum By {
     /// Somebody who looked at the clock: it wakes nobody.
     Look,
-    /// A walk, at the node where it starts, which its caller keeps: it wakes there without a list.
-    Start,
-    /// A walk, further down: it puts the node into its list.
+    /// A walk: it wakes who waits.
     Walk,
 }
 
@@ -177,10 +178,20 @@ impl Word {
         self.0 & QUEUED != 0
     }
 
-    /// Of the word before a walk brought `level`: whether that walk is the first and somebody has waited. It then
-    /// has to wake, unless another walk has the node in its list.
+    /// Of the word before a walk brought `level`: whether that walk is the first and somebody has waited.
     pub(super) const fn owes_wakes(self, level: Level) -> bool {
         !self.was_walked(level) && self.has_waiters()
+    }
+
+    /// Whether everything from here downwards is flagged CANCELLED by a walk, and always will be.
+    #[inline]
+    pub(super) const fn is_settled(self) -> bool {
+        self.0 & ENDED != 0 && (!self.has_children() || self.is_walked())
+    }
+
+    /// Whether a walk brought CANCELLED to everything below.
+    pub(super) const fn is_walked(self) -> bool {
+        self.0 & WALKED != 0
     }
 
     /// Whether somebody has entered.
@@ -200,19 +211,66 @@ impl Word {
         self.0 & (CHILDREN | TOP | GRACE | SHIELD | LISTED | TRACKED) == 0
     }
 
+    /// Whether it runs, and has neither limits nor a shield: there is nothing to find out when a cancel comes from above.
+    #[inline]
+    pub(super) const fn is_plain(self) -> bool {
+        self.0 & (STOPPING | DEADLINE | GRACE | SHIELD) == 0
+    }
+
     /// The word in which `level` is reached.
-    const fn raised(self, level: Level, by: By) -> Self {
-        let fresh = !self.was_walked(level);
+    pub(super) const fn raised(self, level: Level, by: By) -> Self {
         // A cancel wakes those who wait for STOPPING as well.
-        let walked = if let Level::Cancelled = level { STOPPED | ENDED } else { STOPPED };
-        Self(match by {
-            By::Look => self.0 | level.bits(),
-            By::Start => self.0 | level.bits() | walked,
-            By::Walk if fresh && self.has_waiters() => {
-                self.0 | level.bits() | walked | QUEUED | LISTED
-            }
-            By::Walk => self.0 | level.bits() | walked,
-        })
+        let walked = match (by, level) {
+            (By::Look, _) => 0,
+            (By::Walk, Level::Stopping) => STOPPED,
+            (By::Walk, Level::Cancelled) => STOPPED | ENDED,
+        };
+        Self(self.0 | level.bits() | walked)
+    }
+
+    /// The word of a node that has had a child.
+    pub(super) const fn with_children(self) -> Self {
+        Self(self.0 | CHILDREN)
+    }
+
+    /// The word of a node that somebody has waited on.
+    pub(super) const fn with_waiters(self) -> Self {
+        Self(self.0 | WAITERS)
+    }
+
+    /// The word of a node that somebody has entered.
+    pub(super) const fn tracked(self) -> Self {
+        Self(self.0 | TRACKED)
+    }
+
+    /// The word of a node that carries the end of a grace.
+    pub(super) const fn with_grace(self) -> Self {
+        Self(self.0 | GRACE)
+    }
+
+    /// The word of the top of a limit.
+    pub(super) const fn at_top(self) -> Self {
+        Self(self.0 | TOP)
+    }
+
+    /// The word of a node that a walk has put into its list.
+    pub(super) const fn queued(self) -> Self {
+        Self(self.0 | QUEUED | LISTED)
+    }
+
+    /// The word of a node that a walk has taken out of its list.
+    pub(super) const fn dequeued(self) -> Self {
+        Self(self.0 & !QUEUED)
+    }
+
+    /// The word of a node below which a cancel has been everywhere.
+    pub(super) const fn walked(self) -> Self {
+        Self(self.0 | WALKED)
+    }
+
+    /// The word of a node that dropping the last canceller does not cancel.
+    pub(super) const fn disarmed(self) -> Self {
+        Self(self.0 & !ARMED)
     }
 }
 
@@ -237,92 +295,26 @@ impl FlagWord {
         Self(AtomicU32::new(0))
     }
 
-    /// Sets the word of a node that nobody else has seen yet.
-    pub(super) fn init(&self, word: Word) {
-        // Relaxed: whoever sees the node was handed it.
-        self.0.store(word.0, Ordering::Relaxed);
-    }
-
     /// Reads it.
     #[inline]
     pub(super) fn load(&self) -> Word {
-        // Acquire: pairs with the Release in `raise`; what the canceller did before is visible to
-        // whoever sees the flag.
+        // Acquire: pairs with the Release in `set`; what the canceller did before is visible to whoever sees the flag, and so
+        // is what the other bits stand for.
         Word(self.0.load(Ordering::Acquire))
     }
 
-    /// Sets the flags of `level`. The cause is there already. Returns the word before.
+    /// Reads it under the node's lock, or before anybody else has seen the node.
     #[inline]
-    pub(super) fn raise(&self, level: Level, by: By) -> Word {
-        let raised = |old: u32| Some(Word(old).raised(level, by).0);
-        // Release: publishes the cause, and what the canceller did before, for the Acquire in `load` and in `announce`. Of
-        // the bits that it finds, each stands for something behind the node's lock.
-        // Relaxed: on failure the word is read again.
-        let updated = self.0.fetch_update(Ordering::Release, Ordering::Relaxed, raised);
-        Word(updated.unwrap_or_else(|old| old))
+    pub(super) fn get(&self) -> Word {
+        // Relaxed: it is written under the lock.
+        Word(self.0.load(Ordering::Relaxed))
     }
 
-    /// Says that there is a child from now on. Returns the word before. Call it under the node's lock.
-    pub(super) fn announce_child(&self) -> Word {
-        self.announce(CHILDREN)
-    }
-
-    /// Says that there is a waiter from now on. Returns the word before. Call it under the node's lock.
-    pub(super) fn announce_waiter(&self) -> Word {
-        self.announce(WAITERS)
-    }
-
-    /// Says that somebody has entered from now on: there is a tracker. Returns the word before.
-    pub(super) fn announce_tracker(&self) -> Word {
-        let word = self.load();
-        if word.is_tracked() {
-            // A walk that sets the flags after this look finds the tracker, and takes the shard's lock later.
-            return word;
-        }
-        // AcqRel: no lock is held, so this publishes the tracker, for the Acquire in `load`. And as in `announce`.
-        Word(self.0.fetch_or(TRACKED, Ordering::AcqRel))
-    }
-
-    /// Sets a bit that walks look for.
-    fn announce(&self, bit: u32) -> Word {
-        let word = self.load();
-        if word.0 & bit != 0 {
-            // A walk that sets the flags after this look takes the node's lock later.
-            return word;
-        }
-        // Acquire: of two read-modify-writes of one word the later one sees the earlier, so a walk sees the bit or the
-        // caller the flag; that pairs with the Release in `raise`, before which the cause was stored. What the bit
-        // announces lies behind the lock that the caller holds.
-        Word(self.0.fetch_or(bit, Ordering::Acquire))
-    }
-
-    /// Says that there is a grace. Call it under the node's lock, behind which the grace lies. Returns
-    /// the word before.
-    pub(super) fn announce_grace(&self) -> Word {
-        // Relaxed: whoever sees it takes the lock to look at the grace.
-        Word(self.0.fetch_or(GRACE, Ordering::Relaxed))
-    }
-
-    /// Says that it is the top of a limit. Call it under the node's lock, or before anybody has seen the node.
-    pub(super) fn announce_top(&self) {
-        // Relaxed: read when the last handle is gone, which the count puts after this; or under the lock.
-        self.0.fetch_or(TOP, Ordering::Relaxed);
-    }
-
-    /// The walk that had it in its list has woken all who waited for what `seen` says is reached. False if
-    /// another flag has come meanwhile.
-    pub(super) fn dequeue(&self, seen: Word) -> bool {
-        let new = seen.0 & !QUEUED;
-        // Relaxed: what counts is the order of the exchanges of this one word. A walk that found QUEUED, and left its wakes
-        // to this one, has changed the word that was seen; one that comes later queues the node again. What lies behind the
-        // word is read under the node's lock.
-        self.0.compare_exchange(seen.0, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    /// Dropping the last canceller does not cancel any more.
-    pub(super) fn disarm(&self) {
-        // Relaxed: read when the last canceller is dropped, which the count puts after this.
-        self.0.fetch_and(!ARMED, Ordering::Relaxed);
+    /// Writes it. Call it under the node's lock, or before anybody else has seen the node.
+    #[inline]
+    pub(super) fn set(&self, word: Word) {
+        // Release: publishes the cause, the tracker, and what the canceller did before, for the Acquire in `load`.
+        self.0.store(word.0, Ordering::Release);
     }
 }
 
@@ -348,13 +340,21 @@ mod tests {
     }
 
     #[test]
-    fn the_first_walk_of_a_level_queues_a_node_with_waiters_and_no_later_one_does() {
-        let waits = Word(Word::fresh(false, false).0 | WAITERS);
-        let stopped = waits.raised(Level::Stopping, By::Walk);
-        assert!(stopped.is_queued());
-        let woken = Word(stopped.0 & !QUEUED);
-        assert!(!woken.raised(Level::Stopping, By::Walk).is_queued());
-        assert!(woken.raised(Level::Cancelled, By::Walk).is_queued());
-        assert!(!waits.raised(Level::Cancelled, By::Start).is_queued());
+    fn a_look_brings_a_level_and_no_walk() {
+        let fresh = Word::fresh(false, false);
+        let looked = fresh.raised(Level::Cancelled, By::Look);
+        assert!(looked.has(Level::Cancelled) && !looked.was_walked(Level::Stopping));
+        assert!(!looked.is_settled());
+        let cancelled = looked.raised(Level::Cancelled, By::Walk);
+        assert!(cancelled.was_walked(Level::Stopping) && cancelled.is_settled());
+        assert!(!cancelled.with_children().is_settled());
+        assert!(cancelled.with_children().walked().is_settled());
+    }
+
+    #[test]
+    fn a_node_that_was_in_a_list_is_never_simple_again() {
+        let queued = Word::fresh(false, false).with_waiters().queued();
+        assert!(queued.is_queued() && !queued.is_simple());
+        assert!(!queued.dequeued().is_queued() && !queued.dequeued().is_simple());
     }
 }
