@@ -448,6 +448,20 @@ enum End {
     After(Duration),
 }
 
+impl End {
+    /// The instant on a clock, and what that said for it.
+    fn on(self, clock: &Timer) -> (Option<Instant>, Option<Instant>) {
+        match self {
+            End::Never => (None, None),
+            End::At(at) => (Some(at), None),
+            End::After(after) => {
+                let now = clock.now();
+                (now.checked_add(after), Some(now))
+            }
+        }
+    }
+}
+
 impl ChildBuilder<'_> {
     /// Names it, for reports.
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
@@ -482,35 +496,25 @@ impl ChildBuilder<'_> {
     /// [`DeadlineError::OtherTimer`] when a timer was given that is not the inherited one.
     pub fn build(self) -> Result<(Context, Canceller), DeadlineError> {
         let Self { parent, origin, end, timer } = self;
-        let above = parent.handle();
-        let grace = match above.and_then(|above| above.deadline_timer()) {
-            Some(_) => None,
-            None => parent.timer(),
-        };
-        let inherited = above.and_then(|above| above.deadline_timer()).or(grace.as_ref());
-        if let (Some(inherited), Some(chosen)) = (inherited, &timer)
-            && !inherited.same_driver(chosen)
-        {
+        let other =
+            |inherited: &Timer| timer.as_ref().is_some_and(|chosen| !inherited.same_driver(chosen));
+        if let Some(inherited) = parent.handle().and_then(|above| above.deadline_timer()) {
+            // That timer keeps this one as well.
+            if other(inherited) {
+                return Err(DeadlineError::OtherTimer);
+            }
+            let (at, now) = end.on(inherited);
+            return Ok(parent.make(origin, Due { at, timer: None, now }));
+        }
+        let grace = parent.timer();
+        if grace.as_ref().is_some_and(other) {
             return Err(DeadlineError::OtherTimer);
         }
         if let End::Never = end {
             return Ok(parent.make(origin, Due::default()));
         }
-        let ambient = match inherited.or(timer.as_ref()) {
-            Some(_) => None,
-            None => Some(Timer::ambient()?),
-        };
-        let clock = inherited.or(timer.as_ref()).or(ambient.as_ref()).expect("one of the three");
-        let (at, now) = match end {
-            End::Never => (None, None),
-            End::At(at) => (Some(at), None),
-            End::After(after) => {
-                let now = clock.now();
-                (now.checked_add(after), Some(now))
-            }
-        };
-        // With a deadline above, that one's timer keeps this one as well.
-        let timer = grace.or(timer).or(ambient);
-        Ok(parent.make(origin, Due { at, timer, now }))
+        let timer = grace.or(timer).map_or_else(Timer::ambient, Ok)?;
+        let (at, now) = end.on(&timer);
+        Ok(parent.make(origin, Due { at, timer: Some(timer), now }))
     }
 }

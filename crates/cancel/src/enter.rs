@@ -20,7 +20,7 @@ use crate::{Cancelled, Canceller, Cause, Context};
 #[must_use = "whoever entered leaves when this is dropped: keep it for as long as the work goes on"]
 pub struct Entered {
     /// The place in the tracker; none for the background.
-    _inhabitant: Option<Inhabitant>,
+    inhabitant: Option<Inhabitant>,
 }
 
 impl fmt::Debug for Entered {
@@ -70,28 +70,28 @@ impl Context {
     /// ```
     #[track_caller]
     pub fn enter(&self) -> Result<Entered, Cause> {
-        self.enter_as(None, Location::caller())
+        self.enter_at(Location::caller())
     }
 
-    /// As [`enter`](Self::enter), under a name, for when this is a straggler.
+    /// As [`enter`](Self::enter), under a name, for when this is a straggler. One more lock, which few share.
     ///
     /// # Errors
     ///
     /// As [`enter`](Self::enter).
     #[track_caller]
     pub fn enter_named(&self, name: impl Into<Cow<'static, str>>) -> Result<Entered, Cause> {
-        self.enter_as(Some(name.into()), Location::caller())
+        let entered = self.enter_at(Location::caller())?;
+        if let Some(inhabitant) = &entered.inhabitant {
+            inhabitant.set_name(Name::from(name.into()));
+        }
+        Ok(entered)
     }
 
     /// Enters.
-    fn enter_as(
-        &self,
-        name: Option<Cow<'static, str>>,
-        place: &'static Location<'static>,
-    ) -> Result<Entered, Cause> {
-        let Some(handle) = self.handle() else { return Ok(Entered { _inhabitant: None }) };
-        match handle.enter(Who::now(place), name.map(Name::from)) {
-            Some(inhabitant) => Ok(Entered { _inhabitant: Some(inhabitant) }),
+    fn enter_at(&self, place: &'static Location<'static>) -> Result<Entered, Cause> {
+        let Some(handle) = self.handle() else { return Ok(Entered { inhabitant: None }) };
+        match handle.enter(Who::now(place)) {
+            Some(inhabitant) => Ok(Entered { inhabitant: Some(inhabitant) }),
             None => Err(handle.known_cause()),
         }
     }
@@ -105,7 +105,7 @@ impl Context {
 }
 
 /// A tracker, and the name of its context.
-type Named = (Arc<Tracker>, Option<Name>);
+type Named = (Tracker, Option<Name>);
 
 /// Who is inside.
 fn list(trackers: &[Named]) -> Vec<Straggler> {
@@ -144,7 +144,7 @@ impl AllOut {
         let mut this = self.project();
         while let Some((tracker, _)) = this.trackers.last() {
             if this.waiter.is_none() {
-                let anchor = Anchor::shared(Arc::clone(tracker), |tracker| tracker.queue());
+                let anchor = Anchor::shared(Arc::clone(tracker.end()), |end| end.queue());
                 this.waiter.set(Some(Waiter::new(anchor)));
             }
             let waiter = this.waiter.as_mut().as_pin_mut().expect("made above");

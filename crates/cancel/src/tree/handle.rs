@@ -425,6 +425,7 @@ pub(crate) struct Waiting<'a>(Locked<'a>);
 
 impl Waiting<'_> {
     /// Whether there is nothing to wait for. If there is, walks know of a waiter from now on.
+    #[inline]
     pub(crate) fn is_over(&mut self, level: Level) -> bool {
         let word = self.0.word();
         if word.has(level) {
@@ -444,10 +445,12 @@ unsafe impl Line for Wait {
     type Outcome = ();
     type Guard<'a> = Waiting<'a>;
 
+    #[inline]
     fn lock(&self) -> Waiting<'_> {
         Waiting(self.handle.lock())
     }
 
+    #[inline]
     unsafe fn list<'g>(&self, guard: &'g mut Waiting<'_>) -> &'g mut List<(), ()> {
         assert!(std::ptr::eq(guard.0.node(), &*self.handle), "the lock of another node");
         guard.0.waiters(self.level)

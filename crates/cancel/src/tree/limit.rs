@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use selvedge_primitives::Mutex;
+use selvedge_primitives::atomic::{AtomicBool, Ordering};
 use selvedge_primitives::time::{Expire, Expiry, Ticket, Timer};
 
 use super::node::{Locked, Node};
@@ -24,6 +25,8 @@ pub(super) struct Limit {
     place: &'static Location<'static>,
     /// The highest node that carries it.
     top: Top,
+    /// Whether the registration was asked for: most who ask are not the first.
+    is_asked: AtomicBool,
     /// How far the registration is. Guarded by its own lock, taken after those of nodes.
     registration: Mutex<Registration>,
 }
@@ -47,7 +50,8 @@ impl Limit {
     /// A limit whose top is not known yet.
     pub(super) fn new(at: Instant, timer: Timer, place: &'static Location<'static>) -> Arc<Self> {
         let registration = Mutex::new(Registration::Unasked);
-        Arc::new(Self { at, timer, place, top: Top::new(), registration })
+        let is_asked = AtomicBool::new(false);
+        Arc::new(Self { at, timer, place, top: Top::new(), is_asked, registration })
     }
 
     /// A limit for the same reason that is due later.
@@ -92,8 +96,14 @@ impl Limit {
     /// Registers with the timer, the first time it is called. Call it with no lock held: a timer
     /// that is gone expires the limit at once.
     pub(super) fn arm(self: &Arc<Self>) {
+        // Relaxed: a guess, which saves the lock; nothing of the registration is looked at.
+        if self.is_asked.load(Ordering::Relaxed) {
+            return;
+        }
         {
             let mut registration = self.registration.lock();
+            // Relaxed: as above.
+            self.is_asked.store(true, Ordering::Relaxed);
             if !matches!(*registration, Registration::Unasked) {
                 return;
             }

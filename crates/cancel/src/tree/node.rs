@@ -172,7 +172,7 @@ struct Extra {
     /// What ends it from outside of the tree.
     link: Option<LinkEnd>,
     /// Who has entered.
-    tracker: OnceLock<Arc<Tracker>>,
+    tracker: OnceLock<Tracker>,
 }
 
 /// What the lock guards beside the links: a set of [`Flag`]s.
@@ -510,13 +510,13 @@ impl Node {
 
     /// Who has entered; none if nobody ever has.
     #[inline]
-    pub(super) fn tracker(&self) -> Option<&Arc<Tracker>> {
+    pub(super) fn tracker(&self) -> Option<&Tracker> {
         if self.word.load().is_tracked() { self.extra.get()?.tracker.get() } else { None }
     }
 
     /// Enters, unless the node is stopping.
-    #[inline]
-    pub(crate) fn enter(&self, who: Who, name: Option<Name>) -> Option<Inhabitant> {
+    #[inline(always)]
+    pub(crate) fn enter(&self, who: Who) -> Option<Inhabitant> {
         if self.has_reached(Level::Stopping) {
             return None;
         }
@@ -524,12 +524,12 @@ impl Node {
             Some(tracker) => tracker,
             None => self.begin_tracker()?,
         };
-        tracker.enter(who, name, || self.word.load().has(Level::Stopping))
+        tracker.enter(who, || self.word.load().has(Level::Stopping))
     }
 
     /// The tracker of a node that nobody has entered yet; none if the node is stopping.
     #[cold]
-    fn begin_tracker(&self) -> Option<&Arc<Tracker>> {
+    fn begin_tracker(&self) -> Option<&Tracker> {
         let tracker = self.extra.get_or_init(Extra::default).tracker.get_or_init(Tracker::new);
         let mut locked = self.lock();
         // Whoever comes to wait after the node was stopped finds the tracker, or this one the flag.
@@ -646,7 +646,7 @@ impl Node {
 
     /// How long until the deadline, or the end of a grace, whichever comes first.
     pub(crate) fn due_in(&self) -> Option<Duration> {
-        let grace = { self.lock().grace() };
+        let grace = self.grace();
         self.remaining().into_iter().chain(grace.map(|grace| grace.remaining())).min()
     }
 
@@ -654,8 +654,13 @@ impl Node {
     pub(crate) fn timer(&self) -> Option<Timer> {
         match &self.deadline {
             Some(deadline) => Some(deadline.timer.clone()),
-            None => self.lock().grace().map(|grace| grace.timer.clone()),
+            None => self.grace().map(|grace| grace.timer.clone()),
         }
+    }
+
+    /// The end of the grace, if a stop gave one.
+    fn grace(&self) -> Option<Arc<Limit>> {
+        if self.word.load().has_grace() { self.lock().grace() } else { None }
     }
 
     /// The name it was given.
@@ -898,16 +903,18 @@ impl<'a> Locked<'a> {
     }
 
     /// Who waits for `level`.
+    #[inline]
     pub(super) fn waiters(&mut self, level: Level) -> &mut List<(), ()> {
         let list = self.node.waiters[level as usize].with_mut(|list| list);
         // SAFETY: guarded by the lock that is held here, and borrowed from the guard.
         unsafe { &mut *list }
     }
 
-    /// Whether nothing but this node would learn of its end: there is no child, nobody waits, and it has no limit.
+    /// Whether nothing but this node would learn of its end: there is no child, nobody waits, and no limit ends with it.
     pub(super) fn is_lonely(&mut self) -> bool {
         let word = self.word();
-        !word.has_children() && !word.is_limited() && (!word.has_waiters() || !self.is_waited_for())
+        let alone = !word.has_children() && !word.is_top() && !word.has_grace();
+        alone && (!word.has_waiters() || !self.is_waited_for())
     }
 
     /// Whether anybody waits.

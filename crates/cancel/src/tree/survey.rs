@@ -2,7 +2,6 @@
 //! past is recorded.
 
 use std::panic::Location;
-use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_primitives::FirstPanic;
@@ -153,7 +152,7 @@ impl Seen {
 
 impl Node {
     /// The trackers of this node and of those below, each with the name of its node.
-    pub(crate) fn trackers(&self) -> Vec<(Arc<Tracker>, Option<Name>)> {
+    pub(crate) fn trackers(&self) -> Vec<(Tracker, Option<Name>)> {
         let named = |node: &Node, _| Some((node.tracker()?.clone(), node.name().cloned()));
         let found = collect(self, |node| node.tracker().is_some(), named);
         found.into_iter().flatten().collect()

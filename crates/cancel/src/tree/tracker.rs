@@ -63,10 +63,17 @@ fn shards() -> usize {
     2
 }
 
-/// See the module's page.
+/// See the module's page. Two counted pointers, so that who enters finds the shards with one step less.
+#[derive(Clone)]
 pub(crate) struct Tracker {
     /// Where to enter and leave.
-    shards: Box<[Shard]>,
+    shards: Arc<[Shard]>,
+    /// How it ends.
+    end: Arc<End>,
+}
+
+/// What all shards share.
+pub(crate) struct End {
     /// How many are inside, once it is closed.
     left: AtomicIsize,
     /// How far it is, and who waits for the end.
@@ -103,12 +110,13 @@ unsafe impl Send for Stage {}
 struct Shard(SpinLock<Inside>);
 
 /// Who is inside through a shard.
-#[derive(Default)]
 struct Inside {
     /// The first free place; the others follow it.
     free: Option<NonNull<Place>>,
     /// The blocks. Pointers, because a box that is moved claims to be the only way to what it holds.
     blocks: Option<NonNull<Block>>,
+    /// How the tracker ends, as an `Arc` has it; none as long as there is no block.
+    end: Option<NonNull<End>>,
     /// How many are inside.
     count: isize,
     /// Whether whoever leaves counts down the common number.
@@ -129,10 +137,8 @@ struct Block {
 
 /// A place for somebody who is inside. Guarded by its shard's lock, but for where it is.
 struct Place {
-    /// The tracker, as an `Arc` has it.
-    tracker: *const Tracker,
-    /// The shard's number.
-    shard: usize,
+    /// The shard.
+    shard: NonNull<Shard>,
     /// Who is there, but for the name.
     who: Cell<Option<Who>>,
     /// Whether there is a name: most have none, so nothing is moved.
@@ -145,14 +151,18 @@ struct Place {
 
 impl Place {
     /// A free one.
-    fn new(tracker: *const Tracker, shard: usize) -> Self {
+    fn new(shard: NonNull<Shard>) -> Self {
         let (who, next) = (Cell::new(None), Cell::new(None));
-        Self { tracker, shard, who, is_named: Cell::new(false), name: Cell::new(None), next }
+        Self { shard, who, is_named: Cell::new(false), name: Cell::new(None), next }
     }
 
     /// Takes the name, if there is one.
     fn take_name(&self) -> Option<Name> {
-        if self.is_named.replace(false) { self.name.take() } else { None }
+        if !self.is_named.get() {
+            return None;
+        }
+        self.is_named.set(false);
+        self.name.take()
     }
 
     /// Puts a name there.
@@ -204,103 +214,77 @@ unsafe impl Sync for Inhabitant {}
 
 impl Tracker {
     /// Nobody is inside.
-    pub(super) fn new() -> Arc<Self> {
-        let shards = (0..shards()).map(|_| Shard(SpinLock::new(Inside::default())));
-        let (shards, queue) = (shards.collect(), WaitQueue::new(Stage::Open));
-        Arc::new(Self { shards, left: AtomicIsize::new(0), queue })
+    pub(super) fn new() -> Self {
+        let shards = (0..shards()).map(|_| Shard(SpinLock::new(Inside::new())));
+        let (left, queue) = (AtomicIsize::new(0), WaitQueue::new(Stage::Open));
+        Self { shards: shards.collect(), end: Arc::new(End { left, queue }) }
     }
 
     /// How far it is, and who waits for the end.
-    pub(crate) fn queue(&self) -> &WaitQueue<Stage, (), ()> {
-        &self.queue
+    pub(crate) fn end(&self) -> &Arc<End> {
+        &self.end
     }
 
     /// Enters, unless it is closed or `stopping` says that the node is.
-    pub(super) fn enter(
-        self: &Arc<Self>,
-        who: Who,
-        name: Option<Name>,
-        stopping: impl Fn() -> bool,
-    ) -> Option<Inhabitant> {
+    #[inline(always)]
+    pub(super) fn enter(&self, who: Who, stopping: impl Fn() -> bool) -> Option<Inhabitant> {
         // Their number is a power of two: no division.
-        let shard = thread::number() & (self.shards.len() - 1);
-        let mut spare: Option<Box<Block>> = None;
+        let shard = &self.shards[thread::number() & (self.shards.len() - 1)];
         loop {
-            let mut inside = self.shards[shard].0.lock();
+            let mut inside = shard.0.lock();
             if inside.closed || stopping() {
                 return None;
             }
-            if let Some(block) = spare.take() {
-                inside.add(block);
-            }
             let Some(place) = inside.free else {
                 drop(inside);
-                let tracker = Arc::as_ptr(self);
-                let places = std::array::from_fn(|_| Place::new(tracker, shard));
-                spare = Some(Box::new(Block { places, next: None }));
+                self.add_block(shard);
                 continue;
             };
             // SAFETY: it lies in a block of the shard, whose lock is held.
             let free = unsafe { place.as_ref() };
-            inside.free = free.next.take();
+            inside.free = free.next.get();
             inside.count += 1;
             free.who.set(Some(who));
-            free.set_name(name);
             return Some(Inhabitant(place));
         }
+    }
+
+    /// Adds a block to a shard. Nothing is allocated under its lock.
+    #[cold]
+    fn add_block(&self, shard: &Shard) {
+        let places = std::array::from_fn(|_| Place::new(NonNull::from(shard)));
+        let block = Box::new(Block { places, next: None });
+        let mut inside = shard.0.lock();
+        inside.end = NonNull::new(Arc::as_ptr(&self.end).cast_mut());
+        inside.add(block);
     }
 
     /// Nobody enters any more: the node is stopping, or has no handle left. Call it any number of times.
     pub(crate) fn close(&self) {
         {
-            let mut stage = self.queue.lock();
+            let mut stage = self.end.queue.lock();
             if *stage != Stage::Open {
                 return;
             }
             *stage = Stage::Closed;
         }
         let mut inside = 0;
-        for shard in &self.shards {
+        for shard in &*self.shards {
             let mut shard = shard.0.lock();
             shard.closed = true;
             inside += shard.count;
         }
         // AcqRel: what was done by those who have left meanwhile is visible to whoever is told that it is over.
-        if self.left.fetch_add(inside, Ordering::AcqRel) + inside == 0 {
-            self.over();
+        if self.end.left.fetch_add(inside, Ordering::AcqRel) + inside == 0 {
+            self.end.over();
         }
-    }
-
-    /// Nobody is inside. Looks after the node, if that was left to it.
-    fn over(&self) {
-        let mut stage = self.queue.lock();
-        let orphan = match *stage {
-            Stage::Orphaned(node) => Some(node),
-            _ => None,
-        };
-        // A node that was left to this stays detained until its lock is held.
-        *stage = if orphan.is_some() { Stage::HandedOver } else { Stage::Over };
-        // The node is looked after also when a waker panics.
-        let mut panics = FirstPanic::new();
-        panics.catch(|| self.queue.grant_while(stage, |_, ()| Some(())));
-        if let Some(node) = orphan {
-            // SAFETY: N4: it is detained, and whoever removes it takes its lock first.
-            let mut locked = unsafe { Node::at(node) }.lock();
-            *self.queue.lock() = Stage::Over;
-            let removes = locked.claim_removal();
-            drop(locked);
-            if removes {
-                panics.catch(|| leave::remove(node));
-            }
-        }
-        panics.resume();
     }
 
     /// Whether somebody is inside, so that a node whose handles are gone has to stay; then it is left to the last one who
     /// leaves. Call it with the node's lock held.
     pub(super) fn detains(&self, node: &Node) -> bool {
         // Whoever is told that it is over finds the stage that is set below, or has set it to `Over` before.
-        let mut stage = self.queue.lock();
+        let mut stage = self.end.queue.lock();
         match *stage {
             Stage::Over => false,
             Stage::Closed | Stage::Orphaned(_) => {
@@ -319,7 +303,7 @@ impl Tracker {
     /// Who is inside: whoever is so all the while, and of those who come and go meanwhile some.
     pub(crate) fn list(&self) -> Vec<(Who, Option<Name>)> {
         let mut all = Vec::new();
-        for shard in &self.shards {
+        for shard in &*self.shards {
             let mut next = { shard.0.lock().blocks };
             while let Some(block) = next {
                 // Room first: nothing is allocated under the lock, which is held for one block at a time.
@@ -347,25 +331,24 @@ impl Tracker {
     unsafe fn leave(place: NonNull<Place>) {
         // SAFETY: it lies in a block of the tracker, which is not over while somebody is inside; until then its node keeps it.
         let free = unsafe { place.as_ref() };
-        let tracker = free.tracker;
-        // SAFETY: as above.
-        let this = unsafe { &*tracker };
-        let mut inside = this.shards[free.shard].0.lock();
+        // SAFETY: it lies in the tracker.
+        let mut inside = unsafe { free.shard.as_ref() }.0.lock();
         free.who.set(None);
         let name = free.take_name();
         free.next.set(inside.free.replace(place));
         inside.count -= 1;
-        let closed = inside.closed;
+        let (closed, end) = (inside.closed, inside.end);
         drop(inside);
         drop(name);
         if !closed {
             // Whoever closes it next may be the one to free it: it is not touched any more.
             return;
         }
+        let end = end.expect("somebody was inside").as_ptr().cast_const();
         // SAFETY: it came from `Arc::as_ptr`, and is not over before this one has counted itself down.
-        unsafe { Arc::increment_strong_count(tracker) };
+        unsafe { Arc::increment_strong_count(end) };
         // SAFETY: as counted in the line above. As soon as it is over, nobody else may have it.
-        let kept = unsafe { Arc::from_raw(tracker) };
+        let kept = unsafe { Arc::from_raw(end) };
         // AcqRel: what was done inside is visible to whoever is told that it is over.
         if kept.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             kept.over();
@@ -373,7 +356,52 @@ impl Tracker {
     }
 }
 
+impl End {
+    /// How far it is, and who waits for it.
+    pub(crate) fn queue(&self) -> &WaitQueue<Stage, (), ()> {
+        &self.queue
+    }
+
+    /// Nobody is inside. Looks after the node, if that was left to it.
+    fn over(&self) {
+        let mut stage = self.queue.lock();
+        let orphan = match *stage {
+            Stage::Orphaned(node) => Some(node),
+            _ => None,
+        };
+        // A node that was left to this stays detained until its lock is held.
+        *stage = if orphan.is_some() { Stage::HandedOver } else { Stage::Over };
+        // The node is looked after also when a waker panics.
+        let mut panics = FirstPanic::new();
+        panics.catch(|| self.queue.grant_while(stage, |_, ()| Some(())));
+        if let Some(node) = orphan {
+            // SAFETY: N4: it is detained, and whoever removes it takes its lock first.
+            let mut locked = unsafe { Node::at(node) }.lock();
+            *self.queue.lock() = Stage::Over;
+            let removes = locked.claim_removal();
+            drop(locked);
+            if removes {
+                panics.catch(|| leave::remove(node));
+            }
+        }
+        panics.resume();
+    }
+}
+
+impl Inhabitant {
+    /// Gives a name to who has just entered. (Not as it enters, because most have none, and to move none costs more than to
+    /// enter.)
+    pub(crate) fn set_name(&self, name: Name) {
+        // SAFETY: it lies in a block of the tracker, which is not over while this one is inside.
+        let place = unsafe { self.0.as_ref() };
+        // SAFETY: as above.
+        let _inside = unsafe { place.shard.as_ref() }.0.lock();
+        place.set_name(Some(name));
+    }
+}
+
 impl Drop for Inhabitant {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: this is who is inside, and leaves.
         unsafe { Tracker::leave(self.0) };
@@ -381,6 +409,11 @@ impl Drop for Inhabitant {
 }
 
 impl Inside {
+    /// Nobody, and no place.
+    const fn new() -> Self {
+        Self { free: None, blocks: None, end: None, count: 0, closed: false }
+    }
+
     /// Adds a block of free places.
     fn add(&mut self, mut block: Box<Block>) {
         block.next = self.blocks;

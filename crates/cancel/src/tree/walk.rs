@@ -298,6 +298,9 @@ impl Ending {
 
     /// Ends a limit if a node is its top.
     fn end_limit(&mut self, limit: &Arc<Limit>, node: &Node) {
+        if !node.word().get().is_top() {
+            return;
+        }
         if let Some(ticket) = limit.end_at(node) {
             self.left.push(Left::Ended(Arc::clone(limit), ticket));
         }
@@ -463,8 +466,10 @@ pub(super) fn cancel(node: &Node, cause: Cause) {
     }
     let mut locked = node.lock();
     if locked.is_lonely() {
-        // Most are: no walk is needed. The cause is dropped after the lock is released.
-        locked.raise(Level::Cancelled, &cause, By::Walk);
+        // Most are: no walk is needed. A deadline that is past by now gives the cause; this one is dropped after the lock is
+        // released.
+        let past = node.past_deadline(None);
+        locked.raise(Level::Cancelled, past.as_ref().unwrap_or(&cause), By::Walk);
         return drop(locked);
     }
     let mut ending = Ending::new(Level::Cancelled, cause, None);

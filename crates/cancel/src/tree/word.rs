@@ -194,6 +194,11 @@ impl Word {
         self.0 & WALKED != 0
     }
 
+    /// Whether it is, or was, the top of a limit.
+    pub(super) const fn is_top(self) -> bool {
+        self.0 & TOP != 0
+    }
+
     /// Whether somebody has entered.
     pub(super) const fn is_tracked(self) -> bool {
         self.0 & TRACKED != 0

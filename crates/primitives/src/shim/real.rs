@@ -118,6 +118,8 @@ impl<T> UnsafeCell<T> {
 
 /// Threads with names.
 pub mod thread {
+    use std::cell::Cell;
+    use std::num::NonZero;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     pub use std::thread::JoinHandle;
@@ -125,13 +127,17 @@ pub mod thread {
     /// The calling thread's number, by the order in which threads first asked: to spread them.
     #[inline]
     pub fn number() -> usize {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        static NEXT: AtomicUsize = AtomicUsize::new(1);
         thread_local! {
-            // Relaxed: all that counts is that no two get the same.
-            static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+            static NUMBER: Cell<Option<NonZero<usize>>> = const { Cell::new(None) };
         }
-        // At the end of a thread any number will do.
-        NUMBER.try_with(|number| *number).unwrap_or(0)
+        let new = || {
+            // Relaxed: all that counts is that no two get the same.
+            let number = NonZero::new(NEXT.fetch_add(1, Ordering::Relaxed));
+            NUMBER.set(number);
+            number
+        };
+        NUMBER.get().or_else(new).map_or(0, NonZero::get)
     }
 
     /// Starts a named thread.

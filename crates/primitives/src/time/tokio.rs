@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use ::tokio::runtime::{Handle, Id};
+use ::tokio::runtime::{Handle, Id, RuntimeFlavor};
 use ::tokio::time::Sleep;
 
 use super::watch::{Next, Watch};
@@ -39,6 +39,8 @@ pub(super) fn current() -> Option<Handle> {
 pub(super) struct Driver {
     /// The runtime; a handle does not keep it running.
     handle: Handle,
+    /// Whether its clock is std's for good: tokio pauses the clock of a current-thread runtime only.
+    keeps_std_time: bool,
     /// What is registered; the task watches it.
     watch: Watch,
 }
@@ -61,7 +63,9 @@ impl Driver {
         }))
         .map_err(|_| TimerError::Disabled)?;
 
-        let fresh = Arc::new(Self { handle: handle.clone(), watch: Watch::new(false) });
+        let keeps_std_time = handle.runtime_flavor() == RuntimeFlavor::MultiThread;
+        let watch = Watch::new(false);
+        let fresh = Arc::new(Self { handle: handle.clone(), keeps_std_time, watch });
         let mut drivers = lock(&DRIVERS);
         let drivers = drivers.get_or_insert_default();
         if let Some(driver) = drivers.get(&handle.id()).and_then(Weak::upgrade) {
@@ -73,6 +77,9 @@ impl Driver {
 
     /// Tokio's clock, paused or not. A clock belongs to its runtime, so the runtime is entered.
     pub(super) fn now(&self) -> Instant {
+        if self.keeps_std_time {
+            return Instant::now();
+        }
         match Handle::try_current() {
             // At the end of a thread, tokio's own thread-local may be gone and cannot be entered.
             Err(error) if error.is_thread_local_destroyed() => return Instant::now(),
