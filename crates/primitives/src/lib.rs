@@ -68,7 +68,7 @@ pub use next_item::NextItem;
 pub use once_box::OnceBox;
 pub use origin::Origin;
 pub use panic::Panic;
-pub use spin_lock::{Spin, SpinGuard, SpinLock, Spun};
+pub use spin_lock::{Spin, SpinGuard, SpinLock, Spun, is_wanted, let_in};
 pub use wait_queue::{Anchor, Entry, Left, Line, List, Locked, Stand, WaitQueue, Waiter};
 pub use wake_batch::WakeBatch;
 

@@ -1,4 +1,4 @@
-//! A lock of one byte for critical sections of a few instructions.
+//! A lock of two bytes for critical sections of a few instructions.
 //!
 //! Locking is one compare-exchange, unlocking one store: half of what a lock costs that knows whether
 //! somebody sleeps on it. Who finds it taken spins, then yields, then sleeps for a moment each
@@ -9,7 +9,12 @@
 //! Take it for what is a handful of stores to memory that is at hand. Never run code of a user under
 //! it, allocate under it, or make a system call under it.
 //!
-//! Unlocking is the last access to the lock, so its memory may be freed by whoever locks it next.
+//! Who waits says so in the lock. A holder that has many small things to do under it can look
+//! ([`is_wanted`]), and [let others in](let_in) between two of them: without that, one who unlocks and
+//! locks again at once keeps everybody out, because it is always the first.
+//!
+//! Unlocking is the last access to the lock, so its memory may be freed by whoever locks it next; not so
+//! after [`let_in`].
 //!
 //! # Models
 //!
@@ -22,10 +27,20 @@ use std::fmt;
 use crate::atomic::{AtomicBool, Ordering};
 use crate::{Backoff, const_fn};
 
+/// How often who waits looks before it waits longer: as long as a holder takes that finds out.
+#[cfg(not(selvedge_loom))]
+const LOOKS: u32 = 32;
+/// Once: a look that finds nothing new explores nothing new.
+#[cfg(selvedge_loom)]
+const LOOKS: u32 = 1;
+
 /// The bare lock: it guards nothing by itself.
 pub struct Spin {
     /// Whether somebody has it.
     taken: AtomicBool,
+    /// Whether somebody waits for it. Not a state of the other byte: a store unlocks, which a mark by somebody
+    /// else must not undo.
+    wanted: AtomicBool,
 }
 
 /// A [`Spin`] that is held.
@@ -39,7 +54,7 @@ impl Spin {
     const_fn! {
         /// Nobody has it.
         pub const fn new() -> Self {
-            Self { taken: AtomicBool::new(false) }
+            Self { taken: AtomicBool::new(false), wanted: AtomicBool::new(false) }
         }
     }
 
@@ -66,10 +81,45 @@ impl Spin {
         let mut backoff = Backoff::new();
         loop {
             backoff.snooze();
-            // Relaxed: a hint; `try_take` decides. A load leaves the line with the holder.
-            if !self.taken.load(Ordering::Relaxed) && self.try_take() {
+            for _ in 0..LOOKS {
+                // Relaxed: a hint; `try_take` decides. A load leaves the line with the holder.
+                if !self.taken.load(Ordering::Relaxed) && self.try_take() {
+                    // Relaxed: a hint; others who wait say so again.
+                    self.wanted.store(false, Ordering::Relaxed);
+                    return;
+                }
+                // Relaxed: a hint.
+                if !self.wanted.load(Ordering::Relaxed) {
+                    // Relaxed: as above.
+                    self.wanted.store(true, Ordering::Relaxed);
+                }
+                std::hint::spin_loop();
+            }
+        }
+    }
+}
+
+impl Spun<'_> {
+    /// Whether somebody waits for it. A hint: they say so again and again.
+    #[inline]
+    pub fn is_wanted(&self) -> bool {
+        // Relaxed: a hint.
+        self.spin.wanted.load(Ordering::Relaxed)
+    }
+
+    /// Unlocks, and gives those who wait a moment to lock. The lock's memory has to stay there for that long.
+    #[cold]
+    pub fn let_in(self) {
+        let spin = self.spin;
+        // Relaxed: a hint.
+        spin.wanted.store(false, Ordering::Relaxed);
+        drop(self);
+        for _ in 0..2 * LOOKS {
+            // Relaxed: a hint.
+            if spin.taken.load(Ordering::Relaxed) {
                 return;
             }
+            std::hint::spin_loop();
         }
     }
 }
@@ -128,7 +178,7 @@ mod guarded {
         /// The value.
         value: &'a UnsafeCell<T>,
         /// The lock, released last.
-        _spun: Spun<'a>,
+        spun: Spun<'a>,
     }
 
     // SAFETY: a shared guard gives `&T` only.
@@ -143,8 +193,19 @@ mod guarded {
         /// Locks, waiting for as long as it takes.
         #[inline]
         pub fn lock(&self) -> SpinGuard<'_, T> {
-            SpinGuard { _spun: self.spin.lock(), value: &self.value }
+            SpinGuard { spun: self.spin.lock(), value: &self.value }
         }
+    }
+
+    /// Whether somebody waits for the lock of a guard. A hint: they say so again and again.
+    #[inline]
+    pub fn is_wanted<T>(guard: &SpinGuard<'_, T>) -> bool {
+        guard.spun.is_wanted()
+    }
+
+    /// Unlocks, and gives those who wait a moment to lock. The lock's memory has to stay there for that long.
+    pub fn let_in<T>(guard: SpinGuard<'_, T>) {
+        guard.spun.let_in();
     }
 
     impl<T> Deref for SpinGuard<'_, T> {
@@ -180,9 +241,21 @@ mod guarded {
 
 /// Under loom, loom's lock.
 #[cfg(selvedge_loom)]
-pub use crate::{Mutex as SpinLock, MutexGuard as SpinGuard};
-#[cfg(not(selvedge_loom))]
-pub use guarded::{SpinGuard, SpinLock};
+mod guarded {
+    pub use crate::{Mutex as SpinLock, MutexGuard as SpinGuard};
+
+    /// Always: so that a model sees what happens in between.
+    pub fn is_wanted<T>(_: &SpinGuard<'_, T>) -> bool {
+        true
+    }
+
+    /// Unlocks.
+    pub fn let_in<T>(guard: SpinGuard<'_, T>) {
+        drop(guard);
+    }
+}
+
+pub use guarded::{SpinGuard, SpinLock, is_wanted, let_in};
 
 #[cfg(not(selvedge_loom))]
-const _: () = assert!(size_of::<SpinLock<u8>>() == 2);
+const _: () = assert!(size_of::<SpinLock<u8>>() == 3);

@@ -632,6 +632,34 @@ fn spin_excludes_and_publishes() {
     });
 }
 
+/// Race: one who has the spin lock lets in another who wants it, and locks again. Nobody is lost, and each sees what the
+/// other has done.
+#[test]
+fn spin_lets_in() {
+    model::check(|| {
+        let shared = Arc::new((Spin::new(), Place(UnsafeCell::new(0))));
+        let thread = spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                let _held = shared.0.lock();
+                shared.1.add()
+            }
+        });
+        let held = shared.0.lock();
+        let first = shared.1.add();
+        if held.is_wanted() {
+            held.let_in();
+        } else {
+            drop(held);
+        }
+        let last = {
+            let _held = shared.0.lock();
+            shared.1.add()
+        };
+        assert_eq!(first + last + thread.join().unwrap(), 6);
+    });
+}
+
 /// Race: two threads fill a box. Both find the same one, as it was made; the other is dropped.
 #[test]
 fn once_box_is_filled_once() {

@@ -45,7 +45,8 @@ use selvedge_primitives::atomic::{AtomicCount, AtomicU8, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
 use selvedge_primitives::{
-    List, OnceBox, Origin, SpinGuard, SpinLock, UnsafeCell, WakeBatch, contain, thread,
+    List, OnceBox, Origin, SpinGuard, SpinLock, UnsafeCell, WakeBatch, contain, is_wanted, let_in,
+    thread,
 };
 
 use super::limit::Limit;
@@ -113,8 +114,6 @@ pub(crate) struct Fields {
     handles: AtomicCount,
     /// The lock.
     lock: SpinLock<Flags>,
-    /// What it is from the beginning.
-    kind: Kind,
     /// How many are about to hold it, because of a limit or a link of which it is the top.
     pins: AtomicU8,
     /// Tells the observer that the node was made, and when it is gone.
@@ -142,17 +141,6 @@ const _: () = {
     target_pointer_width = "64"
 ))]
 const _: () = assert!(size_of::<Node>() <= 128);
-
-/// What a node is from the beginning, so that few have to look at their [`Extra`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// A node like most.
-    Plain,
-    /// It has a shield.
-    Shielded,
-    /// It is linked.
-    Linked,
-}
 
 /// What masks a cancel from above.
 pub(super) struct Shield {
@@ -270,13 +258,8 @@ impl Node {
         let levels = [subject.part("context stopping"), subject.part("context cancelled")];
         let (name, place) = origin.into_parts();
         let name = name.map(Name::from);
-        let word = Word::fresh(deadline.is_some(), shield.is_some());
-        let kind = match (&shield, &link) {
-            (Some(_), _) => Kind::Shielded,
-            (None, Some(_)) => Kind::Linked,
-            (None, None) => Kind::Plain,
-        };
-        let extra = if name.is_some() || kind != Kind::Plain {
+        let word = Word::fresh(deadline.is_some(), shield.is_some(), link.is_some());
+        let extra = if name.is_some() || shield.is_some() || link.is_some() {
             Some(Box::new(Extra { name, shield, link, tracker: OnceLock::new() }))
         } else {
             None
@@ -300,7 +283,6 @@ impl Node {
                 slot: Guarded::new(None),
                 handles: AtomicCount::new(2),
                 lock: SpinLock::new(Flags::default()),
-                kind,
                 pins: AtomicU8::new(0),
                 subject,
                 levels,
@@ -495,7 +477,7 @@ impl Node {
 
     /// Its shield.
     pub(super) fn shield(&self) -> Option<&Shield> {
-        if self.kind == Kind::Shielded { self.extra.get()?.shield.as_ref() } else { None }
+        if self.word.load().has_shield() { self.extra.get()?.shield.as_ref() } else { None }
     }
 
     /// When its shield's time is over.
@@ -505,7 +487,7 @@ impl Node {
 
     /// What ends it from outside of the tree.
     pub(super) fn link_end(&self) -> Option<&LinkEnd> {
-        if self.kind == Kind::Linked { self.extra.get()?.link.as_ref() } else { None }
+        if self.word.load().is_linked() { self.extra.get()?.link.as_ref() } else { None }
     }
 
     /// Who has entered; none if nobody ever has.
@@ -729,6 +711,20 @@ impl<'a> Locked<'a> {
     /// The node.
     pub(super) fn node(&self) -> &'a Node {
         self.node
+    }
+
+    /// Whether somebody waits for the lock.
+    #[inline]
+    pub(super) fn is_wanted(&self) -> bool {
+        is_wanted(&self.flags)
+    }
+
+    /// Locks again, after those who wait. The node has to stay there meanwhile.
+    #[cold]
+    pub(super) fn again(self) -> Self {
+        let node = self.node;
+        let_in(self.flags);
+        node.lock()
     }
 
     /// The flag word.
@@ -964,7 +960,8 @@ impl<'a> Locked<'a> {
                 OnlyChild::None => true,
                 // What a shield or a link does for the child, nothing else would do.
                 OnlyChild::One(_) => {
-                    self.node.kind == Kind::Plain || self.word().was_walked(Level::Cancelled)
+                    let word = self.word();
+                    !(word.has_shield() || word.is_linked()) || word.was_walked(Level::Cancelled)
                 }
                 OnlyChild::More => false,
             };

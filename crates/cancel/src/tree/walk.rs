@@ -3,7 +3,7 @@
 //! # The flag pass
 //!
 //! A walk goes through the tree in place, parents first, from child to child under the parent's lock, which
-//! it gives back after some dozens of children and before it goes into one. Each child it flags under the child's own lock. It *holds* the nodes on its
+//! it gives back when somebody else wants it, and before it goes into one. Each child it flags under the child's own lock. It *holds* the nodes on its
 //! path: the one through whose children it goes, and those above up to where it began. A node is held by one
 //! walk at a time, so that it has one cursor, and is not removed while it is held; whoever unlinks the child
 //! at the cursor moves the cursor on. Nothing recurses, and nothing is allocated but for limits that end, and for nodes that
@@ -60,13 +60,6 @@ use super::node::{Flag, Locked, Node, Ptr};
 use super::word::{By, Level, Word};
 use crate::{Cause, CauseKind};
 
-/// How many children are visited before the lock is given back, for those who make and drop.
-#[cfg(not(selvedge_loom))]
-const AT_ONCE: u32 = 64;
-/// One, so that a model sees what happens in between.
-#[cfg(selvedge_loom)]
-const AT_ONCE: u32 = 1;
-
 /// What goes through the tree.
 pub(super) trait Visitor {
     /// Looks at a node, whose parent's lock is held. Returns the node's lock if there may be children to go through.
@@ -112,31 +105,25 @@ pub(super) fn go_below(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
 fn go_through(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
     let top = Ptr::from(locked.node());
     visitor.enter(&locked);
-    let mut visited = 0;
     let mut backoff = Backoff::new();
     loop {
-        if visited == AT_ONCE {
-            visited = 0;
-            let node = locked.node();
-            drop(locked);
-            locked = node.lock();
+        // For those who make and drop.
+        if locked.is_wanted() {
+            locked = locked.again();
         }
         let Some(child) = locked.visited() else {
             let Some(above) = go_out(locked, top, visitor) else { return };
-            visited = 0;
             // SAFETY: N4: it is held by this walk.
             locked = unsafe { Node::at(above) }.lock();
             visitor.resume(&locked);
             continue;
         };
-        visited += 1;
         // SAFETY: N3: the parent's lock is held.
         let node = unsafe { Node::at(child) };
         let Some(mut inner) = visitor.visit(node) else {
             locked.move_on(node);
             continue;
         };
-        visited = 0;
         if inner.flags.is(Flag::Held) {
             // Another walk's. Whatever is at the cursor is looked at when that one may have gone out of it.
             drop(inner);

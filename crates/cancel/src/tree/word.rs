@@ -3,10 +3,10 @@
 //! and a read-modify-write costs as much as the lock.
 //!
 //! ```text
-//!    14       13       12     11      10       9        8       7       6         5         4       3        2          1          0
-//! +--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
-//! | WALKED | LISTED | TRACKED | TOP | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
-//! +--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//!    15       14       13       12     11      10       9        8       7       6         5         4       3        2          1          0
+//! +--------+--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//! | LINKED | WALKED | LISTED | TRACKED | TOP | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
+//! +--------+--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
 //! ```
 //!
 //! | CANCELLED | STOPPING | meaning | left by |
@@ -30,6 +30,7 @@
 //! | TRACKED | somebody has entered it | never |
 //! | LISTED | it has been QUEUED | never |
 //! | WALKED | every descendant was flagged CANCELLED by a walk, or will be born so | never |
+//! | LINKED | something ends it from outside of the tree | never |
 //!
 //! Who sets CHILDREN, WAITERS or TRACKED and does not find the flag of a level is seen by the walk that sets it later.
 
@@ -67,6 +68,8 @@ const TRACKED: u32 = 1 << 12;
 const LISTED: u32 = 1 << 13;
 /// A cancel has been through all that is below.
 const WALKED: u32 = 1 << 14;
+/// Something ends it from outside of the tree.
+const LINKED: u32 = 1 << 15;
 
 /// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,10 +121,11 @@ pub(super) struct Word(u32);
 
 impl Word {
     /// A node that runs, armed.
-    pub(super) const fn fresh(deadline: bool, shield: bool) -> Self {
+    pub(super) const fn fresh(deadline: bool, shield: bool, link: bool) -> Self {
         let deadline = if deadline { DEADLINE } else { 0 };
         let shield = if shield { SHIELD } else { 0 };
-        Self(ARMED | deadline | shield)
+        let link = if link { LINKED } else { 0 };
+        Self(ARMED | deadline | shield | link)
     }
 
     /// The same node below one that is stopping.
@@ -202,6 +206,16 @@ impl Word {
     /// Whether somebody has entered.
     pub(super) const fn is_tracked(self) -> bool {
         self.0 & TRACKED != 0
+    }
+
+    /// Whether it has a shield.
+    pub(super) const fn has_shield(self) -> bool {
+        self.0 & SHIELD != 0
+    }
+
+    /// Whether something ends it from outside of the tree.
+    pub(super) const fn is_linked(self) -> bool {
+        self.0 & LINKED != 0
     }
 
     /// Whether dropping the last canceller cancels.
@@ -330,7 +344,7 @@ mod tests {
     #[test]
     fn a_word_says_what_was_put_into_it() {
         for (deadline, shield) in [(false, false), (true, false), (false, true), (true, true)] {
-            let fresh = Word::fresh(deadline, shield);
+            let fresh = Word::fresh(deadline, shield, false);
             assert!(fresh.is_armed() && !fresh.has(Level::Stopping));
             assert_eq!(fresh.is_limited(), deadline);
             assert_eq!(fresh.is_quiet(Level::Cancelled), !deadline);
@@ -346,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_look_brings_a_level_and_no_walk() {
-        let fresh = Word::fresh(false, false);
+        let fresh = Word::fresh(false, false, false);
         let looked = fresh.raised(Level::Cancelled, By::Look);
         assert!(looked.has(Level::Cancelled) && !looked.was_walked(Level::Stopping));
         assert!(!looked.is_settled());
@@ -358,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_node_that_was_in_a_list_is_never_simple_again() {
-        let queued = Word::fresh(false, false).with_waiters().queued();
+        let queued = Word::fresh(false, false, false).with_waiters().queued();
         assert!(queued.is_queued() && !queued.is_simple());
         assert!(!queued.dequeued().is_queued() && !queued.dequeued().is_simple());
     }
