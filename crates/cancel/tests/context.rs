@@ -1003,6 +1003,39 @@ fn a_cancel_allocates_nothing_also_where_there_were_causes_before() {
     assert!(grandchildren.iter().all(|(ctx, _)| ctx.is_cancelled()));
 }
 
+/// The first who is woken of a batch takes away one who is not woken yet, from wherever in the list.
+#[test]
+fn who_leaves_between_two_batches_of_wakes_is_not_missed_by_the_others() {
+    struct Drops(Mutex<Option<Pin<Box<Cancelled>>>>);
+    impl std::task::Wake for Drops {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+        }
+    }
+
+    for below in [false, true] {
+        for left in 1..=4 {
+            for leaves in 0..left {
+                let (ctx, canceller) = root();
+                let (parent, _keep) = ctx.child();
+                let parent = if below { parent } else { ctx.clone() };
+                let drops = Arc::new(Drops(Mutex::new(None)));
+                let _first = waiting(&parent, &Waker::from(Arc::clone(&drops)));
+                let wakers: Vec<_> = (0..31 + left).map(|_| CountingWaker::new()).collect();
+                let mut others: Vec<_> =
+                    wakers.iter().map(|counting| waiting(&parent, &counting.waker())).collect();
+                *drops.0.lock().unwrap() = Some(others.remove(31 + leaves));
+                canceller.cancel();
+                let woken: usize = wakers.iter().map(CountingWaker::wakes).sum();
+                assert_eq!(woken, 31 + left - 1, "{left} left, of which {leaves} leaves");
+                assert!(
+                    others.iter_mut().all(|wait| poll(wait.as_mut(), Waker::noop()).is_ready())
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_waiter_that_is_forgotten_is_woken_like_others_and_nobody_minds() {
     let (ctx, canceller) = root();

@@ -42,6 +42,18 @@ impl Backoff {
     }
 }
 
+impl Backoff {
+    /// Whether it has waited for longer than what takes nanoseconds should last. Under loom always.
+    pub fn has_spun(&self) -> bool {
+        cfg!(selvedge_loom) || self.step >= SPINS
+    }
+
+    /// Whether it has slept.
+    pub fn has_slept(&self) -> bool {
+        self.step > SPINS + YIELDS
+    }
+}
+
 impl fmt::Debug for Backoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Backoff").field("step", &self.step).finish()

@@ -27,7 +27,7 @@ use std::fmt;
 use crate::atomic::{AtomicBool, Ordering};
 use crate::{Backoff, const_fn};
 
-/// How often who waits looks before it waits longer: as long as a holder takes that finds out.
+/// How often who has slept looks before it sleeps again: for as long as a holder takes to let it in.
 #[cfg(not(selvedge_loom))]
 const LOOKS: u32 = 32;
 /// Once: a look that finds nothing new explores nothing new.
@@ -81,15 +81,16 @@ impl Spin {
         let mut backoff = Backoff::new();
         loop {
             backoff.snooze();
-            for _ in 0..LOOKS {
+            // To say that it is wanted takes the line from the holder, and so does a look: seldom at first. After a sleep often,
+            // to be there when it is let in.
+            let looks = if backoff.has_slept() { LOOKS } else { 1 };
+            for _ in 0..looks {
                 // Relaxed: a hint; `try_take` decides. A load leaves the line with the holder.
                 if !self.taken.load(Ordering::Relaxed) && self.try_take() {
-                    // Relaxed: a hint; others who wait say so again.
-                    self.wanted.store(false, Ordering::Relaxed);
                     return;
                 }
                 // Relaxed: a hint.
-                if !self.wanted.load(Ordering::Relaxed) {
+                if backoff.has_spun() && !self.wanted.load(Ordering::Relaxed) {
                     // Relaxed: as above.
                     self.wanted.store(true, Ordering::Relaxed);
                 }

@@ -906,30 +906,21 @@ impl<'a> Locked<'a> {
         unsafe { &mut *list }
     }
 
-    /// Whether nothing but this node would learn of its end: there is no child, nobody waits, and no limit ends with it.
-    pub(super) fn is_lonely(&mut self) -> bool {
+    /// Whether its end is nobody's but its own and of those who wait for it: there is no child, and no limit ends with it.
+    pub(super) fn is_leaf(&self) -> bool {
         let word = self.word();
-        let alone = !word.has_children() && !word.is_top() && !word.has_grace();
-        alone && (!word.has_waiters() || !self.is_waited_for())
+        !word.has_children() && !word.is_top() && !word.has_grace()
     }
 
     /// Whether anybody waits.
-    fn is_waited_for(&mut self) -> bool {
+    pub(super) fn is_waited_for(&mut self) -> bool {
         [Level::Stopping, Level::Cancelled].iter().any(|level| !self.waiters(*level).is_empty())
     }
 
     /// Takes all who wait for `level`, or for less, into the batch. False if they do not fit.
     pub(super) fn take_waiters(&mut self, level: Level, batch: &mut WakeBatch) -> bool {
-        for level in [Level::Stopping, Level::Cancelled].into_iter().filter(|less| *less <= level) {
-            let list = self.waiters(level);
-            while !list.is_empty() {
-                if batch.is_full() {
-                    return false;
-                }
-                list.grant_front((), batch);
-            }
-        }
-        true
+        self.waiters(Level::Stopping).grant_all((), batch)
+            && (level == Level::Stopping || self.waiters(Level::Cancelled).grant_all((), batch))
     }
 
     /// The end of the grace, if a stop gave one.

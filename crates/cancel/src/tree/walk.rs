@@ -452,16 +452,33 @@ pub(super) fn cancel(node: &Node, cause: Cause) {
         return;
     }
     let mut locked = node.lock();
-    if locked.is_lonely() {
-        // Most are: no walk is needed. A deadline that is past by now gives the cause; this one is dropped after the lock is
-        // released.
-        let past = node.past_deadline(None);
-        locked.raise(Level::Cancelled, past.as_ref().unwrap_or(&cause), By::Walk);
-        return drop(locked);
+    if locked.is_leaf() {
+        // Most are: no walk is needed.
+        return cancel_leaf(locked, cause);
     }
     let mut ending = Ending::new(Level::Cancelled, cause, None);
     let old = ending.cancel(&mut locked);
     ending.run(locked, old);
+}
+
+/// Cancels a node, which is kept alive by the caller, and has nothing below.
+fn cancel_leaf(mut locked: Locked<'_>, cause: Cause) {
+    let node = locked.node();
+    // A deadline that is past by now gives the cause.
+    let past = node.past_deadline(None);
+    let old = locked.raise(Level::Cancelled, past.as_ref().unwrap_or(&cause), By::Walk);
+    if !old.owes_wakes(Level::Cancelled) || !locked.is_waited_for() {
+        // The cause comes after that.
+        return drop(locked);
+    }
+    let (mut batch, mut panics) = (WakeBatch::new(), FirstPanic::new());
+    while !locked.take_waiters(Level::Cancelled, &mut batch) {
+        release_then(locked, || panics.catch(|| batch.wake_all()));
+        locked = node.lock();
+    }
+    release_then(locked, || panics.catch(|| batch.wake_all()));
+    panics.catch(|| drop(cause));
+    panics.resume();
 }
 
 /// Stops a node, which is kept alive by the caller, and everything below. If it has ended, perhaps by a limit

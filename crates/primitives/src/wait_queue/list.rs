@@ -124,6 +124,51 @@ impl<R, O> List<R, O> {
         let node = unsafe { head.as_ref() };
         // SAFETY: it is the front of this list.
         unsafe { self.unlink(node) };
+        // SAFETY: it left the list in the line above.
+        unsafe { Self::grant(node, outcome, batch) };
+    }
+
+    /// As [`grant_front`](Self::grant_front) for one after the other, until the batch is full. Says whether nobody is left.
+    /// What lies between two of them is not joined.
+    pub fn grant_all(&mut self, outcome: O, batch: &mut WakeBatch) -> bool
+    where
+        O: Copy,
+    {
+        let Some(mut at) = self.head else { return true };
+        // SAFETY: L1, the front node is alive.
+        let (last, _) = unsafe { at.as_ref() }.neighbours();
+        loop {
+            // SAFETY: L1: it has not been granted yet.
+            let node = unsafe { at.as_ref() };
+            let (_, next) = node.neighbours();
+            if batch.is_full() {
+                // What is left becomes a circle again.
+                self.head = Some(at);
+                // SAFETY: L1, the last node is alive.
+                let end = unsafe { last.as_ref() };
+                // SAFETY: L2.
+                unsafe { node.link(last, if at == last { at } else { next }) };
+                let (before, _) = end.neighbours();
+                // SAFETY: L2.
+                unsafe { end.link(before, at) };
+                return false;
+            }
+            // SAFETY: L2; it is not in the list any more, in whatever order that is written down.
+            unsafe { Self::grant(node, outcome, batch) };
+            if at == last {
+                self.head = None;
+                return true;
+            }
+            at = next;
+        }
+    }
+
+    /// Leaves `outcome` in a node that was taken out, and its waker in `batch`, which has room.
+    ///
+    /// # Safety
+    ///
+    /// The node has left the list, under the lock that is held. It is not touched after this.
+    unsafe fn grant(node: &Node<R, O>, outcome: O, batch: &mut WakeBatch) {
         let waker = node.slot.with_mut(|slot| {
             // SAFETY: L2; the node left the list, and its waiter touches nothing of it before it
             // has seen `GRANTED` or holds the lock.
