@@ -71,6 +71,13 @@ fn timed() -> (Context, Canceller, ManualClock) {
     (ctx, canceller, clock)
 }
 
+/// A waiter, polled once.
+fn waiting<F: Future>(future: F, waker: &Waker) -> std::pin::Pin<Box<F>> {
+    let mut future = Box::pin(future);
+    assert!(future.as_mut().poll(&mut TaskContext::from_waker(waker)).is_pending());
+    future
+}
+
 /// A poll that leaves a waker that nobody listens to.
 fn poll_once(future: impl Future<Output = Cause>) -> Option<Cause> {
     match pin!(future).poll(&mut TaskContext::from_waker(Waker::noop())) {
@@ -578,35 +585,75 @@ fn relay_collapse_vs_relay() {
     });
 }
 
-/// Race: a node with one child, on which somebody has waited, is dropped while a cancel walks: the walk wants it in
-/// its list, the drop wants it out of the tree. It goes, and the child is flagged.
+/// Race: a node with one child, on which somebody waits, is dropped with the waiter while a cancel walks, whose batch is full:
+/// the walk wants it in its list, the drop wants it out of the tree. It goes, and the child is flagged.
 #[test]
-fn cancel_vs_drop_of_a_node_that_was_waited_on() {
+fn cancel_vs_drop_of_a_node_that_is_waited_on() {
     model::check_counts(|| {
         let (root, canceller) = Context::background().child();
+        let fills = [(); 2].map(|()| waiting(root.cancelled(), Waker::noop()));
         let inner = quiet(&root);
-        was_waited_on(&inner);
+        let waits = waiting(inner.cancelled(), Waker::noop());
         let leaf = quiet(&inner);
-        let dropper = spawn(move || drop(inner));
+        let dropper = spawn(move || drop((inner, waits)));
         canceller.cancel();
         assert!(leaf.is_cancelled());
         dropper.join().unwrap();
+        drop(fills);
         assert_eq!(root.nodes(), 2, "the dropped node is still in the tree");
     });
 }
 
 /// Race: the same for a leaf and a stop, which takes it out of its list again.
 #[test]
-fn stop_vs_drop_of_a_leaf_that_was_waited_on() {
+fn stop_vs_drop_of_a_leaf_that_is_waited_on() {
     model::check_counts(|| {
         let (root, canceller) = Context::background().child();
+        let fills = [(); 2].map(|()| waiting(root.stopping(), Waker::noop()));
         let leaf = quiet(&root);
-        was_waited_on(&leaf);
-        let dropper = spawn(move || drop(leaf));
+        let waits = waiting(leaf.stopping(), Waker::noop());
+        let dropper = spawn(move || drop((leaf, waits)));
         canceller.stop(Duration::MAX);
         dropper.join().unwrap();
+        drop(fills);
         assert_eq!(root.nodes(), 1, "the dropped node is still in the tree");
         canceller.detach();
+    });
+}
+
+/// Race: a cancel comes to a node that a stop has in its list; the batches of both are full before they come there. Each wakes
+/// those to whom it brought the level, once; who waits for the cancel is woken when everything is flagged.
+#[test]
+fn stop_in_its_wakes_vs_cancel() {
+    model::check_counts(|| {
+        let (root, canceller) = Context::background().child();
+        let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        let stops = Waker::from(Arc::clone(&woken));
+        let fills = [(); 2].map(|()| waiting(root.stopping(), Waker::noop()));
+        let fills_too = [(); 2].map(|()| waiting(root.cancelled(), Waker::noop()));
+        // Visited last: the newest child comes first.
+        let beside = quiet(&root);
+        let inner = quiet(&root);
+        let ends = ReentrantWaker::on_wake({
+            let (beside, woken) = (beside.clone(), Arc::clone(&woken));
+            move || {
+                assert!(beside.is_cancelled(), "woken before every flag was set");
+                // Relaxed: read after the threads are joined.
+                woken.0.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let waits_to_stop = waiting(inner.stopping(), &stops);
+        let waits = waiting(inner.cancelled(), &ends.waker());
+        let stopper = spawn({
+            let canceller = canceller.clone();
+            move || canceller.stop(Duration::MAX)
+        });
+        canceller.cancel();
+        stopper.join().unwrap();
+        // Relaxed: the stopper is joined, and the canceller is this thread.
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+        drop((fills, fills_too, waits_to_stop, waits, inner));
+        assert_eq!(root.nodes(), 2, "the node that was in both walks' hands is still in the tree");
     });
 }
 

@@ -26,7 +26,8 @@
 //! - **N3** Under a node's lock its children are alive: each is unlinked under that lock before it is
 //!   freed.
 //! - **N4** A node that is *held* (a walk goes through its children), *queued* (a walk has still to wake it), *pinned* (a
-//!   limit has expired, or a link ends it, and the walk is about to begin) or *entered* (somebody is inside) is not removed.
+//!   limit has expired, or a link ends it, and the walk is about to begin; or a second walk has still to wake it) or *entered*
+//!   (somebody is inside) is not removed.
 //! - **N5** The parent of a node is alive for as long as it is the parent. It does not change while the parent is held, or
 //!   while somebody owns the removal of the node. So a walk below the node where it started, and the owner, may read
 //!   `parent` without a lock.
@@ -114,7 +115,8 @@ pub(crate) struct Fields {
     handles: AtomicCount,
     /// The lock.
     lock: SpinLock<Flags>,
-    /// How many are about to hold it, because of a limit or a link of which it is the top.
+    /// How many are about to hold it, because of a limit or a link of which it is the top, or to wake here beside the walk that
+    /// has it in its list.
     pins: AtomicU8,
     /// Tells the observer that the node was made, and when it is gone.
     subject: Subject,
@@ -422,9 +424,9 @@ impl Node {
         None
     }
 
-    /// Pins it. Call it where the node is known to be there: under the lock of what it is the top of.
+    /// Pins it. Call it where the node is known to be there: under the lock of what it is the top of, or under its own.
     pub(super) fn pin(&self) {
-        // Relaxed: ordered by the lock of the `Top`, which whoever removes the node takes before it looks.
+        // Relaxed: ordered by that lock, which whoever removes the node takes before it looks.
         self.pins.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -590,14 +592,11 @@ impl Node {
             return false;
         }
         let mut locked = self.lock();
-        let grace = locked.grace();
-        let past = grace.as_ref().is_some_and(|grace| grace.is_past());
+        let past = locked.is_past_grace();
         if past {
             // A grace has a stop's cause, so this one is not used.
             locked.raise(Level::Cancelled, &Cause::at(CauseKind::Stopped, self.place), By::Look);
         }
-        // Before the grace, which may be nobody else's by now.
-        drop(locked);
         past
     }
 
@@ -917,9 +916,13 @@ impl<'a> Locked<'a> {
         [Level::Stopping, Level::Cancelled].iter().any(|level| !self.waiters(*level).is_empty())
     }
 
-    /// Takes all who wait for `level`, or for less, into the batch. False if they do not fit.
+    /// Takes all who wait for `level`, or for less, into the batch; but for those who wait for a stop, if the walk that brought
+    /// it has still to wake them. False if they do not fit.
     pub(super) fn take_waiters(&mut self, level: Level, batch: &mut WakeBatch) -> bool {
-        self.waiters(Level::Stopping).grant_all((), batch)
+        let word = self.word();
+        let others =
+            level == Level::Cancelled && word.is_queued() && word.queued_for() == Level::Stopping;
+        (others || self.waiters(Level::Stopping).grant_all((), batch))
             && (level == Level::Stopping || self.waiters(Level::Cancelled).grant_all((), batch))
     }
 
@@ -929,6 +932,15 @@ impl<'a> Locked<'a> {
             // SAFETY: guarded by the lock that is held here.
             let grace = unsafe { &*grace };
             grace.clone()
+        })
+    }
+
+    /// Whether the end of the grace is past.
+    fn is_past_grace(&self) -> bool {
+        self.node.grace.with(|grace| {
+            // SAFETY: guarded by the lock that is held here.
+            let grace = unsafe { &*grace };
+            grace.as_ref().is_some_and(|grace| grace.is_past())
         })
     }
 

@@ -32,9 +32,9 @@
 //!
 //! Where a walk flags a node it takes out who waits there, as long as they fit into one batch: they are woken when every
 //! flag is set. A node whose waiters do not fit is *queued*, and stays in the walk's chain until they have been taken out,
-//! batch by batch. Wakers run with no lock held. A second walk that brings another level meanwhile leaves the node to the
-//! first, which sees the flag in the word from which it takes QUEUED back. So a waker may cancel, make and drop as it
-//! likes: nobody waits for it but the wakers behind it.
+//! batch by batch. Wakers run with no lock held. Those who wait for a level are woken by the walk that brought it first: so a
+//! cancel that comes to a node in the chain of a stop *pins* it, and wakes its own. So a waker may cancel, make and drop as
+//! it likes: nobody waits for it but the wakers behind it.
 //!
 //! # Shields
 //!
@@ -44,8 +44,7 @@
 //!
 //! # Stops
 //!
-//! A stop walks everything each time, because its grace may end earlier than the one before. It takes the lock
-//! of each node, to leave the grace there.
+//! A stop walks everything that is not cancelled each time, because its grace may end earlier than the one before.
 #![allow(unsafe_code, reason = "walks over the tree's nodes")]
 
 use std::sync::Arc;
@@ -192,6 +191,8 @@ enum Left {
     Cause(Cause),
     /// A node whose removal is owned by the walk.
     Remove(Ptr),
+    /// A node that is pinned, because others wait there.
+    Wake(Ptr),
 }
 
 impl Ending {
@@ -257,15 +258,20 @@ impl Ending {
         (old.has_children() && !self.is_done(&locked)).then_some(locked)
     }
 
-    /// Takes out who waits on a node, or else puts it into the list of this walk, if it is in none.
+    /// Takes out who waits on a node, or else puts it into the list of this walk; or pins it, if it is in the list of another.
     #[inline(never)]
     fn take(&mut self, locked: &mut Locked<'_>, level: Level) {
-        if locked.take_waiters(level, &mut self.batch) || locked.word().is_queued() {
+        if locked.take_waiters(level, &mut self.batch) {
             return;
         }
-        locked.set_word(locked.word().queued());
+        let node = Ptr::from(locked.node());
+        if locked.word().is_queued() {
+            locked.node().pin();
+            return self.left.push(Left::Wake(node));
+        }
+        locked.set_word(locked.word().queued(level));
         // SAFETY: it was queued by this very walk.
-        unsafe { self.chain.push(Ptr::from(locked.node())) };
+        unsafe { self.chain.push(node) };
     }
 
     /// The cause of a node's deadline, if that is past. A walk reads the clock once for one deadline.
@@ -276,7 +282,9 @@ impl Ending {
             Some((_, past)) => *past,
             None => {
                 let past = deadline.is_past();
-                self.deadline = Some((Arc::clone(deadline), past));
+                let before = self.deadline.replace((Arc::clone(deadline), past));
+                // It may be nobody else's by now.
+                self.left.extend(before.map(|(before, _)| Left::Replaced(before)));
                 past
             }
         };
@@ -410,39 +418,45 @@ impl Visitor for Ending {
 
 impl Left {
     /// Does what is left to do.
-    fn settle(self) {
-        match self {
+    fn settle(self, batch: &mut WakeBatch, panics: &mut FirstPanic) {
+        if let Self::Wake(node) = self {
+            // SAFETY: N4: it is pinned.
+            return wake_later(unsafe { Node::at(node) }, true, batch, panics);
+        }
+        panics.catch(|| match self {
             Self::Ended(limit, Some(ticket)) => drop(limit.timer.revoke(ticket)),
             // Wakes, if the timer is gone or the time is over.
             Self::Begun(limit) => limit.arm(),
             Self::Ended(limit, None) | Self::Replaced(limit) => drop(limit),
             Self::Cause(cause) => drop(cause),
             Self::Remove(node) => leave::remove(node),
-        }
+            Self::Wake(_) => unreachable!("done above"),
+        });
     }
 }
 
-/// Wakes a node that was in a walk's chain. Says whether the caller owns its removal from now on.
-fn wake_queued(node: &Node, batch: &mut WakeBatch, panics: &mut FirstPanic) -> bool {
-    let mut backoff = Backoff::new();
+/// Wakes who waits on a node that was in a walk's chain, or that was pinned because it was in another's. Removes it, if
+/// nothing else keeps it.
+fn wake_later(node: &Node, pinned: bool, batch: &mut WakeBatch, panics: &mut FirstPanic) {
+    let mut locked = node.lock();
     loop {
-        let mut locked = node.lock();
-        let word = locked.word();
-        let level = match word.was_walked(Level::Cancelled) {
-            true if !word.is_settled() => {
-                // A cancel that left its wakes here, and has flags to set below; it runs nobody's code before that is done.
-                drop(locked);
-                backoff.snooze();
-                continue;
-            }
-            true => Level::Cancelled,
-            false => Level::Stopping,
-        };
+        let level = if pinned { Level::Cancelled } else { locked.word().queued_for() };
         if locked.take_waiters(level, batch) {
-            locked.set_word(word.dequeued());
-            return locked.claim_removal();
+            break;
         }
         release_then(locked, || panics.catch(|| batch.wake_all()));
+        locked = node.lock();
+    }
+    if pinned {
+        node.unpin();
+    } else {
+        locked.set_word(locked.word().dequeued());
+    }
+    let removes = locked.claim_removal();
+    let node = Ptr::from(node);
+    drop(locked);
+    if removes {
+        panics.catch(|| leave::remove(node));
     }
 }
 
@@ -451,12 +465,15 @@ pub(super) fn cancel(node: &Node, cause: Cause) {
     if node.word().load().is_settled() {
         return;
     }
-    let mut locked = node.lock();
+    let locked = node.lock();
     if locked.is_leaf() {
         // Most are: no walk is needed.
         return cancel_leaf(locked, cause);
     }
+    drop(locked);
+    // Before the lock is taken: so the cause is dropped after it is released, whatever happens.
     let mut ending = Ending::new(Level::Cancelled, cause, None);
+    let mut locked = node.lock();
     let old = ending.cancel(&mut locked);
     ending.run(locked, old);
 }
@@ -515,13 +532,11 @@ impl Ending {
         }
         let mut panics = FirstPanic::new();
         for left in self.left.drain(..) {
-            panics.catch(|| left.settle());
+            left.settle(&mut self.batch, &mut panics);
         }
         while let Some(node) = self.chain.pop() {
             // SAFETY: N4: it is queued.
-            if wake_queued(unsafe { Node::at(node) }, &mut self.batch, &mut panics) {
-                panics.catch(|| leave::remove(node));
-            }
+            wake_later(unsafe { Node::at(node) }, false, &mut self.batch, &mut panics);
         }
         panics.catch(|| self.batch.wake_all());
         panics.resume();

@@ -1,17 +1,17 @@
 //! The flag word of a node: what the world reads of it without a lock. It is written under the node's lock, by a plain
-//! load and a store: whoever has the lock (a walk, a waiter, a child that is linked) takes it for other reasons as well,
-//! and a read-modify-write costs as much as the lock.
+//! load and a store: a waiter, a child that is linked, and a walk that wakes or goes in take that lock for other reasons as
+//! well, and a read-modify-write costs as much as the lock.
 //!
 //! ```text
-//!    15       14       13       12     11      10       9        8       7       6         5         4       3        2          1          0
-//! +--------+--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
-//! | LINKED | WALKED | LISTED | TRACKED | TOP | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
-//! +--------+--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//!   16        15       14       13       12     11      10       9        8       7       6         5         4       3        2          1          0
+//! +-------+--------+--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//! | LATER | LINKED | WALKED | LISTED | TRACKED | TOP | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
+//! +-------+--------+--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
 //! ```
 //!
 //! | CANCELLED | STOPPING | meaning | left by |
 //! |---|---|---|---|
-//! | 0 | 0 | running | a walk, or a reader that finds a limit past |
+//! | 0 | 0 | running | a walk, or a reader that finds a limit past and takes the lock to say so |
 //! | 0 | 1 | asked to finish | a walk, or a reader that finds a limit past |
 //! | 1 | 1 | ended, final | nobody |
 //!
@@ -29,8 +29,9 @@
 //! | TOP | it is, or was, the top of a limit: when it goes, that has to be handed on | never |
 //! | TRACKED | somebody has entered it | never |
 //! | LISTED | it has been QUEUED | never |
-//! | WALKED | every descendant was flagged CANCELLED by a walk, or will be born so | never |
+//! | WALKED | every descendant, down to shields, was flagged CANCELLED by a walk, or will be born so | never |
 //! | LINKED | something ends it from outside of the tree | never |
+//! | LATER | beside QUEUED: that walk brought CANCELLED, not only STOPPING | with QUEUED |
 //!
 //! Who sets CHILDREN, WAITERS or TRACKED and does not find the flag of a level is seen by the walk that sets it later.
 
@@ -70,6 +71,8 @@ const LISTED: u32 = 1 << 13;
 const WALKED: u32 = 1 << 14;
 /// Something ends it from outside of the tree.
 const LINKED: u32 = 1 << 15;
+/// The walk that has it in its list brought CANCELLED.
+const LATER: u32 = 1 << 16;
 
 /// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -177,9 +180,14 @@ impl Word {
         self.0 & level.walked() != 0
     }
 
-    /// Whether a walk has still to wake here, and says so in this word.
+    /// Whether a walk has still to wake here.
     pub(super) const fn is_queued(self) -> bool {
         self.0 & QUEUED != 0
+    }
+
+    /// Of a node that is queued: what the walk has brought that has still to wake here.
+    pub(super) const fn queued_for(self) -> Level {
+        if self.0 & LATER != 0 { Level::Cancelled } else { Level::Stopping }
     }
 
     /// Of the word before a walk brought `level`: whether that walk is the first and somebody has waited.
@@ -187,7 +195,8 @@ impl Word {
         !self.was_walked(level) && self.has_waiters()
     }
 
-    /// Whether everything from here downwards is flagged CANCELLED by a walk, and always will be.
+    /// Whether everything from here downwards (to shields, below which things end later) is flagged CANCELLED by a walk, and
+    /// always will be.
     #[inline]
     pub(super) const fn is_settled(self) -> bool {
         self.0 & ENDED != 0 && (!self.has_children() || self.is_walked())
@@ -272,14 +281,15 @@ impl Word {
         Self(self.0 | TOP)
     }
 
-    /// The word of a node that a walk has put into its list.
-    pub(super) const fn queued(self) -> Self {
-        Self(self.0 | QUEUED | LISTED)
+    /// The word of a node that a walk which brought `level` has put into its list.
+    pub(super) const fn queued(self, level: Level) -> Self {
+        let later = if let Level::Cancelled = level { LATER } else { 0 };
+        Self(self.0 | QUEUED | LISTED | later)
     }
 
     /// The word of a node that a walk has taken out of its list.
     pub(super) const fn dequeued(self) -> Self {
-        Self(self.0 & !QUEUED)
+        Self(self.0 & !(QUEUED | LATER))
     }
 
     /// The word of a node below which a cancel has been everywhere.
@@ -372,8 +382,10 @@ mod tests {
 
     #[test]
     fn a_node_that_was_in_a_list_is_never_simple_again() {
-        let queued = Word::fresh(false, false, false).with_waiters().queued();
-        assert!(queued.is_queued() && !queued.is_simple());
-        assert!(!queued.dequeued().is_queued() && !queued.dequeued().is_simple());
+        for level in [Level::Stopping, Level::Cancelled] {
+            let queued = Word::fresh(false, false, false).with_waiters().queued(level);
+            assert!(queued.is_queued() && !queued.is_simple() && queued.queued_for() == level);
+            assert!(!queued.dequeued().is_queued() && !queued.dequeued().is_simple());
+        }
     }
 }
