@@ -153,9 +153,8 @@ pub struct Registration {
 }
 
 impl Context {
-    /// Has `callback` run when this context is cancelled, on the thread that cancels it (that drops its last canceller;
-    /// that drives the timer of its deadline; or that has stopped it before and is still waking), after every descendant was
-    /// flagged, in the order of registration among those who wait on the same context for the same level. If it is cancelled already, it runs
+    /// Has `callback` run when this context is cancelled, on the thread that cancels it (that drops its last canceller, or
+    /// that drives the timer of its deadline), after every descendant was flagged, in the order of registration among those who wait on the same context for the same level. If it is cancelled already, it runs
     /// now, on this thread.
     ///
     /// It must not block: it runs inside somebody else's `cancel`. It may cancel, make and drop as it likes, in this tree

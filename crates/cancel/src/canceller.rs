@@ -40,8 +40,8 @@ impl Canceller {
     /// Cancels: sets STOPPING and CANCELLED on the context and all its descendants.
     ///
     /// When it returns, every descendant is flagged, whoever did it. Those who wait have been woken, and callbacks have run,
-    /// except where a cancel or a stop on another thread came first and is still at it: what is on its list, it wakes, and
-    /// nobody waits for its wakers. A cancel after the first has returned is O(1). After a [`stop`](Self::stop) the cause stays
+    /// except where a cancel came first and is still at it: it wakes those whom it has flagged, and nobody waits for its
+    /// wakers. (So does a stop with those who wait for it.) A cancel after the first has returned is O(1). After a [`stop`](Self::stop) the cause stays
     /// the stop's.
     ///
     /// # Panics

@@ -1048,3 +1048,56 @@ fn a_waiter_that_is_forgotten_is_woken_like_others_and_nobody_minds() {
     assert_eq!((counting.wakes(), after.wakes()), (1, 1));
     drop(ManuallyDrop::into_inner(forgotten));
 }
+
+/// Whatever makes or ends a context says where it was called, and not a place of ours.
+#[test]
+fn places_are_those_of_the_callers() {
+    fn is_here(place: &std::panic::Location<'_>, line: u32) {
+        assert_eq!((place.file(), place.line()), (file!(), line));
+    }
+    let made = |(ctx, canceller): (Context, Canceller), line| {
+        is_here(ctx.place().unwrap(), line);
+        drop(canceller);
+        let cause = ctx.cause().unwrap();
+        assert_eq!(cause.kind(), CauseKind::Dropped);
+        is_here(cause.place(), line);
+    };
+    let (root, _keep) = root();
+    let soon = std::time::Instant::now() + PATIENCE;
+    made(root.child(), line!());
+    made(root.child_with().name("named").build().unwrap(), line!());
+    made(root.with_timeout(PATIENCE).unwrap(), line!());
+    made(root.with_deadline(soon).unwrap(), line!());
+    made(Context::any_of([&root]), line!());
+    made(Context::all_of([&root]), line!());
+
+    let ended = |end: &dyn Fn(&Canceller) -> u32| {
+        let (ctx, canceller) = root.child();
+        let line = end(&canceller);
+        is_here(ctx.cause().unwrap().place(), line);
+    };
+    ended(&|canceller| {
+        canceller.cancel();
+        line!() - 1
+    });
+    ended(&|canceller| {
+        canceller.cancel_because("enough");
+        line!() - 1
+    });
+    ended(&|canceller| {
+        canceller.stop(NEVER);
+        line!() - 1
+    });
+    ended(&|canceller| {
+        canceller.stop_because("enough", NEVER);
+        line!() - 1
+    });
+    ended(&|canceller| {
+        drop(canceller.cancel_and_wait(Duration::ZERO));
+        line!() - 1
+    });
+    ended(&|canceller| {
+        canceller.cancel_with(Cause::new(CauseKind::Cancelled));
+        line!() - 1
+    });
+}

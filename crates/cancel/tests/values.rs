@@ -312,3 +312,31 @@ proptest! {
         }
     }
 }
+
+/// Depth would show as a factor of ten thousand; the bound leaves room for a machine that does other things.
+#[test]
+fn a_lookup_costs_the_same_at_any_depth() {
+    const DEPTH: usize = 10_000;
+
+    let shallow = Context::background().with_value(RequestId(7));
+    let mut kept = Vec::new();
+    let mut deep = shallow.clone();
+    for _ in 0..DEPTH {
+        let (child, canceller) = deep.child();
+        kept.push(canceller);
+        deep = child;
+    }
+    // The fastest of some: whatever comes in between only adds.
+    let cost = |ctx: &Context| {
+        let once = || {
+            let start = std::time::Instant::now();
+            for _ in 0..1_000 {
+                assert_eq!(std::hint::black_box(ctx).value(), Some(&RequestId(7)));
+            }
+            start.elapsed()
+        };
+        (0..20).map(|_| once()).min().unwrap()
+    };
+    let (shallow, deep) = (cost(&shallow), cost(&deep));
+    assert!(deep < shallow * 100, "{deep:?} at a depth of {DEPTH}, {shallow:?} at the root");
+}

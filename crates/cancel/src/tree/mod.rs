@@ -14,7 +14,7 @@
 //! | `trampoline.rs` | what would otherwise recurse through links |
 //! | `tracker.rs` | who has entered a node |
 //! | `survey.rs` | looking at a whole tree |
-//! | `chain.rs` | nodes in a row, for the wake pass and for removals |
+//! | `chain.rs` | nodes in a row, for the wake pass |
 //!
 //! # Protocol
 //!
@@ -26,9 +26,8 @@
 //! waits for it, and there is nothing in a flag pass that could take long but the pass itself. A cancel of what
 //! was walked is O(1).
 //!
-//! *Wait*: a waiter looks at the flag word under the node's lock, and queues behind that lock. A walk sets the
-//! word, and takes the lock later to wake. So the waiter is in the list when the walk comes by, or it sees the
-//! flag. Polled again by the same task it looks at its own place and at the flag word, and touches no lock.
+//! *Wait*: a waiter looks at the flag word under the node's lock, and queues behind that lock, under which a walk sets
+//! the word and takes out who waits. So the waiter is in the list when the walk comes by, or it sees the flag. Polled again by the same task it looks at its own place and at the flag word, and touches no lock.
 //!
 //! *Drop*: when the last handle is gone the node is unlinked, spliced out, or stays as a relay: O(1).
 //!

@@ -2,7 +2,7 @@
 //!
 //! A node is one allocation, written by hand into two ends: at the front what the world reads (the flag
 //! word first), at the back what making, cloning and dropping write (the count of handles and the lock
-//! last), at least a cache line apart. What a walk uses lies beside the lock, and in between what never changes.
+//! last), at least a cache line apart. What a walk uses lies beside the lock, and in between what seldom changes.
 //!
 //! # Who guards what
 //!
@@ -373,8 +373,7 @@ impl Node {
         let counted = |handles: u32| if handles == 0 { None } else { Some(handles + 1) };
         // Relaxed: whoever calls this has the locks of the node and of its parent, which order what it looks at. What
         // others did with their handles is ordered for whoever drops the last one.
-        // Acquire on failure: pairs with the Release of the last one's drop; that somebody has entered is said without a lock.
-        self.handles.fetch_update(Ordering::Relaxed, Ordering::Acquire, counted).is_ok()
+        self.handles.fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).is_ok()
     }
 
     /// Drops a handle, and says whether it was the last. From then on the caller, and nobody else, is to
