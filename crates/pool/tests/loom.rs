@@ -148,7 +148,7 @@ fn pool_drain_vs_slot_drop() {
 /// away, or its job is run or cancelled.
 #[test]
 fn pool_cancel_context_vs_park() {
-    model::check(|| {
+    model::check_counts(|| {
         let (context, canceller) = Context::background().child();
         let pool = pool(&context);
         let canceller = thread::spawn("canceller".into(), move || canceller.cancel()).unwrap();
@@ -161,7 +161,7 @@ fn pool_cancel_context_vs_park() {
 /// As before, with a job in the queue that the worker may have started.
 #[test]
 fn pool_cancel_context_vs_queued() {
-    model::check(|| {
+    model::check_counts(|| {
         let (context, canceller) = Context::background().child();
         let pool = pool(&context);
         let handle = block_on(pool.submit(|_| 1)).expect("the pool is open");
@@ -177,7 +177,7 @@ fn pool_cancel_context_vs_queued() {
 /// nobody calls the pool, and it drains.
 #[test]
 fn pool_stop_context_vs_park() {
-    model::check(|| {
+    model::check_counts(|| {
         let (context, canceller) = Context::background().child();
         let pool = pool(&context);
         let right = canceller.clone();
@@ -192,7 +192,7 @@ fn pool_stop_context_vs_park() {
 /// must reach it, too.
 #[test]
 fn pool_cancel_after_stop_vs_park() {
-    model::check(|| {
+    model::check_counts(|| {
         let (context, canceller) = Context::background().child();
         let pool = pool(&context);
         let slot = block_on(pool.reserve()).expect("the pool is open");

@@ -37,7 +37,7 @@
 
 use std::fmt;
 
-use selvedge_primitives::atomic::{AtomicU32, Ordering};
+use selvedge_primitives::atomic::{AtomicU32, Ordering, load_unshared};
 
 /// Asked to finish.
 const STOPPING: u32 = 1;
@@ -335,8 +335,7 @@ impl FlagWord {
     /// Reads it under the node's lock, or before anybody else has seen the node.
     #[inline]
     pub(super) fn get(&self) -> Word {
-        // Relaxed: it is written under the lock.
-        Word(self.0.load(Ordering::Relaxed))
+        Word(load_unshared(&self.0))
     }
 
     /// Writes it. Call it under the node's lock, or before anybody else has seen the node.

@@ -260,6 +260,15 @@ pub mod atomic {
         }
     }
 
+    /// Loads what nobody else writes meanwhile; a model fails if somebody does. It is no access by which a store could be found
+    /// to race with nothing, as it would be by an ordinary load: loom compares a store with the last access only.
+    #[track_caller]
+    #[allow(unsafe_code, reason = "loom's load without an access")]
+    pub fn load_unshared(atomic: &AtomicU32) -> u32 {
+        // SAFETY: loom checks that nobody writes meanwhile.
+        unsafe { atomic.0.unsync_load() }
+    }
+
     atomic!(AtomicBool, bool);
     atomic_bits!(AtomicBool, bool);
     atomic_int!(AtomicU8, u8);

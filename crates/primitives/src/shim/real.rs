@@ -15,6 +15,13 @@ pub mod atomic {
         fence,
     };
 
+    /// Loads what nobody else writes meanwhile, because of a lock, say. A model fails if somebody does.
+    #[inline]
+    pub fn load_unshared(atomic: &AtomicU32) -> u32 {
+        // Relaxed: what keeps others from writing orders it.
+        atomic.load(Ordering::Relaxed)
+    }
+
     /// A count of references; an atomic as others here, which models see only if they ask to.
     pub type AtomicCount = AtomicU32;
 }
