@@ -673,9 +673,9 @@ impl Node {
 
 impl Drop for Fields {
     fn drop(&mut self) {
-        // SAFETY: nobody has a way to the node any more.
-        let cause = unsafe { self.cause.get() };
-        if !cause.is_null() {
+        if self.word.load().has(Level::Stopping) {
+            // SAFETY: nobody has a way to the node any more, and it was written before the flag.
+            let cause = unsafe { self.cause.get() };
             // SAFETY: it came from a cause, and is turned back only here.
             drop(unsafe { raw::from_raw(cause) });
         }

@@ -176,7 +176,7 @@ impl Component for PanicsLate {
 /// report is dropped, and what it carried enters the plan again.
 #[test]
 fn late_panic_registers_again() {
-    model::check_counts(|| {
+    model::check(|| {
         let shutdown = unlimited().build().unwrap();
         let handle = shutdown.handle();
         let component = PanicsLate(Mutex::new(Some(handle.clone())));
