@@ -1057,6 +1057,33 @@ fn leave_publishes() {
     });
 }
 
+/// Race: one leaves before the closing, another after it, who then waits, and did not close: what the first has done inside is
+/// passed on to the last by who closed. (Of the two shards the one of the last is closed first: else its lock would do.)
+#[test]
+fn leave_before_the_closing_publishes() {
+    model::check(|| {
+        let (ctx, canceller) = Context::background().child();
+        let written = Arc::new(Written(UnsafeCell::new(0)));
+        let (last, first) = (ctx.enter().unwrap(), ctx.enter().unwrap());
+        let leaver = spawn({
+            let written = Arc::clone(&written);
+            move || {
+                written.write(7);
+                drop(first);
+            }
+        });
+        let closer = spawn({
+            let canceller = canceller.clone();
+            move || drop(canceller.cancel_and_wait(Duration::MAX))
+        });
+        drop(last);
+        assert!(block_on(canceller.cancel_and_wait(Duration::MAX)).is_empty());
+        assert_eq!(written.read(), 7);
+        leaver.join().unwrap();
+        closer.join().unwrap();
+    });
+}
+
 /// Race: somebody looks at a part of a tree while another looks at the whole. Neither is shown a node twice.
 #[test]
 fn survey_vs_survey() {
@@ -1168,6 +1195,30 @@ fn wakers_of_many_batches_enter() {
             assert!(waiting.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
         }
         canceller.cancel();
+        // Relaxed: as above.
+        assert_eq!(entered.load(Ordering::Relaxed), 3);
+    });
+}
+
+/// The same for a node that a walk has in its list, because its batch was full.
+#[test]
+fn wakers_of_a_queued_node_enter() {
+    model::check(|| {
+        let (root, canceller) = Context::background().child();
+        let ctx = quiet(&root);
+        let entered = Arc::new(AtomicUsize::new(0));
+        let waker = ReentrantWaker::on_wake({
+            let (ctx, entered) = (ctx.clone(), Arc::clone(&entered));
+            move || {
+                assert_eq!(ctx.counts().nodes, 1);
+                // Relaxed: one thread.
+                entered.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let waker = waker.waker();
+        let waits = [(); 3].map(|()| waiting(ctx.cancelled(), &waker));
+        canceller.cancel();
+        drop(waits);
         // Relaxed: as above.
         assert_eq!(entered.load(Ordering::Relaxed), 3);
     });
