@@ -112,8 +112,8 @@ impl Context {
     /// A token that is cancelled when this context is, at once if it is already. Cancelling the token does not touch the
     /// context. The token of the background is never cancelled by it.
     ///
-    /// It is cancelled by a callback, as [`on_cancel`](Self::on_cancel) has them: after every descendant was flagged, and,
-    /// unless a stop on another thread is still waking, by the thread that cancels the context and before its `cancel` returns.
+    /// It is cancelled by a callback, as [`on_cancel`](Self::on_cancel) has them: after every descendant was flagged, by the
+    /// thread that cancels the context and before its `cancel` returns.
     ///
     /// The context's node keeps the callback, and that a clone of the token, **until the context is cancelled**, also
     /// when all other clones of the token are gone: a token cannot tell that it was dropped. Until then the callback

@@ -80,9 +80,11 @@ impl Context {
     /// As [`enter`](Self::enter).
     #[track_caller]
     pub fn enter_named(&self, name: impl Into<Cow<'static, str>>) -> Result<Entered, Cause> {
+        // Before it enters: this may be somebody's code.
+        let name = Name::from(name.into());
         let entered = self.enter_at(Location::caller())?;
         if let Some(inhabitant) = &entered.inhabitant {
-            inhabitant.set_name(Name::from(name.into()));
+            inhabitant.set_name(name);
         }
         Ok(entered)
     }

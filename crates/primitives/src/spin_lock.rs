@@ -87,6 +87,10 @@ impl Spin {
             for _ in 0..looks {
                 // Relaxed: a hint; `try_take` decides. A load leaves the line with the holder.
                 if !self.taken.load(Ordering::Relaxed) && self.try_take() {
+                    if backoff.has_spun() {
+                        // Relaxed: a hint; others who wait say so again.
+                        self.wanted.store(false, Ordering::Relaxed);
+                    }
                     return;
                 }
                 // Relaxed: a hint.

@@ -209,7 +209,7 @@ pub(crate) struct Inhabitant(NonNull<Place>);
 
 // SAFETY: the tracker is made for all threads, and the place is touched under its shard's lock.
 unsafe impl Send for Inhabitant {}
-// SAFETY: a shared one offers nothing.
+// SAFETY: a shared one offers to give it a name, under its shard's lock.
 unsafe impl Sync for Inhabitant {}
 
 impl Tracker {

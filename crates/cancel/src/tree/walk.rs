@@ -2,12 +2,12 @@
 //!
 //! # The flag pass
 //!
-//! A walk goes through the tree in place, parents first, from child to child under the parent's lock, which
-//! it gives back when somebody else wants it, and before it goes into one. Each child it flags under the child's own lock. It *holds* the nodes on its
-//! path: the one through whose children it goes, and those above up to where it began. A node is held by one
-//! walk at a time, so that it has one cursor, and is not removed while it is held; whoever unlinks the child
-//! at the cursor moves the cursor on. Nothing recurses, and nothing is allocated but for limits that end, and for nodes that
-//! had a cause with an error of their own.
+//! A walk goes through the tree in place, parents first, from child to child under the parent's lock, which it gives back
+//! now and then when somebody else wants it, and before it goes into one. Each child it flags under the child's own lock.
+//! It *holds* the nodes on its path: the one through whose children it goes, and those above up to where it began. A node is
+//! held by one walk at a time, so that it has one cursor, and is not removed while it is held; whoever unlinks the child at
+//! the cursor moves the cursor on. Nothing recurses, and nothing is allocated but for limits that end, for nodes that had a
+//! cause with an error of their own, and for nodes that are in the list of another walk.
 //!
 //! A walk that comes to a node that another walk holds gives its lock back and waits until that one has gone
 //! out of it. The other began there or further down (had it come from above, it would hold the parent as
@@ -59,6 +59,13 @@ use super::node::{Flag, Locked, Node, Ptr};
 use super::word::{By, Level, Word};
 use crate::{Cause, CauseKind};
 
+/// How many children are visited at least before the lock is given back: a turn costs more than one of them.
+#[cfg(not(selvedge_loom))]
+const AT_ONCE: u32 = 16;
+/// One, so that a model sees what happens in between.
+#[cfg(selvedge_loom)]
+const AT_ONCE: u32 = 1;
+
 /// What goes through the tree.
 pub(super) trait Visitor {
     /// Looks at a node, whose parent's lock is held, if it has one and the walk did not begin there. Returns the node's lock if there may be children to go through.
@@ -104,10 +111,11 @@ pub(super) fn go_below(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
 fn go_through(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
     let top = Ptr::from(locked.node());
     visitor.enter(&locked);
-    let mut backoff = Backoff::new();
+    let (mut visited, mut backoff) = (0, Backoff::new());
     loop {
         // For those who make and drop.
-        if locked.is_wanted() {
+        if visited >= AT_ONCE && locked.is_wanted() {
+            visited = 0;
             locked = locked.again();
         }
         let Some(child) = locked.visited() else {
@@ -117,6 +125,7 @@ fn go_through(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
             visitor.resume(&locked);
             continue;
         };
+        visited += 1;
         // SAFETY: N3: the parent's lock is held.
         let node = unsafe { Node::at(child) };
         let Some(mut inner) = visitor.visit(node) else {
@@ -185,6 +194,8 @@ enum Left {
     Ended(Arc<Limit>, Option<Ticket>),
     /// A limit that was replaced.
     Replaced(Arc<Limit>),
+    /// A limit that nobody has any more.
+    Last(Box<Limit>),
     /// A limit that is to be timed.
     Begun(Arc<Limit>),
     /// A cause.
@@ -283,8 +294,9 @@ impl Ending {
             None => {
                 let past = deadline.is_past();
                 let before = self.deadline.replace((Arc::clone(deadline), past));
-                // It may be nobody else's by now.
-                self.left.extend(before.map(|(before, _)| Left::Replaced(before)));
+                // Mostly others have it as well.
+                let last = before.and_then(|(before, _)| Arc::into_inner(before));
+                self.left.extend(last.map(|last| Left::Last(Box::new(last))));
                 past
             }
         };
@@ -428,6 +440,7 @@ impl Left {
             // Wakes, if the timer is gone or the time is over.
             Self::Begun(limit) => limit.arm(),
             Self::Ended(limit, None) | Self::Replaced(limit) => drop(limit),
+            Self::Last(limit) => drop(limit),
             Self::Cause(cause) => drop(cause),
             Self::Remove(node) => leave::remove(node),
             Self::Wake(_) => unreachable!("done above"),

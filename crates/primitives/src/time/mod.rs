@@ -130,7 +130,8 @@ impl Timer {
         (Self(Driver::Manual(Arc::clone(&driver))), ManualClock::new(driver))
     }
 
-    /// The driver's clock. About 25 ns for std's clock, some more for tokio's.
+    /// The driver's clock. About 25 ns for std's clock, which is also that of tokio's multi-thread runtimes; some more for
+    /// that of a current-thread runtime, which may be paused.
     #[inline]
     pub fn now(&self) -> Instant {
         match &self.0 {

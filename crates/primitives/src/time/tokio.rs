@@ -75,7 +75,7 @@ impl Driver {
         Ok(fresh)
     }
 
-    /// Tokio's clock, paused or not. A clock belongs to its runtime, so the runtime is entered.
+    /// Tokio's clock, paused or not. One that may be paused belongs to its runtime, so the runtime is entered.
     pub(super) fn now(&self) -> Instant {
         if self.keeps_std_time {
             return Instant::now();

@@ -70,7 +70,7 @@ impl<R, O> List<R, O> {
     /// # Safety
     ///
     /// The node is idle, and stays alive and in place until it has left the list: by
-    /// [`grant_front`](Self::grant_front) or by [`remove`](Self::remove).
+    /// [`grant_front`](Self::grant_front), [`grant_all`](Self::grant_all) or [`remove`](Self::remove).
     pub(super) unsafe fn push_back(&mut self, node: &Node<R, O>, fill: Slot<R, O>) {
         let this = NonNull::from(node);
         node.slot.with_mut(|slot| {
@@ -125,7 +125,7 @@ impl<R, O> List<R, O> {
         // SAFETY: it is the front of this list.
         unsafe { self.unlink(node) };
         // SAFETY: it left the list in the line above.
-        unsafe { Self::grant(node, outcome, batch) };
+        unsafe { Self::grant(head, outcome, batch) };
     }
 
     /// As [`grant_front`](Self::grant_front) for one after the other, until the batch is full. Says whether nobody is left.
@@ -154,7 +154,7 @@ impl<R, O> List<R, O> {
                 return false;
             }
             // SAFETY: L2; it is not in the list any more, in whatever order that is written down.
-            unsafe { Self::grant(node, outcome, batch) };
+            unsafe { Self::grant(at, outcome, batch) };
             if at == last {
                 self.head = None;
                 return true;
@@ -167,8 +167,11 @@ impl<R, O> List<R, O> {
     ///
     /// # Safety
     ///
-    /// The node has left the list, under the lock that is held. It is not touched after this.
-    unsafe fn grant(node: &Node<R, O>, outcome: O, batch: &mut WakeBatch) {
+    /// The node has left the list, under the lock that is held. It is not touched after this. (A pointer, because the waiter
+    /// may free it before this returns.)
+    unsafe fn grant(node: NonNull<Node<R, O>>, outcome: O, batch: &mut WakeBatch) {
+        // SAFETY: L1: it is alive until `GRANTED` is stored below.
+        let node = unsafe { node.as_ref() };
         let waker = node.slot.with_mut(|slot| {
             // SAFETY: L2; the node left the list, and its waiter touches nothing of it before it
             // has seen `GRANTED` or holds the lock.

@@ -153,7 +153,7 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
     /// Polls a waiter that queued before.
     fn poll_granted(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O> {
         let this = self.into_ref().get_ref();
-        // Acquire: pairs with the Release in `List::grant_front`; the outcome is there, and the
+        // Acquire: pairs with the Release in `List::grant`; the outcome is there, and the
         // granter is done with the node.
         if this.node.phase.load(Ordering::Acquire) == GRANTED {
             return Poll::Ready(this.take_granted());
@@ -214,7 +214,7 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         let this = self.into_ref().get_ref();
         // Dropped, and so told, when the lock is released and the waker is gone.
         let _leaving = this.waiting.leaving(this.line.subject());
-        // Acquire: pairs with the Release in `List::grant_front`, as in `poll_granted`.
+        // Acquire: pairs with the Release in `List::grant`, as in `poll_granted`.
         match this.node.phase.load(Ordering::Acquire) {
             IDLE => return Left::Nothing,
             GRANTED => return Left::Granted(this.take_granted()),
