@@ -39,11 +39,13 @@ impl WakeBatch {
     }
 
     /// Whether there is nobody to wake.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// Whether another waker does not fit.
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.len == CAPACITY
     }
@@ -53,6 +55,7 @@ impl WakeBatch {
     /// # Panics
     ///
     /// When the batch is full.
+    #[inline]
     pub fn push(&mut self, waker: Waker) {
         self.wakers[self.len].write(waker);
         self.len += 1;

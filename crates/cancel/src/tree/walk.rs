@@ -263,7 +263,7 @@ impl Ending {
         level: Level,
         old: Word,
     ) -> Option<Locked<'a>> {
-        if old.owes_wakes(level) {
+        if old.owes_wakes(level) && locked.is_waited_for() {
             self.take(&mut locked, level);
         }
         (old.has_children() && !self.is_done(&locked)).then_some(locked)
@@ -272,7 +272,7 @@ impl Ending {
     /// Takes out who waits on a node, or else puts it into the list of this walk; or pins it, if it is in the list of another.
     #[inline(never)]
     fn take(&mut self, locked: &mut Locked<'_>, level: Level) {
-        if locked.take_waiters(level, &mut self.batch) {
+        if !self.batch.is_full() && locked.take_waiters(level, &mut self.batch) {
             return;
         }
         let node = Ptr::from(locked.node());

@@ -130,6 +130,7 @@ impl<R, O> List<R, O> {
 
     /// As [`grant_front`](Self::grant_front) for one after the other, until the batch is full. Says whether nobody is left.
     /// What lies between two of them is not joined.
+    #[inline]
     pub fn grant_all(&mut self, outcome: O, batch: &mut WakeBatch) -> bool
     where
         O: Copy,
@@ -169,6 +170,7 @@ impl<R, O> List<R, O> {
     ///
     /// The node has left the list, under the lock that is held. It is not touched after this. (A pointer, because the waiter
     /// may free it before this returns.)
+    #[inline]
     unsafe fn grant(node: NonNull<Node<R, O>>, outcome: O, batch: &mut WakeBatch) {
         // SAFETY: L1: it is alive until `GRANTED` is stored below.
         let node = unsafe { node.as_ref() };
