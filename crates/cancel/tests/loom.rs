@@ -1175,28 +1175,31 @@ fn masked_deadline_vs_drop() {
     });
 }
 
+/// Cancels while three wait on a node, more than a batch holds, whose wakers enter the node.
+fn cancel_with_wakers_that_enter(ctx: &Context, canceller: &Canceller) {
+    let entered = Arc::new(AtomicUsize::new(0));
+    let waker = ReentrantWaker::on_wake({
+        let (ctx, entered) = (ctx.clone(), Arc::clone(&entered));
+        move || {
+            assert_eq!(ctx.counts().nodes, 1);
+            // Relaxed: one thread.
+            entered.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let waker = waker.waker();
+    let waits = [(); 3].map(|()| waiting(ctx.cancelled(), &waker));
+    canceller.cancel();
+    drop(waits);
+    // Relaxed: as above.
+    assert_eq!(entered.load(Ordering::Relaxed), 3);
+}
+
 /// More wait than are woken at once; each of them looks at the tree when it is woken. No lock is held.
 #[test]
 fn wakers_of_many_batches_enter() {
     model::check(|| {
         let (ctx, canceller) = Context::background().child();
-        let entered = Arc::new(AtomicUsize::new(0));
-        let waker = ReentrantWaker::on_wake({
-            let (ctx, entered) = (ctx.clone(), Arc::clone(&entered));
-            move || {
-                assert_eq!(ctx.counts().nodes, 1);
-                // Relaxed: one thread.
-                entered.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        let waker = waker.waker();
-        let mut waiting = [(); 3].map(|()| Box::pin(ctx.cancelled()));
-        for waiting in &mut waiting {
-            assert!(waiting.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
-        }
-        canceller.cancel();
-        // Relaxed: as above.
-        assert_eq!(entered.load(Ordering::Relaxed), 3);
+        cancel_with_wakers_that_enter(&ctx, &canceller);
     });
 }
 
@@ -1205,22 +1208,7 @@ fn wakers_of_many_batches_enter() {
 fn wakers_of_a_queued_node_enter() {
     model::check(|| {
         let (root, canceller) = Context::background().child();
-        let ctx = quiet(&root);
-        let entered = Arc::new(AtomicUsize::new(0));
-        let waker = ReentrantWaker::on_wake({
-            let (ctx, entered) = (ctx.clone(), Arc::clone(&entered));
-            move || {
-                assert_eq!(ctx.counts().nodes, 1);
-                // Relaxed: one thread.
-                entered.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        let waker = waker.waker();
-        let waits = [(); 3].map(|()| waiting(ctx.cancelled(), &waker));
-        canceller.cancel();
-        drop(waits);
-        // Relaxed: as above.
-        assert_eq!(entered.load(Ordering::Relaxed), 3);
+        cancel_with_wakers_that_enter(&quiet(&root), &canceller);
     });
 }
 

@@ -612,18 +612,24 @@ impl Place {
     }
 }
 
+/// A place behind the spin lock, and a thread that locks once and adds.
+fn beside_one_who_adds() -> (Arc<(Spin, Place)>, thread::JoinHandle<usize>) {
+    let shared = Arc::new((Spin::new(), Place(UnsafeCell::new(0))));
+    let thread = spawn({
+        let shared = Arc::clone(&shared);
+        move || {
+            let _held = shared.0.lock();
+            shared.1.add()
+        }
+    });
+    (shared, thread)
+}
+
 /// Race: two threads want the spin lock. One at a time has it, and the second sees what the first has done.
 #[test]
 fn spin_excludes_and_publishes() {
     model::check(|| {
-        let shared = Arc::new((Spin::new(), Place(UnsafeCell::new(0))));
-        let thread = spawn({
-            let shared = Arc::clone(&shared);
-            move || {
-                let _held = shared.0.lock();
-                shared.1.add()
-            }
-        });
+        let (shared, thread) = beside_one_who_adds();
         let own = {
             let _held = shared.0.lock();
             shared.1.add()
@@ -637,14 +643,7 @@ fn spin_excludes_and_publishes() {
 #[test]
 fn spin_lets_in() {
     model::check(|| {
-        let shared = Arc::new((Spin::new(), Place(UnsafeCell::new(0))));
-        let thread = spawn({
-            let shared = Arc::clone(&shared);
-            move || {
-                let _held = shared.0.lock();
-                shared.1.add()
-            }
-        });
+        let (shared, thread) = beside_one_who_adds();
         let held = shared.0.lock();
         let first = shared.1.add();
         if held.is_wanted() {

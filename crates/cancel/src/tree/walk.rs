@@ -68,7 +68,8 @@ const AT_ONCE: u32 = 1;
 
 /// What goes through the tree.
 pub(super) trait Visitor {
-    /// Looks at a node, whose parent's lock is held, if it has one and the walk did not begin there. Returns the node's lock if there may be children to go through.
+    /// Looks at a node, whose parent's lock is held, if it has one and the walk did not begin there. Returns the node's lock if
+    /// there may be children to go through.
     fn visit<'a>(&mut self, node: &'a Node) -> Option<Locked<'a>>;
 
     /// Whether there is no need to go through the children after all. The node's lock is held.

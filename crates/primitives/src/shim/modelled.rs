@@ -260,10 +260,10 @@ pub mod atomic {
         }
     }
 
-    /// Loads what nobody else writes meanwhile; a model fails if somebody does. It is no access by which a store could be found
-    /// to race with nothing, as it would be by an ordinary load: loom compares a store with the last access only.
+    /// Loads what nobody else writes meanwhile; a model fails if somebody does. It counts as no access: loom compares a store with
+    /// the last access only, so that an ordinary load just before it would hide the store from all who read earlier.
     #[track_caller]
-    #[allow(unsafe_code, reason = "loom's load without an access")]
+    #[expect(unsafe_code, reason = "loom's load that counts as no access is unsafe")]
     pub fn load_unshared(atomic: &AtomicU32) -> u32 {
         // SAFETY: loom checks that nobody writes meanwhile.
         unsafe { atomic.0.unsync_load() }
