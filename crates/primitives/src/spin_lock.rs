@@ -264,3 +264,32 @@ pub use guarded::{SpinGuard, SpinLock, is_wanted, let_in};
 
 #[cfg(not(selvedge_loom))]
 const _: () = assert!(size_of::<SpinLock<u8>>() == 3);
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use selvedge_testkit::watchdog;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_says_so_and_is_let_in() {
+        watchdog(Duration::from_secs(60), "a lock that is wanted", || {
+            let lock = SpinLock::new(1);
+            let mut held = lock.lock();
+            assert!(!is_wanted(&held));
+            thread::scope(|scope| {
+                scope.spawn(|| *lock.lock() += 1);
+                while !is_wanted(&held) {
+                    thread::yield_now();
+                }
+                while *held == 1 {
+                    let_in(held);
+                    held = lock.lock();
+                }
+            });
+        });
+    }
+}
