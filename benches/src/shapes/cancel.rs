@@ -289,7 +289,7 @@ fn cancel_waiting(children: u64) -> Shape {
                     let children: Vec<_> = (0..children).map(|_| ctx.child()).collect();
                     let (woken, waker) = Woken::new();
                     let waits =
-                        waiting(children.iter().map(|(child, _)| child.cancelled()), &waker);
+                        waiting(children.iter().map(|(child, _)| child.cancelled_owned()), &waker);
                     (canceller, woken, waits, children)
                 },
                 |(canceller, ..)| canceller.cancel(),
@@ -339,7 +339,9 @@ fn wake(waiters: u64) -> Shape {
     }
 
     Shape::new("cancel", "wake waiters", waiters.to_string(), Work::Calibrated(waiters))
-        .ours(move |n| each(n, waiters, root, |root| root.0.cancelled(), |root| root.1.cancel()))
+        .ours(move |n| {
+            each(n, waiters, root, |root| root.0.cancelled_owned(), |root| root.1.cancel())
+        })
         .peer("tokio-util", move |n| {
             each(
                 n,

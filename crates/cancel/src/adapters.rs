@@ -9,7 +9,7 @@ use pin_project::pin_project;
 use selvedge_primitives::coop;
 
 use crate::futures::Watch;
-use crate::tree::Level;
+use crate::tree::{Level, Wait};
 use crate::{Cause, Context, Run};
 
 /// [`Context::run`] at the end of a chain of calls.
@@ -36,7 +36,7 @@ pub trait Until: Stream + Sized {
     /// As safe as the stream's own: a stream keeps what it has not given.
     #[track_caller]
     fn until_cancelled(self, ctx: &Context) -> UntilEnd<Self> {
-        UntilEnd::new(self, Watch::new(ctx.handle().cloned(), Level::Cancelled))
+        UntilEnd::new(self, ctx, Level::Cancelled)
     }
 
     /// This stream, until `ctx` is to finish: for a source of work, which ends when a drain begins. Otherwise as
@@ -47,7 +47,7 @@ pub trait Until: Stream + Sized {
     /// As [`until_cancelled`](Self::until_cancelled).
     #[track_caller]
     fn until_stopping(self, ctx: &Context) -> UntilEnd<Self> {
-        UntilEnd::new(self, Watch::new(ctx.handle().cloned(), Level::Stopping))
+        UntilEnd::new(self, ctx, Level::Stopping)
     }
 }
 
@@ -62,15 +62,17 @@ pub struct UntilEnd<S> {
     stream: S,
     /// The wait for the context.
     #[pin]
-    watch: Watch,
+    watch: Watch<'static>,
     /// Why it ended, or that the stream did.
     end: Option<Option<Cause>>,
 }
 
 impl<S> UntilEnd<S> {
-    /// A stream that ends when `watch` does.
-    fn new(stream: S, watch: Watch) -> Self {
-        Self { stream, watch, end: None }
+    /// A stream that ends when `ctx` reaches `level`.
+    #[track_caller]
+    fn new(stream: S, ctx: &Context, level: Level) -> Self {
+        let wait = ctx.handle().map(|handle| Wait::owned(handle.clone(), level));
+        Self { stream, watch: Watch::new(wait), end: None }
     }
 
     /// Why the context has ended it; none while it goes on, and when the stream ended by itself.
@@ -110,7 +112,7 @@ impl<S: Stream> Stream for UntilEnd<S> {
             if item.is_none() {
                 *this.end = Some(None);
                 // Nothing to be woken for any more.
-                this.watch.set(Watch::new(None, Level::Cancelled));
+                this.watch.set(Watch::new(None));
             }
             return Poll::Ready(item);
         }

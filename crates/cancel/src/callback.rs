@@ -21,7 +21,7 @@ use pin_project::pin_project;
 use selvedge_primitives::{Anchor, Entry, FirstPanic, WaitQueue, Waiter, coop};
 
 use crate::futures::Watch;
-use crate::tree::{Handle, Level};
+use crate::tree::{Handle, Level, Wait};
 use crate::{Cause, Context};
 
 /// What is run.
@@ -51,7 +51,7 @@ struct Inner {
     /// How far it is.
     state: State,
     /// The wait of a callback whose registration was detached.
-    kept: Option<Pin<Box<Watch>>>,
+    kept: Option<Pin<Box<Watch<'static>>>>,
 }
 
 /// A callback, shared by its registration, its waker and those who wait for its end.
@@ -97,7 +97,7 @@ impl Callback {
     }
 
     /// Keeps the wait until the callback is over.
-    fn keep(&self, watch: Pin<Box<Watch>>) {
+    fn keep(&self, watch: Pin<Box<Watch<'static>>>) {
         let mut over = None;
         {
             let mut inner = self.queue.lock();
@@ -149,7 +149,7 @@ pub struct Registration {
     /// The callback; none for the background, which never ends.
     callback: Option<Arc<Callback>>,
     /// Stands in the node's list with the callback as its waker.
-    watch: Option<Pin<Box<Watch>>>,
+    watch: Option<Pin<Box<Watch<'static>>>>,
 }
 
 impl Context {
@@ -191,7 +191,7 @@ impl Registration {
         let Some(handle) = handle else { return Self { callback: None, watch: None } };
         let queue = WaitQueue::new(Inner { state: State::Armed(work), kept: None });
         let callback = Arc::new(Callback { queue, handle: handle.clone() });
-        let mut watch = Box::pin(Watch::new(Some(handle.clone()), level));
+        let mut watch = Box::pin(Watch::new(Some(Wait::owned(handle.clone(), level))));
         let waker = Waker::from(Arc::clone(&callback));
         let ended = watch.as_mut().poll_reached(&mut TaskContext::from_waker(&waker));
         drop(waker);

@@ -215,8 +215,8 @@ impl Context {
 
     /// Waits until it is cancelled, and tells why. Never completes for the background.
     ///
-    /// The future owns what it needs and allocates nothing. Polled again by the same task it does
-    /// what [`is_cancelled`](Self::is_cancelled) does, and no more.
+    /// The future borrows the context ([`cancelled_owned`](Self::cancelled_owned) does not) and allocates nothing. Polled
+    /// again by the same task it does what [`is_cancelled`](Self::is_cancelled) does, and no more.
     ///
     /// # Cancel safety
     ///
@@ -226,8 +226,23 @@ impl Context {
     ///
     /// All who wait are woken, in the order in which they came to each context.
     #[track_caller]
-    pub fn cancelled(&self) -> Cancelled {
-        Cancelled::new(self.handle().cloned())
+    pub fn cancelled(&self) -> Cancelled<'_> {
+        Cancelled::of(self.handle())
+    }
+
+    /// As [`cancelled`](Self::cancelled), by a future that owns what it needs: to be kept beside the context, or sent to where
+    /// that does not go. A read-modify-write more to make it, and one to drop it.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`cancelled`](Self::cancelled).
+    ///
+    /// # Fairness
+    ///
+    /// As [`cancelled`](Self::cancelled).
+    #[track_caller]
+    pub fn cancelled_owned(&self) -> Cancelled<'static> {
+        Cancelled::of_own(self.handle().cloned())
     }
 
     /// Waits until it is to finish (STOPPING), and tells why. Otherwise as
@@ -241,8 +256,23 @@ impl Context {
     ///
     /// As [`cancelled`](Self::cancelled).
     #[track_caller]
-    pub fn stopping(&self) -> Stopping {
-        Stopping::new(self.handle().cloned())
+    pub fn stopping(&self) -> Stopping<'_> {
+        Stopping::of(self.handle())
+    }
+
+    /// As [`stopping`](Self::stopping), by a future that owns what it needs, as that of
+    /// [`cancelled_owned`](Self::cancelled_owned) does.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`stopping`](Self::stopping).
+    ///
+    /// # Fairness
+    ///
+    /// As [`cancelled`](Self::cancelled).
+    #[track_caller]
+    pub fn stopping_owned(&self) -> Stopping<'static> {
+        Stopping::of_own(self.handle().cloned())
     }
 
     /// Runs `future` until it completes or the context is cancelled.

@@ -170,7 +170,7 @@ pub struct CancelAndWait {
     out: AllOut,
     /// Ends when the patience does.
     #[pin]
-    patience: Cancelled,
+    patience: Cancelled<'static>,
 }
 
 impl Canceller {
@@ -206,7 +206,7 @@ impl Canceller {
         let limit = Context::background().child_with().timeout(patience).timer(timer).build();
         let (limit, canceller) = limit.expect("the timer is given");
         canceller.detach();
-        CancelAndWait { out: AllOut::of(&handle), patience: limit.cancelled() }
+        CancelAndWait { out: AllOut::of(&handle), patience: limit.cancelled_owned() }
     }
 }
 

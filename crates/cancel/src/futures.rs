@@ -13,31 +13,30 @@ use crate::tree::{Handle, Level, Wait};
 
 /// Waits for one of the two levels; what the public futures are made of.
 #[pin_project]
-pub(crate) struct Watch {
+pub(crate) struct Watch<'a> {
     /// The place in the node's list, and the node; none for the background.
     #[pin]
-    stand: Option<Stand<Wait, (), ()>>,
+    stand: Option<Stand<Wait<'a>, (), ()>>,
 }
 
-impl Watch {
-    /// Waits for `level` on `handle`.
+impl<'a> Watch<'a> {
+    /// Waits.
     #[track_caller]
-    pub(crate) fn new(handle: Option<Handle>, level: Level) -> Self {
+    pub(crate) fn new(wait: Option<Wait<'a>>) -> Self {
         let place = Place::here();
-        Self { stand: handle.map(|handle| Stand::placed(Wait { handle, level }, place)) }
+        Self { stand: wait.map(|wait| Stand::placed(wait, place)) }
     }
 
     /// Whether the level is reached already.
     pub(crate) fn reached(&self) -> Option<Cause> {
-        let Wait { handle, level } = self.stand.as_ref()?.line();
-        handle.has_reached(*level).then(|| handle.known_cause())
+        let wait = self.stand.as_ref()?.line();
+        wait.handle().has_reached(wait.level()).then(|| wait.handle().known_cause())
     }
 
     /// Polls, outside the cooperative budget.
     pub(crate) fn poll_reached(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Cause> {
         let Some(mut stand) = self.project().stand.as_pin_mut() else { return Poll::Pending };
-        let Wait { handle, level } = stand.line();
-        let level = *level;
+        let (handle, level) = (stand.line().handle(), stand.line().level());
         if stand.as_ref().is_waiting() {
             // Its timers are set: no look at the clock.
             if handle.is_flagged(level) {
@@ -55,47 +54,61 @@ impl Watch {
             true => Entry::Ready(()),
             false => Entry::Wait(()),
         }));
-        Poll::Ready(stand.line().handle.known_cause())
+        Poll::Ready(stand.line().handle().known_cause())
     }
 }
 
 /// Completes with the cause when a context is cancelled; from
-/// [`Context::cancelled`](crate::Context::cancelled).
+/// [`Context::cancelled`](crate::Context::cancelled), which borrows the context, and
+/// [`cancelled_owned`](crate::Context::cancelled_owned).
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct Cancelled {
+pub struct Cancelled<'a> {
     /// The wait.
     #[pin]
-    watch: Watch,
+    watch: Watch<'a>,
 }
 
 /// Completes with the cause when a context is to finish; from
-/// [`Context::stopping`](crate::Context::stopping).
+/// [`Context::stopping`](crate::Context::stopping), which borrows the context, and
+/// [`stopping_owned`](crate::Context::stopping_owned).
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct Stopping {
+pub struct Stopping<'a> {
     /// The wait.
     #[pin]
-    watch: Watch,
+    watch: Watch<'a>,
 }
 
-impl Cancelled {
-    /// Waits for `handle`.
+impl<'a> Cancelled<'a> {
+    /// Waits for the end of a handle that is borrowed.
     #[track_caller]
-    pub(crate) fn new(handle: Option<Handle>) -> Self {
-        Self { watch: Watch::new(handle, Level::Cancelled) }
+    pub(crate) fn of(handle: Option<&'a Handle>) -> Self {
+        Self { watch: Watch::new(handle.map(|handle| Wait::borrowed(handle, Level::Cancelled))) }
+    }
+
+    /// Waits for the end of `handle`.
+    #[track_caller]
+    pub(crate) fn of_own(handle: Option<Handle>) -> Self {
+        Self { watch: Watch::new(handle.map(|handle| Wait::owned(handle, Level::Cancelled))) }
     }
 }
 
-impl Stopping {
-    /// Waits for `handle`.
+impl<'a> Stopping<'a> {
+    /// Waits for the end of a handle that is borrowed.
     #[track_caller]
-    pub(crate) fn new(handle: Option<Handle>) -> Self {
-        Self { watch: Watch::new(handle, Level::Stopping) }
+    pub(crate) fn of(handle: Option<&'a Handle>) -> Self {
+        Self { watch: Watch::new(handle.map(|handle| Wait::borrowed(handle, Level::Stopping))) }
+    }
+
+    /// Waits for the end of `handle`.
+    #[track_caller]
+    pub(crate) fn of_own(handle: Option<Handle>) -> Self {
+        Self { watch: Watch::new(handle.map(|handle| Wait::owned(handle, Level::Stopping))) }
     }
 }
 
-impl Future for Cancelled {
+impl Future for Cancelled<'_> {
     type Output = Cause;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Cause> {
@@ -106,7 +119,7 @@ impl Future for Cancelled {
     }
 }
 
-impl Future for Stopping {
+impl Future for Stopping<'_> {
     type Output = Cause;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Cause> {
@@ -124,7 +137,7 @@ impl Future for Stopping {
 pub struct Run<F> {
     /// The wait.
     #[pin]
-    watch: Watch,
+    watch: Watch<'static>,
     /// What is run.
     #[pin]
     future: F,
@@ -134,7 +147,10 @@ impl<F> Run<F> {
     /// Runs `future` under `handle`.
     #[track_caller]
     pub(crate) fn new(handle: Option<Handle>, future: F) -> Self {
-        Self { watch: Watch::new(handle, Level::Cancelled), future }
+        Self {
+            watch: Watch::new(handle.map(|handle| Wait::owned(handle, Level::Cancelled))),
+            future,
+        }
     }
 }
 
@@ -187,13 +203,13 @@ impl<F> fmt::Debug for RunOrCause<F> {
     }
 }
 
-impl fmt::Debug for Cancelled {
+impl fmt::Debug for Cancelled<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cancelled").finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Stopping {
+impl fmt::Debug for Stopping<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stopping").finish_non_exhaustive()
     }

@@ -45,15 +45,15 @@ fn poll<F: Future>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Output> {
 }
 
 /// A waiter in a box, polled once.
-fn waiting(ctx: &Context, waker: &Waker) -> Pin<Box<Cancelled>> {
-    let mut future = Box::pin(ctx.cancelled());
+fn waiting(ctx: &Context, waker: &Waker) -> Pin<Box<Cancelled<'static>>> {
+    let mut future = Box::pin(ctx.cancelled_owned());
     assert!(poll(future.as_mut(), waker).is_pending());
     future
 }
 
 /// As `waiting`, for STOPPING.
-fn waiting_to_stop(ctx: &Context, waker: &Waker) -> Pin<Box<Stopping>> {
-    let mut future = Box::pin(ctx.stopping());
+fn waiting_to_stop(ctx: &Context, waker: &Waker) -> Pin<Box<Stopping<'static>>> {
+    let mut future = Box::pin(ctx.stopping_owned());
     assert!(poll(future.as_mut(), waker).is_pending());
     future
 }
@@ -398,7 +398,7 @@ fn cancelled_tells_the_cause_again_when_polled_after_the_end() {
 #[test]
 fn a_waiting_future_needs_no_context() {
     let (ctx, canceller) = root();
-    let future = ctx.cancelled();
+    let future = ctx.cancelled_owned();
     drop(ctx);
     let thread = thread::spawn(move || block_on(future).kind());
     canceller.cancel();
@@ -567,7 +567,7 @@ fn wakers_may_cancel_stop_make_clone_drop_and_wait_on_the_same_tree() {
                     assert!(born.is_stopping());
                     born_canceller.stop(NEVER);
                     drop(born_canceller);
-                    let late = Box::pin(born.clone().cancelled());
+                    let late = Box::pin(born.clone().cancelled_owned());
                     drop((born, late));
                     canceller.clone().stop(NEVER);
                     canceller.cancel();
@@ -619,8 +619,32 @@ fn wakers_are_dropped_with_no_lock_held() {
     });
 }
 
-fn waiting_or_ended(ctx: &Context) -> Pin<Box<Cancelled>> {
-    let mut future = Box::pin(ctx.cancelled());
+/// A borrowed wait that is leaked stays behind in its node, which goes, before a cancel or after one.
+#[test]
+fn a_wait_that_borrows_and_is_leaked_harms_nobody() {
+    for cancelled_first in [false, true] {
+        let (root, canceller) = root();
+        let (inner, inner_canceller) = root.child();
+        let counting = CountingWaker::new();
+        let waker = counting.waker();
+        let mut leaked = Box::pin(inner.cancelled());
+        assert!(poll(leaked.as_mut(), &waker).is_pending());
+        std::mem::forget(leaked);
+        let beside = waiting(&inner, Waker::noop());
+        if cancelled_first {
+            canceller.cancel();
+            assert_eq!(counting.wakes(), 1);
+        }
+        drop(beside);
+        drop((inner, inner_canceller));
+        canceller.cancel();
+        assert!(root.is_cancelled());
+        assert_eq!(root.nodes(), 1);
+    }
+}
+
+fn waiting_or_ended(ctx: &Context) -> Pin<Box<Cancelled<'static>>> {
+    let mut future = Box::pin(ctx.cancelled_owned());
     let _ = poll(future.as_mut(), Waker::noop());
     future
 }
@@ -1006,7 +1030,7 @@ fn a_cancel_allocates_nothing_also_where_there_were_causes_before() {
 /// The first who is woken of a batch takes away one who is not woken yet, from wherever in the list.
 #[test]
 fn who_leaves_between_two_batches_of_wakes_is_not_missed_by_the_others() {
-    struct Drops(Mutex<Option<Pin<Box<Cancelled>>>>);
+    struct Drops(Mutex<Option<Pin<Box<Cancelled<'static>>>>>);
     impl std::task::Wake for Drops {
         fn wake(self: Arc<Self>) {
             drop(self.0.lock().unwrap().take());

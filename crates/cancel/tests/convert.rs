@@ -127,7 +127,7 @@ fn a_wait_alone_keeps_the_link() {
     canceller.detach();
     let counting = CountingWaker::new();
     let waker = counting.waker();
-    let mut waits = pin!(ctx.cancelled());
+    let mut waits = pin!(ctx.cancelled_owned());
     assert!(waits.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
     drop(ctx);
     token.cancel();
@@ -187,7 +187,7 @@ fn a_waker_of_the_context_may_use_the_token_and_drop_the_context() {
             assert!(Context::from_token(&source).0.is_cancelled());
         });
         let waker = reentrant.waker();
-        let mut waits = Box::pin(ctx.cancelled());
+        let mut waits = Box::pin(ctx.cancelled_owned());
         assert!(waits.as_mut().poll(&mut TaskContext::from_waker(&waker)).is_pending());
         drop(ctx);
         token.cancel();

@@ -63,7 +63,7 @@ fn a_deadline_cancels_all_below_with_its_kind_and_place() {
     let (ctx, _canceller, clock) = manual(SECOND);
     let (before, other) = (quiet(ctx.child()), Context::background().child());
     let counting = CountingWaker::new();
-    let mut waiter = start(before.cancelled(), &counting.waker());
+    let mut waiter = start(before.cancelled_owned(), &counting.waker());
     clock.advance(SECOND - Duration::from_nanos(1));
     assert!(!ctx.is_cancelled() && counting.wakes() == 0);
     clock.advance(Duration::from_nanos(1));
@@ -104,9 +104,9 @@ fn a_deadline_registers_once_at_the_first_waiter() {
     let child = quiet(ctx.child());
     assert!(!child.is_cancelled());
     assert_eq!(clock.registered(), 0, "nobody waits");
-    let one = start(child.cancelled(), Waker::noop());
+    let one = start(child.cancelled_owned(), Waker::noop());
     assert_eq!(clock.registered(), 1);
-    let two = start(ctx.stopping(), Waker::noop());
+    let two = start(ctx.stopping_owned(), Waker::noop());
     let three = start(child.run(std::future::pending::<()>()), Waker::noop());
     assert_eq!(clock.registered(), 1);
     drop((one, two, three));
@@ -130,7 +130,7 @@ fn a_child_due_later_registers_no_timer() {
     let (ctx, _canceller, clock) = manual(SECOND);
     let children: Vec<_> = (0..100).map(|_| quiet(ctx.with_timeout(HOUR).unwrap())).collect();
     let _waiters: Vec<_> =
-        children.iter().map(|child| start(child.cancelled(), Waker::noop())).collect();
+        children.iter().map(|child| start(child.cancelled_owned(), Waker::noop())).collect();
     assert_eq!(clock.registered(), 1, "they share the parent's");
 }
 
@@ -138,7 +138,7 @@ fn a_child_due_later_registers_no_timer() {
 fn a_deadline_is_revoked_when_its_nodes_end_or_go() {
     let (ctx, _canceller, clock) = manual(HOUR);
     let (child, child_canceller) = ctx.with_timeout(SECOND).unwrap();
-    let waiter = start(child.cancelled(), Waker::noop());
+    let waiter = start(child.cancelled_owned(), Waker::noop());
     assert_eq!(clock.registered(), 1, "the child's");
     child_canceller.cancel();
     assert_eq!(clock.registered(), 0, "cancelled");
@@ -146,7 +146,7 @@ fn a_deadline_is_revoked_when_its_nodes_end_or_go() {
 
     let (child, child_canceller) = ctx.with_timeout(SECOND).unwrap();
     child_canceller.detach();
-    let waiter = start(child.cancelled(), Waker::noop());
+    let waiter = start(child.cancelled_owned(), Waker::noop());
     assert_eq!(clock.registered(), 1);
     drop(child);
     assert_eq!(clock.registered(), 1, "the waiter keeps it");
@@ -162,7 +162,7 @@ fn a_deadline_is_handed_on_to_the_child_that_takes_a_dropped_nodes_place() {
     let ctx = quiet(made.unwrap());
     let (left, right) = (quiet(ctx.child()), quiet(ctx.child()));
     let counting = CountingWaker::new();
-    let _waiter = start(right.cancelled(), &counting.waker());
+    let _waiter = start(right.cancelled_owned(), &counting.waker());
     drop(ctx);
     drop(left);
     assert_eq!((root.nodes(), clock.registered()), (2, 1));
@@ -181,7 +181,7 @@ fn a_loop_that_makes_earlier_children_and_drops_parents_holds_three_nodes_and_on
     for turn in 1..=1_000_000 {
         let child = quiet(ctx.with_timeout(HOUR - turn * Duration::from_micros(1)).unwrap());
         if turn % 100 == 0 {
-            let _waiter = start(child.cancelled(), Waker::noop());
+            let _waiter = start(child.cancelled_owned(), Waker::noop());
             assert_eq!(clock.registered(), 1);
         }
         ctx = child;
@@ -197,8 +197,8 @@ fn a_polling_loop_sees_its_deadline_without_a_timer_and_records_it_on_its_node_o
     let (ctx, _canceller, clock) = manual(SECOND);
     let child = quiet(ctx.child());
     let counting = CountingWaker::new();
-    let mut above = start(ctx.cancelled(), &counting.waker());
-    let _here = start(child.cancelled(), &counting.waker());
+    let mut above = start(ctx.cancelled_owned(), &counting.waker());
+    let _here = start(child.cancelled_owned(), &counting.waker());
     clock.advance_silently(SECOND);
     assert!(child.is_cancelled() && child.check().is_err());
     assert_eq!(kind(&child), Some(CauseKind::Deadline));
@@ -216,7 +216,7 @@ fn a_recorded_deadline_is_walked_by_the_next_cancel() {
     let (ctx, canceller, clock) = manual(SECOND);
     let child = quiet(ctx.child());
     let counting = CountingWaker::new();
-    let _waiter = start(child.cancelled(), &counting.waker());
+    let _waiter = start(child.cancelled_owned(), &counting.waker());
     clock.advance_silently(SECOND);
     assert!(ctx.is_cancelled());
     canceller.cancel();
@@ -230,7 +230,7 @@ fn a_past_deadline_wins_the_cause_over_a_later_cancel_and_a_later_stop() {
         let (ctx, canceller, clock) = manual(SECOND);
         let child = quiet(ctx.child());
         let counting = CountingWaker::new();
-        let _waiter = start(child.cancelled(), &counting.waker());
+        let _waiter = start(child.cancelled_owned(), &counting.waker());
         clock.advance_silently(2 * SECOND);
         match stop {
             true => canceller.stop(HOUR),
@@ -259,7 +259,7 @@ fn a_child_of_a_parent_that_is_due_and_unnoticed_is_born_cancelled() {
     clock.advance_silently(SECOND);
     let child = quiet(ctx.child());
     assert_eq!(kind(&child), Some(CauseKind::Deadline));
-    let mut waiter: Boxed<_> = Box::pin(child.cancelled());
+    let mut waiter: Boxed<_> = Box::pin(child.cancelled_owned());
     assert!(poll(&mut waiter, Waker::noop()).is_ready());
 }
 
@@ -279,7 +279,7 @@ fn a_grace_cancels_when_it_is_over_with_the_stops_cause() {
     let deadline = ctx.deadline();
     let child = quiet(ctx.child());
     let counting = CountingWaker::new();
-    let _waiter = start(child.cancelled(), &counting.waker());
+    let _waiter = start(child.cancelled_owned(), &counting.waker());
     canceller.stop_because("please finish", SECOND);
     let stop = ctx.cause().unwrap();
     assert_eq!(ctx.deadline(), deadline, "the end of a grace does not show");
@@ -359,7 +359,7 @@ fn a_stop_after_a_look_at_a_past_grace_loses_no_waiter_below() {
     let (ctx, canceller, clock) = manual(HOUR);
     let child = quiet(ctx.child());
     let counting = CountingWaker::new();
-    let _waiter = start(child.cancelled(), &counting.waker());
+    let _waiter = start(child.cancelled_owned(), &counting.waker());
     canceller.stop(SECOND);
     clock.advance_silently(SECOND);
     assert!(ctx.is_cancelled(), "recorded on this node, the timer is late");
@@ -373,7 +373,7 @@ fn a_stop_ends_what_a_past_grace_has_ended() {
     let (ctx, canceller, clock) = manual(HOUR);
     let child = quiet(ctx.child());
     let counting = CountingWaker::new();
-    let _waiter = start(child.cancelled(), &counting.waker());
+    let _waiter = start(child.cancelled_owned(), &counting.waker());
     canceller.stop(SECOND);
     clock.advance_silently(SECOND);
     canceller.stop(HOUR);
@@ -398,8 +398,8 @@ fn a_panic_at_a_grace_that_ends_at_once_leaves_nothing_registered() {
     child_canceller.stop(HOUR);
     assert_eq!(clock.registered(), 1, "the grace below, on another timer");
     let (panicking, counting) = (PanickingWaker::new(), CountingWaker::new());
-    let _first = start(root.cancelled(), &panicking.waker());
-    let _second = start(child.cancelled(), &counting.waker());
+    let _first = start(root.cancelled_owned(), &panicking.waker());
+    let _second = start(child.cancelled_owned(), &counting.waker());
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let _inside = handle.enter();
         canceller.stop(SECOND);
@@ -417,7 +417,7 @@ fn a_lost_driver_cancels_with_timer_lost() {
     let (ctx, _canceller, clock) = manual(SECOND);
     let child = quiet(ctx.child());
     let counting = CountingWaker::new();
-    let _waiter = start(child.cancelled(), &counting.waker());
+    let _waiter = start(child.cancelled_owned(), &counting.waker());
     clock.lose();
     assert_eq!(counting.wakes(), 1);
     assert_eq!(
@@ -653,7 +653,7 @@ async fn a_deadline_at_the_end_of_time_disturbs_no_other() {
     }
     let (far, _far_canceller) = Context::background().with_deadline(last).unwrap();
     let (near, _near_canceller) = Context::background().with_timeout(SECOND).unwrap();
-    let far_waiter = start(far.cancelled(), Waker::noop());
+    let far_waiter = start(far.cancelled_owned(), Waker::noop());
     assert_eq!(near.cancelled().await.kind(), CauseKind::Deadline);
     tokio::task::yield_now().await;
     assert!(far.cause().is_none(), "{:?}", far.cause());
@@ -702,7 +702,7 @@ fn a_runtime_shut_down_underneath_cancels_with_timer_lost() {
                 (ctx, quiet(Context::background().with_timeout(HOUR).unwrap()))
             });
             let waiter = thread::spawn({
-                let waiting = start(ctx.cancelled(), Waker::noop());
+                let waiting = start(ctx.cancelled_owned(), Waker::noop());
                 move || block_on(waiting).kind()
             });
             drop(runtime);
@@ -750,7 +750,7 @@ fn wakers_of_a_deadline_may_use_the_tree_and_the_clock() {
                 || (),
             )
         };
-        let _waiter = start(ctx.cancelled(), &reentrant.waker());
+        let _waiter = start(ctx.cancelled_owned(), &reentrant.waker());
         clock.advance(SECOND);
         assert_eq!(reentrant.wakes(), 1);
     });
@@ -788,7 +788,7 @@ fn a_tree_with_deadlines_and_graces_frees_everything() {
                     1 => parent.with_timeout(HOUR - i * SECOND).unwrap(),
                     _ => parent.with_timeout(2 * HOUR).unwrap(),
                 };
-                waiters.push(start(made.0.cancelled(), Waker::noop()));
+                waiters.push(start(made.0.cancelled_owned(), Waker::noop()));
                 if i % 7 == 0 {
                     let error = Held(Arc::clone(&held));
                     made.1.stop_because(error, (i + 1) * SECOND);
@@ -834,8 +834,8 @@ fn a_panicking_waker_of_one_deadline_stops_no_other() {
     };
     let (one, two) = (make(), make());
     let (panicking, counting) = (PanickingWaker::new(), CountingWaker::new());
-    let _first = start(one.cancelled(), &panicking.waker());
-    let _second = start(two.cancelled(), &counting.waker());
+    let _first = start(one.cancelled_owned(), &panicking.waker());
+    let _second = start(two.cancelled_owned(), &counting.waker());
     assert!(catch_unwind(AssertUnwindSafe(|| clock.advance(SECOND))).is_err());
     assert_eq!((panicking.wakes(), counting.wakes()), (1, 1));
 }
@@ -844,7 +844,7 @@ fn a_panicking_waker_of_one_deadline_stops_no_other() {
 fn a_deadline_with_nothing_left_to_end_is_revoked() {
     let (ctx, canceller, clock) = manual(SECOND);
     let (child, keep) = ctx.child();
-    drop(start(ctx.cancelled(), Waker::noop()));
+    drop(start(ctx.cancelled_owned(), Waker::noop()));
     assert_eq!(clock.registered(), 1);
     keep.cancel();
     canceller.detach();

@@ -120,7 +120,7 @@ fn who_waits_is_woken_and_nothing_but_the_wait_is_needed() {
     let (either, canceller) = Context::any_of([&one, &two]);
     canceller.detach();
     let counting = CountingWaker::new();
-    let mut waiting = Box::pin(either.cancelled());
+    let mut waiting = Box::pin(either.cancelled_owned());
     let mut cx = std::task::Context::from_waker(&counting.waker()).waker().clone();
     assert!(waiting.as_mut().poll(&mut std::task::Context::from_waker(&cx)).is_pending());
     cx = counting.waker();

@@ -594,7 +594,7 @@ fn cancel_vs_drop_of_a_node_that_is_waited_on() {
         let (root, canceller) = Context::background().child();
         let fills = [(); 2].map(|()| waiting(root.cancelled(), Waker::noop()));
         let inner = quiet(&root);
-        let waits = waiting(inner.cancelled(), Waker::noop());
+        let waits = waiting(inner.cancelled_owned(), Waker::noop());
         let leaf = quiet(&inner);
         let dropper = spawn(move || drop((inner, waits)));
         canceller.cancel();
@@ -612,7 +612,7 @@ fn stop_vs_drop_of_a_leaf_that_is_waited_on() {
         let (root, canceller) = Context::background().child();
         let fills = [(); 2].map(|()| waiting(root.stopping(), Waker::noop()));
         let leaf = quiet(&root);
-        let waits = waiting(leaf.stopping(), Waker::noop());
+        let waits = waiting(leaf.stopping_owned(), Waker::noop());
         let dropper = spawn(move || drop((leaf, waits)));
         canceller.stop(Duration::MAX);
         dropper.join().unwrap();
@@ -643,8 +643,8 @@ fn stop_in_its_wakes_vs_cancel() {
                 woken.0.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let waits_to_stop = waiting(inner.stopping(), &stops);
-        let waits = waiting(inner.cancelled(), &ends.waker());
+        let waits_to_stop = waiting(inner.stopping_owned(), &stops);
+        let waits = waiting(inner.cancelled_owned(), &ends.waker());
         let stopper = spawn({
             let canceller = canceller.clone();
             move || canceller.stop(Duration::MAX)

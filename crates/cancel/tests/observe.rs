@@ -39,14 +39,14 @@ fn a_context_tells_that_it_was_made_who_waits_and_that_it_is_gone() {
     let (ctx, canceller) = Context::background().child_with().name("request").build().unwrap();
     let mut cx = TaskContext::from_waker(Waker::noop());
     let line = line!() + 1;
-    let mut cancelled = pin!(ctx.cancelled());
+    let mut cancelled = pin!(ctx.cancelled_owned());
     let mut run = Box::pin(ctx.run(std::future::pending::<()>()));
     assert!(cancelled.as_mut().poll(&mut cx).is_pending());
     assert!(run.as_mut().poll(&mut cx).is_pending());
     drop(run);
     canceller.cancel();
     assert!(cancelled.as_mut().poll(&mut cx).is_ready());
-    cancelled.set(Context::background().cancelled());
+    cancelled.set(Context::background().cancelled_owned());
     drop((ctx, canceller));
 
     let seen = RECORDER.0.lock().unwrap().clone();

@@ -349,8 +349,8 @@ fn apply(op: &Op, number: u64, real: &mut Real, model: &mut Model) {
         Op::Wait { on, stopping } => {
             let (node, ctx) = &real.contexts[on % real.contexts.len()];
             let mut future: Waiting = match stopping {
-                true => Box::pin(ctx.stopping()),
-                false => Box::pin(ctx.cancelled()),
+                true => Box::pin(ctx.stopping_owned()),
+                false => Box::pin(ctx.cancelled_owned()),
             };
             let counting = CountingWaker::new();
             let polled = future.as_mut().poll(&mut TaskContext::from_waker(&counting.waker()));

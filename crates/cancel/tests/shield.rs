@@ -367,7 +367,7 @@ fn a_deadline_that_passes_is_a_stop_inside_although_nobody_waits_outside() {
     let mut work = section(&ctx, 3 * SECOND);
     let woken = CountingWaker::new();
     let inside = work.1.clone();
-    let mut stopping = Box::pin(inside.stopping());
+    let mut stopping = Box::pin(inside.stopping_owned());
     let polled = stopping.as_mut().poll(&mut TaskContext::from_waker(&woken.waker()));
     assert!(polled.is_pending() && poll(&mut work, Waker::noop()).is_pending());
     clock.advance(SECOND);

@@ -78,7 +78,7 @@ async fn at_the_deadline_who_has_not_answered_has_failed() {
 #[tokio::test]
 async fn a_stop_lets_what_runs_succeed() {
     let (ctx, canceller) = Context::background().child();
-    let stopping = ctx.stopping();
+    let stopping = ctx.stopping_owned();
     let future = async move {
         stopping.await;
         yield_now().await;

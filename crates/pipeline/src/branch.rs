@@ -186,7 +186,7 @@ where
             flows.push(lane.boxed().description.build(launch)?);
         }
         let (over, canceller) = Context::background().child();
-        let over = Box::pin(over.cancelled());
+        let over = Box::pin(over.cancelled_owned());
         let driver = drive(feed, launch.ctx.clone(), fault.clone(), Arc::clone(&fed), canceller);
         launch.drivers.push(Box::pin(driver));
         Ok(BranchFlow { lanes: Lanes::new(flows, fault), fed, over })
@@ -424,7 +424,7 @@ pub struct BranchFlow<T: Send + 'static> {
     /// What feeds them.
     fed: Arc<Fed>,
     /// Tells that the feed is over.
-    over: Pin<Box<Cancelled>>,
+    over: Pin<Box<Cancelled<'static>>>,
 }
 
 impl<T: Send + 'static> fmt::Debug for BranchFlow<T> {

@@ -114,7 +114,7 @@ where
             index: 0,
             panic: Panic::new(payload),
         })?;
-        let (ctx, stopping) = (launch.ctx.clone(), launch.ctx.stopping());
+        let (ctx, stopping) = (launch.ctx.clone(), launch.ctx.stopping_owned());
         Ok(GeneratorFlow { body: Some(body), end: None, place, ctx, stopping, counts })
     }
 }

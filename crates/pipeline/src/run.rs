@@ -268,7 +268,7 @@ fn poll_pull<S: Flow, K: Sink<S::Item>>(
     mut flow: Pin<&mut S>,
     sink: &mut K,
     counts: &mut LocalCounts,
-    cancelled: Pin<&mut Cancelled>,
+    cancelled: Pin<&mut Cancelled<'_>>,
     cx: &mut TaskContext<'_>,
 ) -> Poll<Option<PipelineError>> {
     loop {

@@ -90,7 +90,7 @@ impl<S: Build> Build for Throttled<S> {
     fn build(self, launch: &mut Launch) -> Result<Self::Flow, PipelineError> {
         let upstream = self.upstream.build(launch)?;
         let counts = LocalCounts::new(launch.stage(self.origin, "throttle"));
-        let cancelled = launch.ctx.cancelled();
+        let cancelled = launch.ctx.cancelled_owned();
         let (limiter, item, acquire) = (self.limiter, None, None);
         Ok(ThrottleFlow { upstream, limiter, item, acquire, cancelled, counts })
     }
@@ -111,7 +111,7 @@ pub struct ThrottleFlow<S: Flow> {
     acquire: Option<AcquireOwned>,
     /// Wakes the stage when the run is cancelled; upstream nobody is asked while an item waits.
     #[pin]
-    cancelled: Cancelled,
+    cancelled: Cancelled<'static>,
     /// What went through.
     counts: LocalCounts,
 }

@@ -130,7 +130,7 @@ pub struct ReserveResult<'a, R, W = Threads> {
     turn: Turn<'a, R>,
     /// Ends the wait for a place: the board knows nothing of the pool's context.
     #[pin]
-    stopping: Stopping,
+    stopping: Stopping<'a>,
     /// The place in the line for a slot.
     #[pin]
     line: Admission<'a>,

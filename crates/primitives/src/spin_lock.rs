@@ -75,6 +75,13 @@ impl Spin {
         self.taken.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
+    /// Whether somebody waits for it.
+    #[inline]
+    fn is_wanted(&self) -> bool {
+        // Relaxed: a hint.
+        self.wanted.load(Ordering::Relaxed)
+    }
+
     /// Takes it when it is free.
     #[cold]
     fn wait(&self) {
@@ -108,8 +115,7 @@ impl Spun<'_> {
     /// Whether somebody waits for it. A hint: they say so again and again.
     #[inline]
     pub fn is_wanted(&self) -> bool {
-        // Relaxed: a hint.
-        self.spin.wanted.load(Ordering::Relaxed)
+        self.spin.is_wanted()
     }
 
     /// Unlocks, and gives those who wait a moment to lock. The lock's memory has to stay there for that long.
@@ -177,13 +183,11 @@ mod guarded {
     // needs is that it may go from thread to thread.
     unsafe impl<T: Send> Sync for SpinLock<T> {}
 
-    /// A [`SpinLock`] that is held.
+    /// A [`SpinLock`] that is held. One word, so that a guard is moved in a register.
     #[must_use = "the lock is released when this is dropped"]
     pub struct SpinGuard<'a, T> {
-        /// The value.
-        value: &'a UnsafeCell<T>,
-        /// The lock, released last.
-        spun: Spun<'a>,
+        /// Which.
+        lock: &'a SpinLock<T>,
     }
 
     // SAFETY: a shared guard gives `&T` only.
@@ -198,19 +202,30 @@ mod guarded {
         /// Locks, waiting for as long as it takes.
         #[inline]
         pub fn lock(&self) -> SpinGuard<'_, T> {
-            SpinGuard { spun: self.spin.lock(), value: &self.value }
+            // Released by the guard.
+            std::mem::forget(self.spin.lock());
+            SpinGuard { lock: self }
         }
     }
 
     /// Whether somebody waits for the lock of a guard. A hint: they say so again and again.
     #[inline]
     pub fn is_wanted<T>(guard: &SpinGuard<'_, T>) -> bool {
-        guard.spun.is_wanted()
+        guard.lock.spin.is_wanted()
     }
 
     /// Unlocks, and gives those who wait a moment to lock. The lock's memory has to stay there for that long.
     pub fn let_in<T>(guard: SpinGuard<'_, T>) {
-        guard.spun.let_in();
+        let spin = &guard.lock.spin;
+        std::mem::forget(guard);
+        Spun { spin }.let_in();
+    }
+
+    impl<T> Drop for SpinGuard<'_, T> {
+        #[inline]
+        fn drop(&mut self) {
+            drop(Spun { spin: &self.lock.spin });
+        }
     }
 
     impl<T> Deref for SpinGuard<'_, T> {
@@ -219,7 +234,7 @@ mod guarded {
         #[inline]
         fn deref(&self) -> &T {
             // SAFETY: the guard holds the lock, and `&self` rules out the `&mut` of `deref_mut`.
-            unsafe { &*self.value.get() }
+            unsafe { &*self.lock.value.get() }
         }
     }
 
@@ -227,7 +242,7 @@ mod guarded {
         #[inline]
         fn deref_mut(&mut self) -> &mut T {
             // SAFETY: the guard holds the lock, and `&mut self` is the only way to the value.
-            unsafe { &mut *self.value.get() }
+            unsafe { &mut *self.lock.value.get() }
         }
     }
 

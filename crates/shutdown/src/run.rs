@@ -83,13 +83,13 @@ struct Course<F: Future> {
     drive: Drive,
     /// The shutdown begins.
     #[pin]
-    stopping: Stopping,
+    stopping: Stopping<'static>,
     /// The grace is over.
     #[pin]
-    cancelled: Cancelled,
+    cancelled: Cancelled<'static>,
     /// The budget of the abort is over.
     #[pin]
-    over: Option<Cancelled>,
+    over: Option<Cancelled<'static>>,
     /// Keeps `over` from ending early.
     keep: Option<Canceller>,
     /// Whether the report was given out.
@@ -111,7 +111,8 @@ enum Main<T> {
 impl<F: Future> Course<F> {
     /// At the start.
     fn new(drive: Drive, main: F, outcome: Main<F::Output>) -> Self {
-        let (stopping, cancelled) = (drive.plan.ctx.stopping(), drive.plan.ctx.cancelled());
+        let (stopping, cancelled) =
+            (drive.plan.ctx.stopping_owned(), drive.plan.ctx.cancelled_owned());
         Self {
             main: Some(main),
             outcome,

@@ -1,7 +1,6 @@
 //! The futures of a token: to wait for its end, and to run something until then.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
 
@@ -11,7 +10,7 @@ use selvedge_primitives::coop;
 use super::CancellationToken;
 use crate::Cancelled;
 use crate::futures::Watch;
-use crate::tree::Level;
+use crate::tree::{Level, Wait};
 
 /// Completes when a token is cancelled; from [`CancellationToken::cancelled`].
 #[pin_project]
@@ -19,16 +18,14 @@ use crate::tree::Level;
 pub struct WaitForCancellationFuture<'a> {
     /// The wait.
     #[pin]
-    wait: Cancelled,
-    /// Borrows the token, as its name promises.
-    token: PhantomData<&'a CancellationToken>,
+    wait: Cancelled<'a>,
 }
 
 impl<'a> WaitForCancellationFuture<'a> {
     /// Waits for `token`.
     #[track_caller]
     pub(super) fn new(token: &'a CancellationToken) -> Self {
-        Self { wait: token.context.cancelled(), token: PhantomData }
+        Self { wait: token.context.cancelled() }
     }
 }
 
@@ -52,14 +49,14 @@ impl fmt::Debug for WaitForCancellationFuture<'_> {
 pub struct WaitForCancellationFutureOwned {
     /// The wait, which keeps the token's node.
     #[pin]
-    wait: Cancelled,
+    wait: Cancelled<'static>,
 }
 
 impl WaitForCancellationFutureOwned {
     /// Waits for `token`, of which it keeps what it needs.
     #[track_caller]
     pub(super) fn new(token: CancellationToken) -> Self {
-        Self { wait: token.context.cancelled() }
+        Self { wait: token.context.cancelled_owned() }
     }
 }
 
@@ -79,10 +76,10 @@ impl fmt::Debug for WaitForCancellationFutureOwned {
 
 /// Runs a future until it completes or the token is cancelled, as tokio-util orders the two.
 #[pin_project]
-struct RunUntil<F> {
+struct RunUntil<'a, F> {
     /// The wait.
     #[pin]
-    watch: Watch,
+    watch: Watch<'a>,
     /// What is run; none when it is over.
     #[pin]
     future: Option<F>,
@@ -90,16 +87,16 @@ struct RunUntil<F> {
     begun: bool,
 }
 
-impl<F> RunUntil<F> {
-    /// Runs `future` under `token`.
+impl<'a, F> RunUntil<'a, F> {
+    /// Runs `future` until what `wait` waits for.
     #[track_caller]
-    fn new(token: &CancellationToken, future: F) -> Self {
-        let watch = Watch::new(Some(token.handle().clone()), Level::Cancelled);
+    fn new(wait: Wait<'a>, future: F) -> Self {
+        let watch = Watch::new(Some(wait));
         Self { watch, future: Some(future), begun: false }
     }
 }
 
-impl<F: Future> Future for RunUntil<F> {
+impl<F: Future> Future for RunUntil<'_, F> {
     type Output = Option<F::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
@@ -132,16 +129,14 @@ impl<F: Future> Future for RunUntil<F> {
 pub struct RunUntilCancelledFuture<'a, F> {
     /// What is run.
     #[pin]
-    run: RunUntil<F>,
-    /// Borrows the token, as tokio-util's does.
-    token: PhantomData<&'a CancellationToken>,
+    run: RunUntil<'a, F>,
 }
 
 impl<'a, F> RunUntilCancelledFuture<'a, F> {
     /// Runs `future` under `token`.
     #[track_caller]
     pub(super) fn new(token: &'a CancellationToken, future: F) -> Self {
-        Self { run: RunUntil::new(token, future), token: PhantomData }
+        Self { run: RunUntil::new(Wait::borrowed(token.handle(), Level::Cancelled), future) }
     }
 }
 
@@ -165,14 +160,15 @@ impl<F> fmt::Debug for RunUntilCancelledFuture<'_, F> {
 pub struct RunUntilCancelledFutureOwned<F> {
     /// What is run; it keeps the token's node.
     #[pin]
-    run: RunUntil<F>,
+    run: RunUntil<'static, F>,
 }
 
 impl<F> RunUntilCancelledFutureOwned<F> {
     /// Runs `future` under `token`, of which it keeps what it needs.
     #[track_caller]
     pub(super) fn new(token: CancellationToken, future: F) -> Self {
-        Self { run: RunUntil::new(&token, future) }
+        let wait = Wait::owned(token.handle().clone(), Level::Cancelled);
+        Self { run: RunUntil::new(wait, future) }
     }
 }
 

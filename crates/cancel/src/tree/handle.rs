@@ -1,6 +1,8 @@
 //! The handles that keep a node live, and what they can do: create, cancel, stop, wait, drop.
 #![allow(unsafe_code, reason = "counted pointers to the tree's nodes")]
 
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -412,12 +414,56 @@ impl Drop for Right {
     }
 }
 
-/// Who waits on a node for a level.
-pub(crate) struct Wait {
-    /// Keeps the node live.
-    pub(crate) handle: Handle,
+/// Who waits on a node for a level, with a handle of its own, or one that is borrowed for `'a`.
+///
+/// A future that borrows and is leaked stays in the node's list when the borrow ends, and the node may go before it. Nobody can
+/// reach the future any more, and its memory stays, because it is pinned; the list is not looked at when a node goes.
+pub(crate) struct Wait<'a> {
+    /// Keeps the node live. One that is borrowed is a copy, which is never dropped.
+    handle: ManuallyDrop<Handle>,
+    /// Whether it is its own.
+    is_own: bool,
     /// For what.
-    pub(crate) level: Level,
+    level: Level,
+    /// The borrow.
+    borrow: PhantomData<&'a Handle>,
+}
+
+impl<'a> Wait<'a> {
+    /// Keeps the node live by itself.
+    #[inline]
+    pub(crate) fn owned(handle: Handle, level: Level) -> Self {
+        Self { handle: ManuallyDrop::new(handle), is_own: true, level, borrow: PhantomData }
+    }
+
+    /// The node is kept live by `handle`: two read-modify-writes less.
+    #[inline]
+    pub(crate) fn borrowed(handle: &'a Handle, level: Level) -> Self {
+        let handle = ManuallyDrop::new(Handle { node: handle.node });
+        Self { handle, is_own: false, level, borrow: PhantomData }
+    }
+
+    /// The node.
+    #[inline]
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// For what.
+    #[inline]
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+}
+
+impl Drop for Wait<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_own {
+            // SAFETY: its own, and not used after this.
+            unsafe { ManuallyDrop::drop(&mut self.handle) };
+        }
+    }
 }
 
 /// A node's lock, held by one who waits on it.
@@ -440,10 +486,13 @@ impl Waiting<'_> {
 }
 
 // SAFETY: it is always the same node's lock, behind which its lists lie, one a level; the handle keeps the node.
-unsafe impl Line for Wait {
+unsafe impl Line for Wait<'_> {
     type Request = ();
     type Outcome = ();
-    type Guard<'a> = Waiting<'a>;
+    type Guard<'g>
+        = Waiting<'g>
+    where
+        Self: 'g;
 
     #[inline]
     fn lock(&self) -> Waiting<'_> {
@@ -452,7 +501,7 @@ unsafe impl Line for Wait {
 
     #[inline]
     unsafe fn list<'g>(&self, guard: &'g mut Waiting<'_>) -> &'g mut List<(), ()> {
-        assert!(std::ptr::eq(guard.0.node(), &*self.handle), "the lock of another node");
+        assert!(std::ptr::eq(guard.0.node(), &**self.handle()), "the lock of another node");
         guard.0.waiters(self.level)
     }
 

@@ -40,10 +40,10 @@ pub struct FanOut<S: Stream> {
     source: Option<S>,
     /// Tells that the context is stopping.
     #[pin]
-    stopping: Stopping,
+    stopping: Stopping<'static>,
     /// Tells that it is cancelled.
     #[pin]
-    cancelled: Cancelled,
+    cancelled: Cancelled<'static>,
     /// The lanes.
     shared: Arc<Shared<S::Item>>,
     /// Which lane an item goes to.
@@ -97,8 +97,8 @@ impl<S: Stream> FanOut<S> {
     ) -> Self {
         Self {
             source: Some(source),
-            stopping: ctx.stopping(),
-            cancelled: ctx.cancelled(),
+            stopping: ctx.stopping_owned(),
+            cancelled: ctx.cancelled_owned(),
             shared: Arc::clone(shared),
             route,
             alive: vec![true; shared.len()],

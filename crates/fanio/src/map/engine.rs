@@ -49,7 +49,7 @@ pub(super) struct Engine<S, F, T> {
     source: Option<S>,
     /// Tells that the context is stopping.
     #[pin]
-    stopping: Stopping,
+    stopping: Stopping<'static>,
     /// Makes the futures.
     f: F,
     /// How many may be in flight.
@@ -84,7 +84,7 @@ impl<S, F, T> Engine<S, F, T> {
         let (child, canceller) = ctx.child();
         Ok(Self {
             source: Some(source),
-            stopping: child.stopping(),
+            stopping: child.stopping_owned(),
             f,
             limit,
             in_flight: 0,

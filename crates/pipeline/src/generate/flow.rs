@@ -29,7 +29,7 @@ pub struct GeneratorFlow<T, Fut> {
     pub(super) ctx: Context,
     /// Wakes the source when the run is stopping.
     #[pin]
-    pub(super) stopping: Stopping,
+    pub(super) stopping: Stopping<'static>,
     /// What went through.
     pub(super) counts: LocalCounts,
 }

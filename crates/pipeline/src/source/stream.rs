@@ -131,7 +131,7 @@ where
 
     fn build(self, launch: &mut Launch) -> Result<Self::Flow, PipelineError> {
         let counts = LocalCounts::new(launch.stage(self.origin, self.kind));
-        let (ctx, stopping) = (launch.ctx.clone(), launch.ctx.stopping());
+        let (ctx, stopping) = (launch.ctx.clone(), launch.ctx.stopping_owned());
         Ok(StreamFlow { stream: Some(self.stream), ctx, stopping, counts })
     }
 }
@@ -146,7 +146,7 @@ pub struct StreamFlow<S> {
     ctx: Context,
     /// Wakes the source when the run is stopping.
     #[pin]
-    stopping: Stopping,
+    stopping: Stopping<'static>,
     /// What went through.
     counts: LocalCounts,
 }

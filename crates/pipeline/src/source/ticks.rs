@@ -100,7 +100,7 @@ impl Build for Ticks {
         }
         let alarm = Alarm::new(launch.timer(self.timer, stage)?);
         let next = alarm.now().checked_add(self.period);
-        let (ctx, stopping) = (launch.ctx.clone(), launch.ctx.stopping());
+        let (ctx, stopping) = (launch.ctx.clone(), launch.ctx.stopping_owned());
         Ok(TickFlow { period: self.period, next, alarm, ctx, stopping, counts })
     }
 }
@@ -118,7 +118,7 @@ pub struct TickFlow {
     ctx: Context,
     /// Wakes the source when the run is stopping.
     #[pin]
-    stopping: Stopping,
+    stopping: Stopping<'static>,
     /// What went through.
     counts: LocalCounts,
 }

@@ -433,16 +433,16 @@ pub(crate) enum Verdict {
 /// the pool is over: there is nothing left to react to.
 struct Lookout {
     /// Waits for the first level.
-    _stopping: Pin<Box<Stopping>>,
+    _stopping: Pin<Box<Stopping<'static>>>,
     /// Waits for the second.
-    _cancelled: Pin<Box<Cancelled>>,
+    _cancelled: Pin<Box<Cancelled<'static>>>,
 }
 
 impl Lookout {
     /// Leaves the waker; reacts if the context has ended already.
     fn new(engine: &Arc<Engine>) -> Self {
-        let mut stopping = Box::pin(engine.context.stopping());
-        let mut cancelled = Box::pin(engine.context.cancelled());
+        let mut stopping = Box::pin(engine.context.stopping_owned());
+        let mut cancelled = Box::pin(engine.context.cancelled_owned());
         let poll = poll_fn(|cx| {
             let stopped = stopping.as_mut().poll(cx).is_ready();
             Poll::Ready(cancelled.as_mut().poll(cx).is_ready() || stopped)

@@ -51,7 +51,7 @@ pub struct Worker {
     job: Option<Pin<Box<dyn Task>>>,
     /// Wakes it when the pool is aborted; there once a job was pending.
     #[pin]
-    cancelled: Option<Cancelled>,
+    cancelled: Option<Cancelled<'static>>,
     /// Watches the pool's context on behalf of all; the first worker has it.
     lookout: Option<Lookout>,
 }
@@ -97,7 +97,7 @@ impl Worker {
                 continue;
             }
             if this.cancelled.is_none() {
-                this.cancelled.set(Some(engine.context().cancelled()));
+                this.cancelled.set(Some(engine.context().cancelled_owned()));
             }
             // Once it is ready, the job looks at its context and ends.
             let cancelled = this.cancelled.as_mut().as_pin_mut().expect("set above");

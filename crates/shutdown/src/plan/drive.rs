@@ -153,7 +153,7 @@ impl Drive {
     }
 
     /// Aborts what is left. Returns the wait for the end of the budget, and what keeps it.
-    pub(crate) fn abort(&mut self) -> (Cancelled, Canceller) {
+    pub(crate) fn abort(&mut self) -> (Cancelled<'static>, Canceller) {
         {
             self.plan.state.lock().begin_abort();
         }
@@ -167,7 +167,7 @@ impl Drive {
         let budget = nothing_above.child_with().timeout(settings.abort_budget);
         let made = budget.timer(settings.timer.clone()).build();
         let (over, keep) = made.expect("a timer is given, and there is no parent to differ");
-        (over.cancelled(), keep)
+        (over.cancelled_owned(), keep)
     }
 
     /// Whether every component that it has seen has ended.

@@ -21,7 +21,7 @@ pub(super) struct Admission<'g, T, E> {
     place: Place<'g, T, E>,
     /// Wakes when the context is stopping; made when there is something to wait for.
     #[pin]
-    stopping: Option<Stopping>,
+    stopping: Option<Stopping<'static>>,
 }
 
 impl<'g, T, E> Admission<'g, T, E> {
@@ -50,7 +50,7 @@ impl<'g, T, E> Admission<'g, T, E> {
             return Poll::Ready(room);
         }
         if this.stopping.is_none() {
-            this.stopping.set(Some(this.engine.context().stopping()));
+            this.stopping.set(Some(this.engine.context().stopping_owned()));
         }
         let stopping = this.stopping.as_mut().as_pin_mut().expect("made above");
         stopping.poll(cx).map(|cause| {

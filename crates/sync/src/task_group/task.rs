@@ -37,7 +37,7 @@ pub struct GroupTask<T, E, F> {
     future: Option<F>,
     /// Wakes the task when the context is cancelled; made by the first poll that finds it pending.
     #[pin]
-    cancelled: Option<Cancelled>,
+    cancelled: Option<Cancelled<'static>>,
 }
 
 /// How the user's future ended.
@@ -112,7 +112,7 @@ where
                 Err(payload) => Outcome::Panicked(payload),
                 Ok(Poll::Pending) => {
                     if this.cancelled.is_none() {
-                        this.cancelled.set(Some(engine.context().cancelled()));
+                        this.cancelled.set(Some(engine.context().cancelled_owned()));
                     }
                     let cancelled = this.cancelled.as_mut().as_pin_mut().expect("made above");
                     ready!(cancelled.poll(cx));
