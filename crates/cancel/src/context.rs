@@ -7,7 +7,7 @@ use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use selvedge_primitives::time::{Timer, TimerError};
+use selvedge_primitives::time::{Moment, Now, Timer, TimerError};
 use selvedge_primitives::{Origin, block_on_for};
 
 use crate::futures::{Cancelled, Run, RunOrCause, Stopping};
@@ -188,9 +188,12 @@ impl Context {
 
     /// Whether it is to end now: CANCELLED is set.
     ///
-    /// One Acquire load when no deadline or grace is in the chain. With one, the clock is read as
+    /// One Acquire load when no deadline or grace is in the chain. With one, a clock is read as
     /// well (and while a grace runs, a lock of this node is taken), so a loop that only polls sees
     /// its deadline without a timer's help.
+    ///
+    /// On Linux, and where the timer's clock is std's, that is the kernel's coarse clock for as long as the deadline is more
+    /// than a tenth of a second away: half the cost. A look can be late only where the kernel's clock tick is late by as much.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.handle.has_reached(Level::Cancelled)
@@ -480,15 +483,25 @@ enum End {
 
 impl End {
     /// The instant on a clock, and what that said for it.
-    fn on(self, clock: &Timer) -> (Option<Instant>, Option<Instant>) {
+    fn on(self, clock: &Timer) -> (Option<Instant>, Option<Now>) {
         match self {
             End::Never => (None, None),
             End::At(at) => (Some(at), None),
             End::After(after) => {
                 let now = clock.now();
-                (now.checked_add(after), Some(now))
+                (now.checked_add(after), Some(Now::Exact(now)))
             }
         }
+    }
+
+    /// As [`on`](Self::on), below a deadline: none if it is no earlier than that.
+    fn below(self, deadline: &Moment) -> (Option<Instant>, Option<Now>) {
+        if let End::After(after) = self
+            && let Some(now) = deadline.is_passed_by(after)
+        {
+            return (None, Some(now));
+        }
+        self.on(deadline.timer())
     }
 }
 
@@ -528,12 +541,12 @@ impl ChildBuilder<'_> {
         let Self { parent, origin, end, timer } = self;
         let other =
             |inherited: &Timer| timer.as_ref().is_some_and(|chosen| !inherited.same_driver(chosen));
-        if let Some(inherited) = parent.handle().and_then(|above| above.deadline_timer()) {
+        if let Some(inherited) = parent.handle().and_then(|above| above.deadline_moment()) {
             // That timer keeps this one as well.
-            if other(inherited) {
+            if other(inherited.timer()) {
                 return Err(DeadlineError::OtherTimer);
             }
-            let (at, now) = end.on(inherited);
+            let (at, now) = end.below(inherited);
             return Ok(parent.make(origin, Due { at, timer: None, now }));
         }
         let grace = parent.timer();

@@ -14,7 +14,7 @@
 //! | end a part of the work before the rest | [`Context::child`] |
 //! | end it at a time | [`Context::with_timeout`], [`Context::with_deadline`] |
 //! | wait for the end | [`Context::cancelled`], or [`Context::run`] around your future; [`Context::wait_blocking`] on a thread |
-//! | ask in a loop | [`Context::is_cancelled`]: one load, or a clock read when there is a deadline |
+//! | ask in a loop | [`Context::is_cancelled`]: one load, and a read of a clock when there is a deadline |
 //! | say "please finish" first | [`Canceller::stop`], seen by [`Context::stopping`] |
 //! | carry a request's number or user along | [`Context::with_value`], [`Context::value`] |
 //! | clean up although it was cancelled | [`Context::shield`] |

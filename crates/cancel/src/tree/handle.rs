@@ -10,7 +10,7 @@ use std::thread::panicking;
 use std::time::{Duration, Instant};
 
 use selvedge_primitives::observe::Subject;
-use selvedge_primitives::time::Timer;
+use selvedge_primitives::time::{Now, Timer};
 use selvedge_primitives::{Line, List, Origin, contain};
 
 use super::limit::Limit;
@@ -27,8 +27,8 @@ pub(crate) struct Due {
     pub(crate) at: Option<Instant>,
     /// On whose clock, where there is none above.
     pub(crate) timer: Option<Timer>,
-    /// What the clock of the deadlines above has just said.
-    pub(crate) now: Option<Instant>,
+    /// What a clock of the deadlines above has just said.
+    pub(crate) now: Option<Now>,
 }
 
 /// Keeps a node live. Contexts and futures have one each, the cancellers of a node one in common.
@@ -89,9 +89,9 @@ impl Handle {
     #[inline(always)]
     pub(crate) fn child(&self, origin: Origin, due: Due) -> (Self, Right) {
         let inherited = self.deadline.as_ref();
-        let own = due.at.filter(|at| inherited.is_none_or(|inherited| *at < inherited.at));
+        let own = due.at.filter(|at| inherited.is_none_or(|inherited| *at < inherited.at()));
         let own = own.map(|at| {
-            let timer = inherited.map(|inherited| inherited.timer.clone()).or(due.timer);
+            let timer = inherited.map(|inherited| inherited.timer().clone()).or(due.timer);
             Limit::new(at, timer.expect("a deadline has a timer"), origin.place())
         });
         let brings = own.is_some();
@@ -141,9 +141,9 @@ impl Handle {
         let end = Limit::new(end, timer, place);
         let above = parent.and_then(|parent| parent.deadline.as_ref());
         // A deadline above that comes first is masked: it is a stop here.
-        let masked = above.filter(|above| above.at < end.at).cloned();
+        let masked = above.filter(|above| above.at() < end.at()).cloned();
         let limit = match &masked {
-            Some(masked) => Some(masked.later(end.at)),
+            Some(masked) => Some(masked.later(end.at())),
             None => above.cloned(),
         };
         let shield = Shield { end, masked: masked.clone() };

@@ -127,7 +127,7 @@ fn remove_all(unlinked: Option<Ptr>, node: Ptr) {
         }
         for (limit, ticket) in ended.into_iter().flatten() {
             if let Some(ticket) = ticket {
-                limit.timer.revoke(ticket);
+                limit.timer().revoke(ticket);
             }
         }
         next = owned.pop();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use selvedge_primitives::Mutex;
 use selvedge_primitives::atomic::{AtomicBool, Ordering};
-use selvedge_primitives::time::{Expire, Expiry, Ticket, Timer};
+use selvedge_primitives::time::{Expire, Expiry, Moment, Now, Ticket, Timer};
 
 use super::node::{Locked, Node};
 use super::top::Top;
@@ -17,10 +17,8 @@ use crate::{Cause, CauseKind};
 
 /// An instant at which everything from its *top* downwards ends.
 pub(super) struct Limit {
-    /// When.
-    pub(super) at: Instant,
-    /// On whose clock.
-    pub(super) timer: Timer,
+    /// When, and on whose clock.
+    moment: Moment,
     /// Where the deadline was set.
     place: &'static Location<'static>,
     /// The highest node that carries it.
@@ -51,36 +49,55 @@ impl Limit {
     pub(super) fn new(at: Instant, timer: Timer, place: &'static Location<'static>) -> Arc<Self> {
         let registration = Mutex::new(Registration::Unasked);
         let is_asked = AtomicBool::new(false);
-        Arc::new(Self { at, timer, place, top: Top::new(), is_asked, registration })
+        let moment = Moment::new(at, timer);
+        Arc::new(Self { moment, place, top: Top::new(), is_asked, registration })
     }
 
     /// A limit for the same reason that is due later.
     pub(super) fn later(&self, at: Instant) -> Arc<Self> {
-        Self::new(at, self.timer.clone(), self.place)
+        Self::new(at, self.timer().clone(), self.place)
+    }
+
+    /// When, and on whose clock.
+    pub(super) fn moment(&self) -> &Moment {
+        &self.moment
+    }
+
+    /// When.
+    pub(super) fn at(&self) -> Instant {
+        self.moment.at()
+    }
+
+    /// On whose clock.
+    pub(super) fn timer(&self) -> &Timer {
+        self.moment.timer()
     }
 
     /// Whether it comes before `other`. Two timers have two clocks, so then what is left on each is
     /// compared.
     pub(super) fn is_before(&self, other: &Self) -> bool {
-        if self.timer.same_driver(&other.timer) {
-            return self.at < other.at;
+        if self.timer().same_driver(other.timer()) {
+            return self.at() < other.at();
         }
         self.remaining() < other.remaining()
     }
 
     /// Whether it is past.
     pub(super) fn is_past(&self) -> bool {
-        self.is_past_at(None)
+        self.moment.is_past()
     }
 
-    /// Whether it is past by a time that was read from its timer's clock, or else by that clock.
-    pub(super) fn is_past_at(&self, now: Option<Instant>) -> bool {
-        now.unwrap_or_else(|| self.timer.now()) >= self.at
+    /// Whether it is past by what a clock has just said, or else by its timer's.
+    pub(super) fn is_past_at(&self, now: Option<Now>) -> bool {
+        match now {
+            Some(now) => self.moment.is_past_by(now),
+            None => self.moment.is_past(),
+        }
     }
 
     /// How long until then; zero when it is past.
     pub(super) fn remaining(&self) -> Duration {
-        self.at.saturating_duration_since(self.timer.now())
+        self.moment.remaining()
     }
 
     /// The cause that it gives.
@@ -110,7 +127,7 @@ impl Limit {
             *registration = Registration::Asked;
         }
         let target: Arc<dyn Expire> = Arc::clone(self) as _;
-        match self.timer.register(self.at, target) {
+        match self.timer().register(self.at(), target) {
             Err(_) => Arc::clone(self).expire(Expiry::Lost),
             Ok(ticket) => {
                 let over = {
@@ -124,7 +141,7 @@ impl Limit {
                     }
                 };
                 if over {
-                    self.timer.revoke(ticket);
+                    self.timer().revoke(ticket);
                 }
             }
         }

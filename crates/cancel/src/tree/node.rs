@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 
 use selvedge_primitives::atomic::{AtomicCount, AtomicU8, Ordering};
 use selvedge_primitives::observe::Subject;
-use selvedge_primitives::time::Timer;
+use selvedge_primitives::time::{Moment, Now, Timer};
 use selvedge_primitives::{
     List, OnceBox, Origin, SpinGuard, SpinLock, UnsafeCell, WakeBatch, contain, is_wanted, let_in,
     thread,
@@ -552,9 +552,9 @@ impl Node {
         self.has_reached_at(level, None)
     }
 
-    /// Whether `level` is reached, by a time that was read from the deadline's clock just now.
+    /// Whether `level` is reached, by what a clock of the deadline has just said.
     #[inline]
-    pub(crate) fn has_reached_at(&self, level: Level, now: Option<Instant>) -> bool {
+    pub(crate) fn has_reached_at(&self, level: Level, now: Option<Now>) -> bool {
         let word = self.word.load();
         !word.is_quiet(level) && (word.has(level) || self.is_past_limit(word, now))
     }
@@ -566,7 +566,7 @@ impl Node {
 
     /// Looks at the clock, and records a past limit on this node only.
     #[cold]
-    fn is_past_limit(&self, word: Word, now: Option<Instant>) -> bool {
+    fn is_past_limit(&self, word: Word, now: Option<Now>) -> bool {
         if let Some(cause) = self.past_deadline(now) {
             self.lock().raise(Level::Cancelled, &cause, By::Look);
             return true;
@@ -575,14 +575,14 @@ impl Node {
     }
 
     /// The cause of a deadline that is past.
-    pub(super) fn past_deadline(&self, now: Option<Instant>) -> Option<Cause> {
+    pub(super) fn past_deadline(&self, now: Option<Now>) -> Option<Cause> {
         let deadline = self.deadline.as_ref().filter(|deadline| deadline.is_past_at(now))?;
         Some(deadline.cause(CauseKind::Deadline))
     }
 
-    /// The timer of the deadlines in the chain.
-    pub(crate) fn deadline_timer(&self) -> Option<&Timer> {
-        Some(&self.deadline.as_ref()?.timer)
+    /// The earliest deadline in the chain, with its timer.
+    pub(crate) fn deadline_moment(&self) -> Option<&Moment> {
+        Some(self.deadline.as_ref()?.moment())
     }
 
     /// Looks whether the end of a grace is past, and records it.
@@ -616,7 +616,7 @@ impl Node {
 
     /// The earliest deadline in the chain.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline.as_ref().map(|deadline| deadline.at)
+        self.deadline.as_ref().map(|deadline| deadline.at())
     }
 
     /// How long until the deadline.
@@ -633,8 +633,8 @@ impl Node {
     /// The timer of the chain.
     pub(crate) fn timer(&self) -> Option<Timer> {
         match &self.deadline {
-            Some(deadline) => Some(deadline.timer.clone()),
-            None => self.grace().map(|grace| grace.timer.clone()),
+            Some(deadline) => Some(deadline.timer().clone()),
+            None => self.grace().map(|grace| grace.timer().clone()),
         }
     }
 

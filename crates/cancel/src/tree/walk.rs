@@ -437,7 +437,7 @@ impl Left {
             return wake_later(unsafe { Node::at(node) }, true, batch, panics);
         }
         panics.catch(|| match self {
-            Self::Ended(limit, Some(ticket)) => drop(limit.timer.revoke(ticket)),
+            Self::Ended(limit, Some(ticket)) => drop(limit.timer().revoke(ticket)),
             // Wakes, if the timer is gone or the time is over.
             Self::Begun(limit) => limit.arm(),
             Self::Ended(limit, None) | Self::Replaced(limit) => drop(limit),

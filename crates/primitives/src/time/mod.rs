@@ -17,6 +17,7 @@
 //! wakes as soon as the operating system lets it. Nothing expires early.
 
 mod manual;
+mod moment;
 mod table;
 mod thread;
 #[cfg(feature = "tokio")]
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use manual::ManualClock;
+pub use moment::{Moment, Now};
 pub use watch::{Next, Watch};
 
 /// What a registration runs when it ends. Called once at most, with no lock held: on the driver's
@@ -130,8 +132,8 @@ impl Timer {
         (Self(Driver::Manual(Arc::clone(&driver))), ManualClock::new(driver))
     }
 
-    /// The driver's clock. About 25 ns for std's clock, which is also that of tokio's multi-thread runtimes; some more for
-    /// that of a current-thread runtime, which may be paused.
+    /// The driver's clock. About 25 ns for std's clock, which is also that of tokio's multi-thread runtimes, and of all its
+    /// runtimes in a build without its feature `test-util`; some more for that of a runtime that may be paused.
     #[inline]
     pub fn now(&self) -> Instant {
         match &self.0 {
@@ -139,6 +141,17 @@ impl Timer {
             Driver::Tokio(driver) => driver.now(),
             Driver::Thread => Instant::now(),
             Driver::Manual(driver) => driver.now(),
+        }
+    }
+
+    /// Whether its clock is std's, for good.
+    #[inline]
+    fn keeps_std_time(&self) -> bool {
+        match &self.0 {
+            #[cfg(feature = "tokio")]
+            Driver::Tokio(driver) => driver.keeps_std_time(),
+            Driver::Thread => true,
+            Driver::Manual(_) => false,
         }
     }
 

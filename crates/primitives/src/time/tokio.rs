@@ -39,7 +39,7 @@ pub(super) fn current() -> Option<Handle> {
 pub(super) struct Driver {
     /// The runtime; a handle does not keep it running.
     handle: Handle,
-    /// Whether its clock is std's for good: tokio pauses the clock of a current-thread runtime only.
+    /// Whether its clock is std's for good: tokio pauses the clock of a current-thread runtime only, and only with a feature.
     keeps_std_time: bool,
     /// What is registered; the task watches it.
     watch: Watch,
@@ -63,7 +63,8 @@ impl Driver {
         }))
         .map_err(|_| TimerError::Disabled)?;
 
-        let keeps_std_time = handle.runtime_flavor() == RuntimeFlavor::MultiThread;
+        let keeps_std_time =
+            handle.runtime_flavor() == RuntimeFlavor::MultiThread || !pause::is_possible();
         let watch = Watch::new(false);
         let fresh = Arc::new(Self { handle: handle.clone(), keeps_std_time, watch });
         let mut drivers = lock(&DRIVERS);
@@ -73,6 +74,11 @@ impl Driver {
         }
         drivers.insert(handle.id(), Arc::downgrade(&fresh));
         Ok(fresh)
+    }
+
+    /// Whether its clock is std's for good.
+    pub(super) fn keeps_std_time(&self) -> bool {
+        self.keeps_std_time
     }
 
     /// Tokio's clock, paused or not. One that may be paused belongs to its runtime, so the runtime is entered.
@@ -126,6 +132,47 @@ impl Drop for Driver {
     }
 }
 
+/// Whether this build of tokio can pause a clock: with its feature `test-util`, which another crate may have turned on, a
+/// builder has a method for that. A method of a type comes before one of a trait of the same name.
+mod pause {
+    use ::tokio::runtime::Builder;
+
+    /// What the method of the trait returns.
+    struct Absent;
+
+    /// Called if the builder has none of its own.
+    trait StartPaused {
+        #[allow(dead_code, reason = "the builder's own is called, if it has one")]
+        fn start_paused(&mut self, _paused: bool) -> Absent {
+            Absent
+        }
+    }
+
+    impl StartPaused for Builder {}
+
+    /// Tells which of the two was called.
+    trait IsPossible {
+        /// Whether it was the builder's own.
+        const IS_POSSIBLE: bool;
+    }
+
+    impl IsPossible for Absent {
+        const IS_POSSIBLE: bool = false;
+    }
+
+    impl IsPossible for &mut Builder {
+        const IS_POSSIBLE: bool = true;
+    }
+
+    /// Whether it can.
+    pub(super) fn is_possible() -> bool {
+        fn of<T: IsPossible>(_: T) -> bool {
+            T::IS_POSSIBLE
+        }
+        of(Builder::new_current_thread().start_paused(false))
+    }
+}
+
 /// The task of a driver.
 struct Task {
     /// Whose table it watches.
@@ -175,5 +222,26 @@ impl Drop for Task {
         if !self.ended {
             self.driver.watch.lose();
         }
+    }
+}
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use ::tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    fn keeps_std_time(runtime: &Runtime) -> bool {
+        Driver::of(runtime.handle()).expect("it has a time driver").keeps_std_time()
+    }
+
+    /// Tests are built with tokio's `test-util`.
+    #[test]
+    fn a_clock_that_may_be_paused_is_not_taken_for_stds() {
+        assert!(pause::is_possible());
+        let current = Builder::new_current_thread().enable_time().build().expect("a runtime");
+        assert!(!keeps_std_time(&current));
+        let several = Builder::new_multi_thread().worker_threads(1).enable_time().build();
+        assert!(keeps_std_time(&several.expect("a runtime")));
     }
 }
