@@ -192,8 +192,8 @@ impl Context {
     /// well (and while a grace runs, a lock of this node is taken), so a loop that only polls sees
     /// its deadline without a timer's help.
     ///
-    /// On Linux, and where the timer's clock is std's, that is the kernel's coarse clock for as long as the deadline is more
-    /// than a tenth of a second away: half the cost. A look can be late only where the kernel's clock tick is late by as much.
+    /// On Linux, and where the timer's clock is std's, that is the kernel's coarse clock while the deadline is more than a tenth
+    /// of a second away, for half the cost. A look can be late only where the kernel's clock tick is late by as much.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.handle.has_reached(Level::Cancelled)

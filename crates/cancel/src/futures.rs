@@ -112,9 +112,9 @@ impl Future for Cancelled<'_> {
     type Output = Cause;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Cause> {
-        let proceed = ready!(coop::poll_proceed(cx));
         let cause = ready!(self.project().watch.poll_reached(cx));
-        proceed.made_progress();
+        // Afterwards, because what is reached stays so: who has to wait has nothing to spend.
+        ready!(coop::poll_proceed(cx)).made_progress();
         Poll::Ready(cause)
     }
 }
@@ -123,9 +123,9 @@ impl Future for Stopping<'_> {
     type Output = Cause;
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Cause> {
-        let proceed = ready!(coop::poll_proceed(cx));
         let cause = ready!(self.project().watch.poll_reached(cx));
-        proceed.made_progress();
+        // Afterwards, because what is reached stays so: who has to wait has nothing to spend.
+        ready!(coop::poll_proceed(cx)).made_progress();
         Poll::Ready(cause)
     }
 }

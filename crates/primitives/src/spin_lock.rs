@@ -166,6 +166,7 @@ impl fmt::Debug for Spun<'_> {
 mod guarded {
     use std::cell::UnsafeCell;
     use std::fmt;
+    use std::marker::PhantomData;
     use std::ops::{Deref, DerefMut};
 
     use super::{Spin, Spun};
@@ -188,6 +189,8 @@ mod guarded {
     pub struct SpinGuard<'a, T> {
         /// Which.
         lock: &'a SpinLock<T>,
+        /// It stays on its thread, so that no future keeps it while it waits.
+        stays: PhantomData<*const ()>,
     }
 
     // SAFETY: a shared guard gives `&T` only.
@@ -204,7 +207,7 @@ mod guarded {
         pub fn lock(&self) -> SpinGuard<'_, T> {
             // Released by the guard.
             std::mem::forget(self.spin.lock());
-            SpinGuard { lock: self }
+            SpinGuard { lock: self, stays: PhantomData }
         }
     }
 

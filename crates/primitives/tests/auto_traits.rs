@@ -68,6 +68,10 @@ mod channel {
     assert_impl_all!(TryRecvError: Send, Sync, Unpin, std::error::Error);
 }
 
+assert_impl_all!(selvedge_primitives::SpinGuard<'static, u8>: Sync, Unpin);
+assert_not_impl_any!(selvedge_primitives::SpinGuard<'static, u8>: Send);
+assert_impl_all!(selvedge_primitives::time::Moment: Send, Sync, Unpin);
+assert_impl_all!(selvedge_primitives::time::Now: Send, Sync, Unpin, Copy);
 assert_impl_all!(selvedge_primitives::observe::Subject: Send, Sync, Unpin);
 assert_impl_all!(selvedge_primitives::observe::Place: Send, Sync, Unpin, Copy);
 

@@ -1,6 +1,6 @@
 //! A chain of nodes through their `link`: what a walk has still to wake. No allocation, first in first out.
 //!
-//! A node is in one chain at a time: it is *queued*, which its flag word says, and which keeps it alive (N4 of `node.rs`).
+//! A node is in one chain at a time: it is *queued*, which its flags say, and which keeps it alive (N4 of `node.rs`).
 #![allow(unsafe_code, reason = "the links of the tree's nodes")]
 
 use super::node::{Node, Ptr};

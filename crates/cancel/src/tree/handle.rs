@@ -31,7 +31,7 @@ pub(crate) struct Due {
     pub(crate) now: Option<Now>,
 }
 
-/// Keeps a node live. Contexts and futures have one each, the cancellers of a node one in common.
+/// Keeps a node live. Contexts have one each, and futures that do not borrow theirs; the cancellers of a node one in common.
 #[repr(transparent)]
 pub(crate) struct Handle {
     /// The node; alive because of this handle (N2).
@@ -417,7 +417,8 @@ impl Drop for Right {
 /// Who waits on a node for a level, with a handle of its own, or one that is borrowed for `'a`.
 ///
 /// A future that borrows and is leaked stays in the node's list when the borrow ends, and the node may go before it. Nobody can
-/// reach the future any more, and its memory stays, because it is pinned; the list is not looked at when a node goes.
+/// reach the future any more; its memory stays, because it is pinned. So for as long as the node is there, a walk may wake it;
+/// when the node goes, nobody looks at its lists.
 pub(crate) struct Wait<'a> {
     /// Keeps the node live. One that is borrowed is a copy, which is never dropped.
     handle: ManuallyDrop<Handle>,
@@ -485,7 +486,8 @@ impl Waiting<'_> {
     }
 }
 
-// SAFETY: it is always the same node's lock, behind which its lists lie, one a level; the handle keeps the node.
+// SAFETY: it is always the same node's lock, behind which its lists lie, one a level; the handle, its own or the one it borrows, keeps the
+// node.
 unsafe impl Line for Wait<'_> {
     type Request = ();
     type Outcome = ();

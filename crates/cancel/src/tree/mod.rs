@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `word.rs` | the flag word: levels, and what walks, waiters and children agree upon |
 //! | `node.rs` | a node's memory, who guards which field, and who keeps a node alive (N1 to N5) |
-//! | `handle.rs` | what keeps a node live: contexts, futures and cancellers; making children |
+//! | `handle.rs` | what keeps a node live, contexts and cancellers above all; who waits; making children |
 //! | `walk.rs` | cancel and stop: the flag pass, the wake pass |
 //! | `leave.rs` | dropping the last handle: unlink, splice, relay |
 //! | `limit.rs` | deadlines and graces |

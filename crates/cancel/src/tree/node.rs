@@ -111,7 +111,7 @@ pub(crate) struct Fields {
     link: Slot,
     /// The sibling that was made before it, on the same side.
     next: Slot,
-    /// How many handles there are: contexts, futures, and one for all cancellers.
+    /// How many handles there are: contexts, futures that do not borrow, and one for all cancellers.
     handles: AtomicCount,
     /// The lock.
     lock: SpinLock<Flags>,
@@ -180,6 +180,10 @@ pub(super) enum Flag {
     Leaving = 4,
     /// The walk through the children is at the second of their two lists.
     Second = 8,
+    /// It is in the list of a walk that has still to wake.
+    Queued = 16,
+    /// Beside `Queued`: that walk brought CANCELLED, not only STOPPING.
+    Later = 32,
 }
 
 impl Flags {
@@ -398,7 +402,7 @@ impl Node {
     }
 
     /// Whether there is a single handle, the caller's, no child, and nobody has entered: then nobody waits (who does has a
-    /// handle), and nobody can tell whether the node was cancelled.
+    /// handle, or borrows one), and nobody can tell whether the node was cancelled.
     #[inline]
     pub(super) fn is_unseen(&self) -> bool {
         // Acquire: what was done with other handles is visible, children above all.
@@ -910,6 +914,30 @@ impl<'a> Locked<'a> {
         !word.has_children() && !word.is_top() && !word.has_grace()
     }
 
+    /// Puts the node into the list of a walk that has brought `level` and has still to wake here.
+    pub(super) fn queue(&mut self, level: Level) {
+        self.set_word(self.word().listed());
+        self.flags.set(Flag::Queued);
+        if level == Level::Cancelled {
+            self.flags.set(Flag::Later);
+        }
+    }
+
+    /// Takes it out of that list.
+    pub(super) fn dequeue(&mut self) {
+        self.flags.clear(Flag::Queued);
+        self.flags.clear(Flag::Later);
+    }
+
+    /// What the walk has brought in whose list it is, if it is in one.
+    pub(super) fn queued_for(&self) -> Option<Level> {
+        match (self.flags.is(Flag::Queued), self.flags.is(Flag::Later)) {
+            (false, _) => None,
+            (true, false) => Some(Level::Stopping),
+            (true, true) => Some(Level::Cancelled),
+        }
+    }
+
     /// Whether anybody waits.
     pub(super) fn is_waited_for(&mut self) -> bool {
         [Level::Stopping, Level::Cancelled].iter().any(|level| !self.waiters(*level).is_empty())
@@ -918,9 +946,7 @@ impl<'a> Locked<'a> {
     /// Takes all who wait for `level`, or for less, into the batch; but for those who wait for a stop, if the walk that brought
     /// it has still to wake them. False if they do not fit.
     pub(super) fn take_waiters(&mut self, level: Level, batch: &mut WakeBatch) -> bool {
-        let word = self.word();
-        let others =
-            level == Level::Cancelled && word.is_queued() && word.queued_for() == Level::Stopping;
+        let others = level == Level::Cancelled && self.queued_for() == Some(Level::Stopping);
         (others || self.waiters(Level::Stopping).grant_all((), batch))
             && (level == Level::Stopping || self.waiters(Level::Cancelled).grant_all((), batch))
     }
@@ -977,7 +1003,7 @@ impl<'a> Locked<'a> {
     pub(super) fn is_detained(&self) -> bool {
         self.flags.is(Flag::Held)
             || self.node.is_pinned()
-            || self.word().is_queued()
+            || self.flags.is(Flag::Queued)
             || self.node.tracker().is_some_and(|tracker| tracker.detains(self.node))
     }
 }

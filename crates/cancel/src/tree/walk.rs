@@ -277,16 +277,16 @@ impl Ending {
             return;
         }
         let node = Ptr::from(locked.node());
-        if locked.word().is_queued() {
+        if locked.queued_for().is_some() {
             locked.node().pin();
             return self.left.push(Left::Wake(node));
         }
-        locked.set_word(locked.word().queued(level));
+        locked.queue(level);
         // SAFETY: it was queued by this very walk.
         unsafe { self.chain.push(node) };
     }
 
-    /// The cause of a node's deadline, if that is past. A walk reads the clock once for one deadline.
+    /// The cause of a node's deadline, if that is past. A walk reads a clock once for one deadline.
     fn past_deadline(&mut self, node: &Node) -> Option<Cause> {
         let deadline = node.deadline.as_ref()?;
         let known = self.deadline.as_ref().filter(|(known, _)| Arc::ptr_eq(known, deadline));
@@ -454,7 +454,8 @@ impl Left {
 fn wake_later(node: &Node, pinned: bool, batch: &mut WakeBatch, panics: &mut FirstPanic) {
     let mut locked = node.lock();
     loop {
-        let level = if pinned { Level::Cancelled } else { locked.word().queued_for() };
+        let queued = || locked.queued_for().expect("it is in the chain");
+        let level = if pinned { Level::Cancelled } else { queued() };
         if locked.take_waiters(level, batch) {
             break;
         }
@@ -464,7 +465,7 @@ fn wake_later(node: &Node, pinned: bool, batch: &mut WakeBatch, panics: &mut Fir
     if pinned {
         node.unpin();
     } else {
-        locked.set_word(locked.word().dequeued());
+        locked.dequeue();
     }
     let removes = locked.claim_removal();
     let node = Ptr::from(node);

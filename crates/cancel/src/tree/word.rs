@@ -3,10 +3,10 @@
 //! well, and a read-modify-write costs as much as the lock.
 //!
 //! ```text
-//!   16        15       14       13       12     11      10       9        8       7       6         5         4       3        2          1          0
-//! +-------+--------+--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
-//! | LATER | LINKED | WALKED | LISTED | TRACKED | TOP | SHIELD | ARMED | QUEUED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
-//! +-------+--------+--------+--------+---------+-----+--------+-------+--------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//!   14       13       12       11       10      9       8       7       6         5         4       3        2          1          0
+//! +--------+--------+--------+---------+-----+--------+-------+-------+---------+---------+----------+-------+----------+-----------+----------+
+//! | LINKED | WALKED | LISTED | TRACKED | TOP | SHIELD | ARMED | ENDED | STOPPED | WAITERS | CHILDREN | GRACE | DEADLINE | CANCELLED | STOPPING |
+//! +--------+--------+--------+---------+-----+--------+-------+-------+---------+---------+----------+-------+----------+-----------+----------+
 //! ```
 //!
 //! | CANCELLED | STOPPING | meaning | left by |
@@ -17,21 +17,19 @@
 //!
 //! | bit | says | cleared |
 //! |---|---|---|
-//! | DEADLINE | the node carries a deadline: a look costs a read of the clock | never |
+//! | DEADLINE | the node carries a deadline: a look costs a read of a clock | never |
 //! | GRACE | it carries the end of a grace: a look costs a lock as well | never |
 //! | CHILDREN | it has had a child: a walk has to go in | never |
 //! | WAITERS | somebody has waited on it: a walk has to wake | never |
 //! | STOPPED | a walk has brought STOPPING, and wakes who waits for it | never |
 //! | ENDED | a walk has brought CANCELLED, and wakes who waits for it | never |
-//! | QUEUED | it is in the list of a walk that has still to wake | by that walk |
 //! | ARMED | dropping the last canceller cancels | by `detach` |
 //! | SHIELD | a cancel from above is a stop here, until the shield's time is over | never |
 //! | TOP | it is, or was, the top of a limit: when it goes, that has to be handed on | never |
 //! | TRACKED | somebody has entered it | never |
-//! | LISTED | it has been QUEUED | never |
+//! | LISTED | it has been in the list of a walk that had still to wake | never |
 //! | WALKED | every descendant, down to shields, was flagged CANCELLED by a walk, or will be born so | never |
 //! | LINKED | something ends it from outside of the tree | never |
-//! | LATER | beside QUEUED: that walk brought CANCELLED, not only STOPPING | with QUEUED |
 //!
 //! Who sets CHILDREN, WAITERS or TRACKED and does not find the flag of a level is seen by the walk that sets it later.
 
@@ -55,24 +53,20 @@ const WAITERS: u32 = 1 << 5;
 const STOPPED: u32 = 1 << 6;
 /// A walk brought CANCELLED.
 const ENDED: u32 = 1 << 7;
-/// In the list of a walk.
-const QUEUED: u32 = 1 << 8;
 /// Dropping the last canceller cancels.
-const ARMED: u32 = 1 << 9;
+const ARMED: u32 = 1 << 8;
 /// A cancel from above is a stop.
-const SHIELD: u32 = 1 << 10;
+const SHIELD: u32 = 1 << 9;
 /// The top of a limit.
-const TOP: u32 = 1 << 11;
+const TOP: u32 = 1 << 10;
 /// Somebody has entered.
-const TRACKED: u32 = 1 << 12;
+const TRACKED: u32 = 1 << 11;
 /// A walk has had it in its list.
-const LISTED: u32 = 1 << 13;
+const LISTED: u32 = 1 << 12;
 /// A cancel has been through all that is below.
-const WALKED: u32 = 1 << 14;
+const WALKED: u32 = 1 << 13;
 /// Something ends it from outside of the tree.
-const LINKED: u32 = 1 << 15;
-/// The walk that has it in its list brought CANCELLED.
-const LATER: u32 = 1 << 16;
+const LINKED: u32 = 1 << 14;
 
 /// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,16 +174,6 @@ impl Word {
         self.0 & level.walked() != 0
     }
 
-    /// Whether a walk has still to wake here.
-    pub(super) const fn is_queued(self) -> bool {
-        self.0 & QUEUED != 0
-    }
-
-    /// Of a node that is queued: what the walk has brought that has still to wake here.
-    pub(super) const fn queued_for(self) -> Level {
-        if self.0 & LATER != 0 { Level::Cancelled } else { Level::Stopping }
-    }
-
     /// Of the word before a walk brought `level`: whether that walk is the first and somebody has waited.
     pub(super) const fn owes_wakes(self, level: Level) -> bool {
         !self.was_walked(level) && self.has_waiters()
@@ -281,15 +265,9 @@ impl Word {
         Self(self.0 | TOP)
     }
 
-    /// The word of a node that a walk which brought `level` has put into its list.
-    pub(super) const fn queued(self, level: Level) -> Self {
-        let later = if let Level::Cancelled = level { LATER } else { 0 };
-        Self(self.0 | QUEUED | LISTED | later)
-    }
-
-    /// The word of a node that a walk has taken out of its list.
-    pub(super) const fn dequeued(self) -> Self {
-        Self(self.0 & !(QUEUED | LATER))
+    /// The word of a node that a walk has put into its list.
+    pub(super) const fn listed(self) -> Self {
+        Self(self.0 | LISTED)
     }
 
     /// The word of a node below which a cancel has been everywhere.
@@ -363,7 +341,7 @@ mod tests {
             assert!(stopping.has_grace() && stopping.was_walked(Level::Stopping));
             let cancelled = fresh.cancelled();
             assert!(cancelled.has(Level::Stopping) && cancelled.has(Level::Cancelled));
-            assert!(cancelled.was_walked(Level::Cancelled) && !cancelled.is_queued());
+            assert!(cancelled.was_walked(Level::Cancelled));
         }
     }
 
@@ -381,10 +359,7 @@ mod tests {
 
     #[test]
     fn a_node_that_was_in_a_list_is_never_simple_again() {
-        for level in [Level::Stopping, Level::Cancelled] {
-            let queued = Word::fresh(false, false, false).with_waiters().queued(level);
-            assert!(queued.is_queued() && !queued.is_simple() && queued.queued_for() == level);
-            assert!(!queued.dequeued().is_queued() && !queued.dequeued().is_simple());
-        }
+        let waited_for = Word::fresh(false, false, false).with_waiters();
+        assert!(waited_for.is_simple() && !waited_for.listed().is_simple());
     }
 }

@@ -1,21 +1,20 @@
 //! An instant that is looked at again and again: nearly always it is far away, and the kernel's coarse clock tells that.
 //!
 //! A context with a deadline asks at every look whether that is past. A read of std's clock costs 25 to 35 ns; a read of the
-//! kernel's coarse clock (`CLOCK_MONOTONIC_COARSE` of Linux) costs 5 to 12. It is the same clock as of the kernel's last tick, so
-//! it is late by a tick: 1 to 10 ms, and more where a hypervisor has taken the processor away.
+//! kernel's coarse clock (`CLOCK_MONOTONIC_COARSE` of Linux) costs 5 to 12. It is the same clock as of the kernel's last tick: it
+//! is never early, and late by a tick, 1 to 10 ms, or by more where a hypervisor has taken the processor away.
 //!
-//! A [`Moment`] remembers what both clocks said once. With `c` of the coarse clock, `left` what was left of the instant then, and
-//! [`SLACK`], it remembers `far = c + left - SLACK`.
+//! Std tells no numbers of its instants. So once a process an [`Instant`] is read between two reads of the kernel's clock; by
+//! the first of these and by what lies between two instants, a [`Moment`] knows its number `n` on the kernel's clock. The
+//! true number is no less, and more by what lay between the two reads at most, which is far below [`SLACK`], or else this is not
+//! used.
 //!
-//! - *Not past.* The coarse clock is read before the other, so `c` is no later than that. While the coarse clock says less than
-//!   `far`, and is late by less than `SLACK`, the instant is not past.
-//! - *Passed.* The readings are used only if `c` was late by no more than `SLACK`. So the instant is no later than
-//!   `far + 2 * SLACK` on the exact clock. The coarse clock is never early: what is no earlier than that by the coarse
-//!   clock is no earlier than the instant, however late that clock is.
+//! - *Not past.* While the coarse clock says less than `n - SLACK`, and is late by less than `SLACK`, the instant is not past.
+//! - *Passed.* What is at least `n + SLACK` by the coarse clock is no earlier than the instant, however late that clock is.
 //!
 //! So the last tenth of a second before the instant is told by the exact clock, and a look is late only where the kernel's tick is
 //! late by as much. On other systems, and on a clock that is not std's, every look reads the exact clock.
-// tidy: std-sync, a word of which every value is true for good: there is nothing for a model to find
+// tidy: std-sync, a word of which every value is true for good, and what is asked for once: nothing for a model to find
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,9 +24,7 @@ use super::Timer;
 /// By how much the coarse clock may be late, in nanoseconds: ten ticks of the slowest kernel.
 const SLACK: u64 = 100_000_000;
 
-/// Nothing is known yet: the next look reads both clocks.
-const UNKNOWN: u64 = 1;
-/// The instant is near, or cannot be known to be far.
+/// The instant is near, or its number is not known.
 const NEAR: u64 = 0;
 
 /// An instant of a timer's clock.
@@ -37,8 +34,8 @@ pub struct Moment {
     at: Instant,
     /// Whose.
     timer: Timer,
-    /// Until when it is far away, in nanoseconds of the coarse clock; or [`UNKNOWN`], or [`NEAR`]. Whatever is there stays
-    /// true for good, so whoever reads it needs nothing else that another thread wrote.
+    /// Until when it is far away by the coarse clock, or [`NEAR`]. Whatever is there stays true for good, so whoever reads it
+    /// needs nothing else that another thread wrote.
     far: AtomicU64,
 }
 
@@ -54,8 +51,9 @@ pub enum Now {
 impl Moment {
     /// An instant of the clock of `timer`.
     pub fn new(at: Instant, timer: Timer) -> Self {
-        let far = if timer.keeps_std_time() { UNKNOWN } else { NEAR };
-        Self { at, timer, far: AtomicU64::new(far) }
+        let number = if timer.keeps_std_time() { kernel::number(at) } else { None };
+        let far = number.and_then(|number| number.checked_sub(SLACK));
+        Self { at, timer, far: AtomicU64::new(far.unwrap_or(NEAR)) }
     }
 
     /// When.
@@ -79,7 +77,7 @@ impl Moment {
     #[inline]
     pub fn is_past(&self) -> bool {
         let far = self.far();
-        let is_far = far > UNKNOWN && kernel::coarse().is_some_and(|now| now < far);
+        let is_far = far != NEAR && kernel::coarse().is_some_and(|now| now < far);
         !is_far && self.look(far)
     }
 
@@ -89,7 +87,7 @@ impl Moment {
             Now::Exact(now) => now >= self.at,
             Now::Coarse(now) => {
                 let far = self.far();
-                !(far > UNKNOWN && now < far) && self.look(far)
+                now >= far && self.look(far)
             }
         }
     }
@@ -97,10 +95,7 @@ impl Moment {
     /// What the coarse clock has said, if `after` from now is certainly no earlier than this.
     #[inline]
     pub fn is_passed_by(&self, after: Duration) -> Option<Now> {
-        if self.far() == UNKNOWN {
-            self.look(UNKNOWN);
-        }
-        let far = Some(self.far()).filter(|far| *far > UNKNOWN)?;
+        let far = Some(self.far()).filter(|far| *far != NEAR)?;
         let now = kernel::coarse()?;
         (now.saturating_add(nanos(after)) >= far + 2 * SLACK).then_some(Now::Coarse(now))
     }
@@ -112,32 +107,15 @@ impl Moment {
         self.far.load(Ordering::Relaxed)
     }
 
-    /// Whether it is past, by the timer's clock. `far` is what was known.
+    /// Whether it is past, by the timer's clock. It is not far away any more, if it was until `far`.
     #[cold]
     fn look(&self, far: u64) -> bool {
-        if far == NEAR {
-            return self.timer.now() >= self.at;
+        if far != NEAR {
+            // Relaxed: see the field.
+            self.far.store(NEAR, Ordering::Relaxed);
         }
-        // Of one that was far away, the coarse clock has nothing to tell any more.
-        let coarse = if far == UNKNOWN { kernel::coarse() } else { None };
-        // In this order: see the module's page.
-        let now = self.timer.now();
-        let exact = kernel::exact();
-        let left = self.at.saturating_duration_since(now);
-        let far = coarse.zip(exact).and_then(|(coarse, exact)| far_until(coarse, exact, left));
-        // Relaxed: see the field.
-        self.far.store(far.unwrap_or(NEAR), Ordering::Relaxed);
-        now >= self.at
+        self.timer.now() >= self.at
     }
-}
-
-/// Until when an instant is far away by the coarse clock, if it is: by what the two clocks said, and what was left of it.
-fn far_until(coarse: u64, exact: u64, left: Duration) -> Option<u64> {
-    let is_late = exact.saturating_sub(coarse) > SLACK;
-    let left = nanos(left).checked_sub(2 * SLACK)?;
-    // Three hundred years are enough.
-    let far = coarse.checked_add(left + SLACK).filter(|far| *far < u64::MAX / 2)?;
-    (!is_late && far > UNKNOWN).then_some(far)
 }
 
 /// Nanoseconds; the most that can be told, if it is more.
@@ -152,40 +130,71 @@ fn nanos(duration: Duration) -> u64 {
 mod kernel {
     #![allow(unsafe_code, reason = "calls of the C library")]
 
-    /// The coarse one.
+    use std::sync::LazyLock;
+    use std::time::Instant;
+
+    use super::nanos;
+
+    /// The most that may lie between two reads of the clock, in nanoseconds: a hundredth of the slack.
+    const BETWEEN: u64 = 1_000_000;
+    /// How often they are read, so that one is not interrupted.
+    const READINGS: u32 = 8;
+    /// How long a tick is at least, in nanoseconds. Less says that the coarse clock is not one, and may be dear.
+    const TICK: u64 = 1_000_000;
+
+    /// An instant and its number, if the coarse clock is of use.
+    static BASE: LazyLock<Option<(Instant, u64)>> = LazyLock::new(|| {
+        let tick = call(libc::CLOCK_MONOTONIC_COARSE, libc::clock_getres)?;
+        let read = || {
+            let before = call(libc::CLOCK_MONOTONIC, libc::clock_gettime)?;
+            let instant = Instant::now();
+            let after = call(libc::CLOCK_MONOTONIC, libc::clock_gettime)?;
+            Some((after.checked_sub(before)?, (instant, before)))
+        };
+        let (between, base) = (0..READINGS).filter_map(|_| read()).min_by_key(|(took, _)| *took)?;
+        (tick >= TICK && between <= BETWEEN).then_some(base)
+    });
+
+    /// The number of an instant, if it is not in the past of a clock's first reading, nor three hundred years away.
+    pub(super) fn number(at: Instant) -> Option<u64> {
+        let (instant, number) = (*BASE)?;
+        let since = nanos(at.checked_duration_since(instant)?);
+        number.checked_add(since).filter(|number| *number < u64::MAX / 2)
+    }
+
+    /// What the coarse clock says.
     #[inline]
     pub(super) fn coarse() -> Option<u64> {
-        read(libc::CLOCK_MONOTONIC_COARSE)
+        call(libc::CLOCK_MONOTONIC_COARSE, libc::clock_gettime)
     }
 
-    /// The one that std reads.
+    /// Asks for the time, or for the grain, of a clock.
     #[inline]
-    pub(super) fn exact() -> Option<u64> {
-        read(libc::CLOCK_MONOTONIC)
-    }
-
-    /// Reads a clock.
-    #[inline]
-    fn read(clock: libc::clockid_t) -> Option<u64> {
+    fn call(
+        clock: libc::clockid_t,
+        ask: unsafe extern "C" fn(libc::clockid_t, *mut libc::timespec) -> libc::c_int,
+    ) -> Option<u64> {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: it writes to `time`, and to nothing else.
-        let read = unsafe { libc::clock_gettime(clock, &raw mut time) };
+        // SAFETY: both write to `time`, and to nothing else.
+        let failed = unsafe { ask(clock, &raw mut time) } != 0;
         let (seconds, nanos) =
             (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_nsec).ok()?);
-        (read == 0).then_some(seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos))
+        (!failed).then_some(seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos))
     }
 }
 
 /// No coarse clock.
 #[cfg(not(all(any(target_os = "linux", target_os = "android"), not(selvedge_loom))))]
 mod kernel {
-    /// None.
-    pub(super) fn coarse() -> Option<u64> {
+    use std::time::Instant;
+
+    /// Not known.
+    pub(super) fn number(_: Instant) -> Option<u64> {
         None
     }
 
-    /// Not asked for.
-    pub(super) fn exact() -> Option<u64> {
+    /// None.
+    pub(super) fn coarse() -> Option<u64> {
         None
     }
 }
@@ -200,29 +209,7 @@ mod tests {
 
     /// Long enough that a moment is far away at first.
     const AWAY: Duration = Duration::from_millis(400);
-
-    #[test]
-    fn what_is_far_is_not_past_and_what_passes_it_is_later() {
-        let second = 1_000_000_000;
-        for late in [0, 1, SLACK / 2, SLACK] {
-            for left in [0, SLACK, 2 * SLACK - 1, 2 * SLACK, 3 * SLACK, 5 * second] {
-                let (exact, coarse) = (1_000 * second, 1_000 * second - late);
-                let at = exact + left;
-                let Some(far) = far_until(coarse, exact, Duration::from_nanos(left)) else {
-                    assert!(left < 2 * SLACK, "{left} is far");
-                    continue;
-                };
-                // The last coarse reading that is far, taken as late as it may be.
-                assert!(far - 1 + SLACK <= at);
-                // The first that passes it, taken as early as it can be.
-                assert!(far + 2 * SLACK >= at);
-            }
-        }
-        let far = Duration::from_secs(3600);
-        assert_eq!(far_until(second, second + SLACK + 1, far), None, "the coarse clock is late");
-        assert_eq!(far_until(second, second, Duration::MAX), None, "too far to be told");
-        assert_eq!(nanos(Duration::MAX), u64::MAX);
-    }
+    const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
     fn a_moment_is_past_from_its_instant_on_and_never_before() {
@@ -242,32 +229,46 @@ mod tests {
             assert_eq!(moment.far(), NEAR);
             assert_eq!(moment.remaining(), Duration::ZERO);
             assert!(moment.is_past_by(Now::Exact(at)) && !moment.is_past_by(Now::Exact(at - AWAY)));
+            assert!(moment.is_past_by(Now::Coarse(0)));
         });
     }
 
     #[test]
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn the_coarse_clock_tells_of_what_is_far_away() {
-        let hour = Duration::from_secs(3600);
-        let moment = Moment::new(Instant::now() + hour, Timer::thread());
-        assert_eq!(moment.far(), UNKNOWN);
-        assert!(!moment.is_past());
-        assert!(moment.far() > UNKNOWN);
-        assert!(moment.is_passed_by(hour / 2).is_none() && moment.is_passed_by(hour).is_none());
-        for after in [2 * hour, Duration::MAX] {
-            let now = moment.is_passed_by(after).expect("far beyond");
-            assert!(!moment.is_past_by(now));
+        let moment = Moment::new(Instant::now() + HOUR, Timer::thread());
+        let (far, now) = (moment.far(), kernel::coarse().expect("there is one"));
+        let minute = 60_000_000_000;
+        assert!(far.abs_diff(now + nanos(HOUR)) < minute, "the number is off: {far}, {now}");
+        assert!(!moment.is_past() && moment.far() == far);
+        for after in [Duration::ZERO, HOUR / 2, HOUR - Duration::from_secs(60)] {
+            assert!(moment.is_passed_by(after).is_none());
         }
-        assert!(moment.is_past_by(Now::Coarse(u64::MAX)) == moment.is_past());
+        for after in [HOUR + Duration::from_secs(60), Duration::MAX] {
+            assert!(!moment.is_past_by(moment.is_passed_by(after).expect("far beyond")));
+        }
+        assert!(!moment.is_past_by(Now::Coarse(far)) && moment.far() == NEAR);
+        assert!(!moment.is_past() && moment.is_passed_by(Duration::MAX).is_none());
+    }
+
+    #[test]
+    fn what_has_no_number_is_told_by_the_exact_clock() {
+        let now = Instant::now();
+        let past = now.checked_sub(HOUR).unwrap_or(now);
+        let beyond = now.checked_add(400 * 365 * 24 * HOUR).expect("an instant");
+        for (at, is_past) in [(past, true), (beyond, false)] {
+            let moment = Moment::new(at, Timer::thread());
+            assert!(moment.far() == NEAR && moment.is_past() == is_past);
+        }
+        assert_eq!(nanos(Duration::MAX), u64::MAX);
     }
 
     #[test]
     fn a_clock_that_is_not_stds_is_always_asked() {
         let (timer, clock) = Timer::manual();
-        let hour = Duration::from_secs(3600);
-        let moment = Moment::new(timer.now() + hour, timer);
-        assert!(!moment.is_past() && moment.is_passed_by(2 * hour).is_none());
-        clock.advance(hour);
+        let moment = Moment::new(timer.now() + HOUR, timer);
+        assert!(!moment.is_past() && moment.is_passed_by(2 * HOUR).is_none());
+        clock.advance(HOUR);
         assert!(moment.is_past());
     }
 }

@@ -10,7 +10,7 @@ use crate::observe::Subject;
 ///
 /// For one value, [`lock`](Self::lock) always takes the same lock, and [`list`](Self::list) always finds
 /// the same list in its guard, or panics. Nobody gets at that list in another way than through a guard of
-/// that lock, and it stays in place for as long as the value exists.
+/// that lock, and it stays in place for as long as the value can be used.
 pub unsafe trait Line {
     /// What a waiter asks for.
     type Request;
