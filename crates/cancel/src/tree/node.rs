@@ -908,12 +908,6 @@ impl<'a> Locked<'a> {
         unsafe { &mut *list }
     }
 
-    /// Whether its end is nobody's but its own and of those who wait for it: there is no child, and no limit ends with it.
-    pub(super) fn is_leaf(&self) -> bool {
-        let word = self.word();
-        !word.has_children() && !word.is_top() && !word.has_grace()
-    }
-
     /// Puts the node into the list of a walk that has brought `level` and has still to wake here.
     pub(super) fn queue(&mut self, level: Level) {
         self.set_word(self.word().listed());

@@ -477,15 +477,17 @@ fn wake_later(node: &Node, pinned: bool, batch: &mut WakeBatch, panics: &mut Fir
 
 /// Cancels a node, which is kept alive by the caller, and everything below.
 pub(super) fn cancel(node: &Node, cause: Cause) {
-    if node.word().load().is_settled() {
+    let word = node.word().load();
+    if word.is_settled() {
         return;
     }
-    let locked = node.lock();
-    if locked.is_leaf() {
-        // Most are: no walk is needed.
-        return cancel_leaf(locked, cause);
+    if word.is_leaf() {
+        let locked = node.lock();
+        if locked.word().is_leaf() {
+            // Most are: no walk is needed.
+            return cancel_leaf(locked, cause);
+        }
     }
-    drop(locked);
     // Before the lock is taken: so the cause is dropped after it is released, whatever happens.
     let mut ending = Ending::new(Level::Cancelled, cause, None);
     let mut locked = node.lock();

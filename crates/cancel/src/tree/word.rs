@@ -191,6 +191,11 @@ impl Word {
         self.0 & WALKED != 0
     }
 
+    /// Whether its end is nobody's but its own and of those who wait for it: there is no child, and no limit ends with it.
+    pub(super) const fn is_leaf(self) -> bool {
+        self.0 & (CHILDREN | TOP | GRACE) == 0
+    }
+
     /// Whether it is, or was, the top of a limit.
     pub(super) const fn is_top(self) -> bool {
         self.0 & TOP != 0
