@@ -188,20 +188,26 @@ impl Handle {
             locked.set_word(word.with_children());
         }
         if word.has(Level::Stopping) {
-            let grace = locked.grace();
-            // The end of a grace is a cancel, from which a shield protects, as it does when a walk brings the stop.
-            let masks = |end: &&Arc<Limit>| {
-                !end.is_past() && grace.as_ref().is_some_and(|grace| !end.is_before(grace))
-            };
-            let own = child.shield_end().filter(masks).cloned();
-            if let Some(own) = &own {
-                own.set_top(child);
-            }
-            child.inherit_stop(&self.known_cause(), own.or(grace));
+            begin_stopping(&locked, child);
         }
         locked.link_child(child);
         true
     }
+}
+
+/// Has a child that nobody has seen begin below a node that is stopping.
+#[cold]
+fn begin_stopping(parent: &Locked<'_>, child: &Node) {
+    let grace = parent.grace();
+    // The end of a grace is a cancel, from which a shield protects, as it does when a walk brings the stop.
+    let masks = |end: &&Arc<Limit>| {
+        !end.is_past() && grace.as_ref().is_some_and(|grace| !end.is_before(grace))
+    };
+    let own = child.shield_end().filter(masks).cloned();
+    if let Some(own) = &own {
+        own.set_top(child);
+    }
+    child.inherit_stop(&parent.node().known_cause(), own.or(grace));
 }
 
 impl Node {
