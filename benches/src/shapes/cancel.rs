@@ -47,7 +47,8 @@ pub fn shapes(scale: Scale) -> Vec<Shape> {
         shapes.push(cancel_again(children));
     }
     shapes.push(drop_inner(scale.of(100_000, 10_000, 100)));
-    shapes.push(check_with_deadline());
+    shapes.push(check_with_deadline("far away", LATER));
+    shapes.push(check_with_deadline("exact clock", EXACT));
     shapes.push(children_with_deadlines(scale.of(100_000, 10_000, 100)));
     shapes.push(look_during_cancel(scale.of(1_000_000, 100_000, 2_000)));
     for threads in [1, 2] {
@@ -220,7 +221,7 @@ fn poll_again(threads: usize) -> Shape {
             let _armed = &canceller;
             each(threads, n, || ctx.cancelled())
         })
-        .peer("tokio-util", move |n| each(threads, n, || token.clone().cancelled_owned()))
+        .peer("tokio-util", move |n| each(threads, n, || token.cancelled()))
 }
 
 /// Cancels trees of `nodes` each, one after the other; what is made for them is not timed.
@@ -462,12 +463,15 @@ fn drop_inner(children: u64) -> Shape {
 /// A day: later than any bench.
 const LATER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Four hundred years: so far away that only the exact clock is asked, as when it is near.
+const EXACT: Duration = Duration::from_secs(400 * 365 * 24 * 60 * 60);
+
 /// Is it cancelled, when there is a deadline to look at?
-fn check_with_deadline() -> Shape {
-    Shape::new("cancel", "check with a deadline", "1 thread", Work::Calibrated(1))
-        .ours(|n| {
+fn check_with_deadline(name: &str, after: Duration) -> Shape {
+    Shape::new("cancel", "check with a deadline", name.to_owned(), Work::Calibrated(1))
+        .ours(move |n| {
             let (ctx, _armed) =
-                Context::background().with_timeout(LATER).expect("a thread keeps the deadline");
+                Context::background().with_timeout(after).expect("a thread keeps the deadline");
             Count::time(|| (0..n).for_each(|_| assert!(!black_box(&ctx).is_cancelled())))
         })
         .reference("clock read", |n| {
@@ -573,7 +577,7 @@ fn look_during_cancel(children: u64) -> Shape {
     }
 
     let parameter = format!("of {children}: p99.9");
-    Shape::new("cancel", "look and clone during a cancel", parameter, Work::Exactly(1))
+    Shape::new("cancel", "look, clone and child during a cancel", parameter, Work::Exactly(1))
         .ours(move |n| {
             let (ctx, canceller) = root();
             let alive: Vec<_> = (0..children).map(|_| ctx.child()).collect();

@@ -14,7 +14,7 @@ use crate::{Cause, Context, Run};
 
 /// [`Context::run`] at the end of a chain of calls.
 pub trait RunIn: Future + Sized {
-    /// Runs this future until it completes or `ctx` is cancelled: `ctx.run(self)`.
+    /// Runs this future until it completes or `ctx` is cancelled: `ctx.run(self)`, of which all that [`Context::run`] says holds.
     #[track_caller]
     fn run_in(self, ctx: &Context) -> Run<Self> {
         ctx.run(self)
@@ -34,6 +34,40 @@ pub trait Until: Stream + Sized {
     /// # Cancel safety
     ///
     /// As safe as the stream's own: a stream keeps what it has not given.
+    ///
+    /// # Fairness
+    ///
+    /// The context is looked at before the stream, at every poll.
+    ///
+    /// # Memory ordering
+    ///
+    /// What the canceller did before is visible when the stream ends for it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::future::poll_fn;
+    /// # use std::pin::{Pin, pin};
+    /// # use std::task::{Context as TaskContext, Poll};
+    /// # use futures_core::Stream;
+    /// # use selvedge_cancel::{Context, Until};
+    /// # struct Numbers(u32);
+    /// # impl Stream for Numbers {
+    /// #     type Item = u32;
+    /// #     fn poll_next(mut self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<Option<u32>> {
+    /// #         self.0 += 1;
+    /// #         Poll::Ready(Some(self.0))
+    /// #     }
+    /// # }
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (ctx, canceller) = Context::background().child();
+    /// let mut numbers = pin!(Numbers(0).until_cancelled(&ctx));
+    /// assert_eq!(poll_fn(|cx| numbers.as_mut().poll_next(cx)).await, Some(1));
+    /// canceller.cancel();
+    /// assert_eq!(poll_fn(|cx| numbers.as_mut().poll_next(cx)).await, None);
+    /// assert!(numbers.cause().is_some());
+    /// # });
+    /// ```
     #[track_caller]
     fn until_cancelled(self, ctx: &Context) -> UntilEnd<Self> {
         UntilEnd::new(self, ctx, Level::Cancelled)
@@ -43,6 +77,18 @@ pub trait Until: Stream + Sized {
     /// [`until_cancelled`](Self::until_cancelled).
     ///
     /// # Cancel safety
+    ///
+    /// As [`until_cancelled`](Self::until_cancelled).
+    ///
+    /// # Fairness
+    ///
+    /// As [`until_cancelled`](Self::until_cancelled).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`until_cancelled`](Self::until_cancelled).
+    ///
+    /// # Examples
     ///
     /// As [`until_cancelled`](Self::until_cancelled).
     #[track_caller]

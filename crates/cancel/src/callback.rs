@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Wake, Waker, ready};
 
 use pin_project::pin_project;
-use selvedge_primitives::{Anchor, Entry, FirstPanic, WaitQueue, Waiter, coop};
+use selvedge_primitives::{Anchor, Entry, FirstPanic, WaitQueue, Waiter, coop, release_then};
 
 use crate::futures::Watch;
 use crate::tree::{Handle, Level, Wait};
@@ -70,12 +70,13 @@ impl Callback {
             return;
         }
         let armed = std::mem::replace(&mut inner.state, State::Running);
-        drop(inner);
-        // Also when it panics.
-        let _end = End(self);
-        if let State::Armed(work) = armed {
-            work(self.handle.known_cause());
-        }
+        release_then(inner, || {
+            // Also when it panics.
+            let _end = End(self);
+            if let State::Armed(work) = armed {
+                work(self.handle.known_cause());
+            }
+        });
     }
 
     /// Revokes it, if it has not begun.
@@ -154,8 +155,9 @@ pub struct Registration {
 
 impl Context {
     /// Has `callback` run when this context is cancelled, on the thread that cancels it (that drops its last canceller, or
-    /// that drives the timer of its deadline), after every descendant was flagged, in the order of registration among those who wait on the same context for the same level. If it is cancelled already, it runs
-    /// now, on this thread.
+    /// that drives the timer of its deadline), after every descendant was flagged, in the order of
+    /// registration among those who wait on the same context for the same level. If it is cancelled already, it runs now, on
+    /// this thread.
     ///
     /// It must not block: it runs inside somebody else's `cancel`. It may cancel, make and drop as it likes, in this tree
     /// as well. If it panics, everybody else is woken first; then the panic goes on, out of the `cancel`.
@@ -228,6 +230,20 @@ impl Registration {
     /// # Memory ordering
     ///
     /// What the callback did is visible when the future completes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selvedge_cancel::{Context, Revoked};
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (ctx, canceller) = Context::background().child();
+    /// let registration = ctx.on_cancel(|cause| println!("{cause}"));
+    /// canceller.cancel();
+    /// registration.ended().await;
+    /// assert_eq!(registration.revoke(), Revoked::Late);
+    /// # });
+    /// ```
+    #[track_caller]
     pub fn ended(&self) -> CallbackEnded {
         let waiter = self.callback.as_ref().map(|callback| {
             Waiter::new(Anchor::shared(Arc::clone(callback), |callback| &callback.queue))

@@ -41,8 +41,8 @@ impl Canceller {
     ///
     /// When it returns, every descendant is flagged, whoever did it. Those who wait have been woken, and callbacks have run,
     /// except where a cancel came first and is still at it: it wakes those whom it has flagged, and nobody waits for its
-    /// wakers. (So does a stop with those who wait for it.) A cancel after the first has returned is O(1). After a [`stop`](Self::stop) the cause stays
-    /// the stop's.
+    /// wakers. (So does a stop with those who wait for it.) A cancel after the first has returned is O(1). After a
+    /// [`stop`](Self::stop) the cause stays the stop's.
     ///
     /// # Panics
     ///
@@ -53,12 +53,20 @@ impl Canceller {
     }
 
     /// As [`cancel`](Self::cancel), with an error that every descendant can read.
+    ///
+    /// # Panics
+    ///
+    /// As [`cancel`](Self::cancel).
     #[track_caller]
     pub fn cancel_because(&self, error: impl Into<Box<dyn Error + Send + Sync>>) {
         self.cancel_with(Cause::new(CauseKind::Cancelled).with_error(error));
     }
 
     /// As [`cancel`](Self::cancel), passing on a cause that came from elsewhere.
+    ///
+    /// # Panics
+    ///
+    /// As [`cancel`](Self::cancel).
     pub fn cancel_with(&self, cause: Cause) {
         self.right.node().cancel(cause);
     }
@@ -80,12 +88,20 @@ impl Canceller {
     }
 
     /// As [`stop`](Self::stop), with an error that every descendant can read.
+    ///
+    /// # Panics
+    ///
+    /// As [`cancel`](Self::cancel).
     #[track_caller]
     pub fn stop_because(&self, error: impl Into<Box<dyn Error + Send + Sync>>, grace: Duration) {
         self.stop_with(Cause::new(CauseKind::Stopped).with_error(error), grace);
     }
 
     /// As [`stop`](Self::stop), passing on a cause that came from elsewhere.
+    ///
+    /// # Panics
+    ///
+    /// As [`cancel`](Self::cancel).
     pub fn stop_with(&self, cause: Cause, grace: Duration) {
         self.right.node().stop(cause, grace, None);
     }
@@ -103,6 +119,10 @@ impl Canceller {
     /// clock.advance(Duration::from_secs(1));
     /// assert!(ctx.is_cancelled());
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// As [`cancel`](Self::cancel).
     pub fn stop_on(&self, timer: &Timer, cause: Cause, grace: Duration) {
         self.right.node().stop(cause, grace, Some(timer));
     }

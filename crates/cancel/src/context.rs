@@ -50,7 +50,7 @@ impl RefUnwindSafe for Context {}
 #[non_exhaustive]
 pub enum DeadlineError {
     /// There is no timer to keep it.
-    #[error("context not made")]
+    #[error("context not made: there is no timer to keep its deadline")]
     Timer(
         /// What is missing.
         #[from]
@@ -193,7 +193,7 @@ impl Context {
     /// its deadline without a timer's help.
     ///
     /// On Linux, and where the timer's clock is std's, that is the kernel's coarse clock while the deadline is more than a tenth
-    /// of a second away, for half the cost. A look can be late only where the kernel's clock tick is late by as much.
+    /// of a second away, for about half the cost. A look can be late only where the kernel's clock tick is late by as much.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.handle.has_reached(Level::Cancelled)
@@ -227,7 +227,23 @@ impl Context {
     ///
     /// # Fairness
     ///
-    /// All who wait are woken, in the order in which they came to each context.
+    /// All who wait are woken, in the order in which they came to each context for the same level.
+    ///
+    /// # Memory ordering
+    ///
+    /// What the canceller did before is visible when the cause is returned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selvedge_cancel::{CauseKind, Context};
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (ctx, canceller) = Context::background().child();
+    /// let task = tokio::spawn(async move { ctx.cancelled().await.kind() });
+    /// canceller.cancel();
+    /// assert_eq!(task.await.unwrap(), CauseKind::Cancelled);
+    /// # });
+    /// ```
     #[track_caller]
     pub fn cancelled(&self) -> Cancelled<'_> {
         Cancelled::of(self.handle())
@@ -243,6 +259,22 @@ impl Context {
     /// # Fairness
     ///
     /// As [`cancelled`](Self::cancelled).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`cancelled`](Self::cancelled).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selvedge_cancel::Context;
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (ctx, canceller) = Context::background().child();
+    /// let task = tokio::spawn(ctx.cancelled_owned());
+    /// canceller.cancel_because("enough");
+    /// assert_eq!(task.await.unwrap().error().unwrap().to_string(), "enough");
+    /// # });
+    /// ```
     #[track_caller]
     pub fn cancelled_owned(&self) -> Cancelled<'static> {
         Cancelled::of_own(self.handle().cloned())
@@ -258,6 +290,23 @@ impl Context {
     /// # Fairness
     ///
     /// As [`cancelled`](Self::cancelled).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`cancelled`](Self::cancelled).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use selvedge_cancel::Context;
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+    /// let (ctx, canceller) = Context::background().child();
+    /// canceller.stop(Duration::MAX);
+    /// ctx.stopping().await;
+    /// assert!(!ctx.is_cancelled());
+    /// # });
+    /// ```
     #[track_caller]
     pub fn stopping(&self) -> Stopping<'_> {
         Stopping::of(self.handle())
@@ -273,6 +322,14 @@ impl Context {
     /// # Fairness
     ///
     /// As [`cancelled`](Self::cancelled).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`cancelled`](Self::cancelled).
+    ///
+    /// # Examples
+    ///
+    /// As [`cancelled_owned`](Self::cancelled_owned).
     #[track_caller]
     pub fn stopping_owned(&self) -> Stopping<'static> {
         Stopping::of_own(self.handle().cloned())
@@ -367,6 +424,7 @@ impl Context {
     /// # Memory ordering
     ///
     /// What the canceller did before is visible when it returns.
+    #[track_caller]
     pub fn cancelled_blocking(&self) -> Cause {
         self.wait_blocking(Duration::MAX).expect("without a timeout it waits for the end")
     }
@@ -386,6 +444,7 @@ impl Context {
     /// canceller.cancel();
     /// ticker.join().unwrap();
     /// ```
+    #[track_caller]
     pub fn wait_blocking(&self, timeout: Duration) -> Option<Cause> {
         let until = Instant::now().checked_add(timeout);
         let mut cancelled = std::pin::pin!(self.cancelled());

@@ -181,6 +181,8 @@ impl Canceller {
     /// The cancel happens in this call, before the future is polled. The patience begins here as well, on the clock of the
     /// context's deadlines, or else that of the calling place; zero only looks who is inside, `Duration::MAX` waits for ever.
     ///
+    /// The patience is over at once if its timer is lost, with the runtime that drove it.
+    ///
     /// Whoever calls it from inside waits for itself, and is one of the stragglers when the patience is over: leave first.
     ///
     /// # Cancel safety
@@ -198,6 +200,21 @@ impl Canceller {
     /// # Panics
     ///
     /// As [`cancel`](Self::cancel).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use selvedge_cancel::Context;
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let (ctx, canceller) = Context::background().child();
+    /// let inside = ctx.enter_named("a job that does not look").unwrap();
+    /// let late = canceller.cancel_and_wait(Duration::from_millis(1)).await;
+    /// assert_eq!(late[0].name, "a job that does not look");
+    /// drop(inside);
+    /// assert!(canceller.cancel_and_wait(Duration::MAX).await.is_empty());
+    /// # });
+    /// ```
     #[track_caller]
     pub fn cancel_and_wait(&self, patience: Duration) -> CancelAndWait {
         self.cancel();

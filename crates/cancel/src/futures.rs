@@ -37,15 +37,10 @@ impl<'a> Watch<'a> {
     pub(crate) fn poll_reached(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Cause> {
         let Some(mut stand) = self.project().stand.as_pin_mut() else { return Poll::Pending };
         let (handle, level) = (stand.line().handle(), stand.line().level());
-        if stand.as_ref().is_waiting() {
-            // Its timers are set: no look at the clock.
-            if handle.is_flagged(level) {
-                return Poll::Ready(handle.known_cause());
-            }
-        } else {
-            if handle.has_reached(level) {
-                return Poll::Ready(handle.known_cause());
-            }
+        if handle.has_reached(level) {
+            return Poll::Ready(handle.known_cause());
+        }
+        if !stand.as_ref().is_waiting() {
             // Before queueing: if the timer is due or lost at once, the flag is set by the time it
             // is looked at under the node's lock.
             handle.arm_timers();

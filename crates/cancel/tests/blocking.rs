@@ -65,6 +65,17 @@ fn a_deadline_ends_the_wait_on_a_plain_thread() {
 }
 
 #[test]
+fn a_loop_on_a_plain_thread_sees_its_deadline() {
+    watchdog(PATIENCE, "a loop that checks", || {
+        let (ctx, _canceller) = Context::background().with_timeout(20 * MS).unwrap();
+        while !ctx.is_cancelled() {
+            std::hint::spin_loop();
+        }
+        assert_eq!(ctx.check().unwrap_err().kind(), CauseKind::Deadline);
+    });
+}
+
+#[test]
 fn the_time_of_the_wait_is_stds_whatever_the_contexts() {
     watchdog(PATIENCE, "a manual clock that stands still", || {
         let (timer, _clock) = Timer::manual();

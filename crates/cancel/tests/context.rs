@@ -407,14 +407,16 @@ fn a_waiting_future_needs_no_context() {
 
 #[test]
 fn cancelled_blocking_waits_on_a_plain_thread() {
-    let (ctx, canceller) = root();
-    let thread = thread::spawn(move || ctx.cancelled_blocking().kind());
-    canceller.cancel();
-    assert_eq!(thread.join().unwrap(), CauseKind::Cancelled);
+    watchdog(PATIENCE, "a plain thread that waits", || {
+        let (ctx, canceller) = root();
+        let thread = thread::spawn(move || ctx.cancelled_blocking().kind());
+        canceller.cancel();
+        assert_eq!(thread.join().unwrap(), CauseKind::Cancelled);
+    });
 }
 
 #[test]
-fn a_wait_allocates_only_to_queue_for_the_first_time_and_a_repoll_nothing() {
+fn a_wait_and_a_repoll_allocate_nothing() {
     let (ctx, _canceller) = root();
     let mut future = Box::pin(ctx.cancelled());
     let cost = CountingAllocator::count(|| {

@@ -26,6 +26,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A root due after `timeout` of a manual clock.
+#[track_caller]
 fn manual(timeout: Duration) -> (Context, Canceller, ManualClock) {
     let (timer, clock) = Timer::manual();
     let made = Context::background().child_with().timeout(timeout).timer(timer).build();
@@ -71,7 +72,7 @@ fn a_deadline_cancels_all_below_with_its_kind_and_place() {
     let Poll::Ready(cause) = poll(&mut waiter, Waker::noop()) else { panic!("still pending") };
     assert_eq!(cause.kind(), CauseKind::Deadline);
     assert_eq!(cause.place().file(), file!());
-    assert_ne!(cause.place().line(), line, "the place of the child_with in `manual`");
+    assert_eq!(cause.place().line(), line);
     for ctx in [&ctx, &before, &quiet(ctx.child())] {
         assert!(ctx.is_cancelled() && ctx.is_stopping());
         assert!(ctx.cause().unwrap().same(&cause));
@@ -128,7 +129,7 @@ fn a_running_future_keeps_its_deadline() {
 #[test]
 fn a_child_due_later_registers_no_timer() {
     let (ctx, _canceller, clock) = manual(SECOND);
-    let children: Vec<_> = (0..100).map(|_| quiet(ctx.with_timeout(HOUR).unwrap())).collect();
+    let children: Vec<_> = (0..100_000).map(|_| quiet(ctx.with_timeout(HOUR).unwrap())).collect();
     let _waiters: Vec<_> =
         children.iter().map(|child| start(child.cancelled_owned(), Waker::noop())).collect();
     assert_eq!(clock.registered(), 1, "they share the parent's");
@@ -193,17 +194,17 @@ fn a_loop_that_makes_earlier_children_and_drops_parents_holds_three_nodes_and_on
 // Manual: a loop that only polls.
 
 #[test]
-fn a_polling_loop_sees_its_deadline_without_a_timer_and_records_it_on_its_node_only() {
+fn a_polling_loop_sees_its_deadline_without_a_timer_and_wakes_nobody() {
     let (ctx, _canceller, clock) = manual(SECOND);
     let child = quiet(ctx.child());
     let counting = CountingWaker::new();
-    let mut above = start(ctx.cancelled_owned(), &counting.waker());
-    let _here = start(child.cancelled_owned(), &counting.waker());
+    let _above = start(ctx.cancelled_owned(), &counting.waker());
+    let mut here = start(child.cancelled_owned(), &counting.waker());
     clock.advance_silently(SECOND);
     assert!(child.is_cancelled() && child.check().is_err());
     assert_eq!(kind(&child), Some(CauseKind::Deadline));
     assert_eq!(counting.wakes(), 0, "a look wakes nobody");
-    assert!(poll(&mut above, &counting.waker()).is_pending(), "the parent was not flagged");
+    assert!(poll(&mut here, &counting.waker()).is_ready(), "a wait that is polled is a look");
     assert_eq!(clock.registered(), 1, "the timer is still to come");
     clock.advance(Duration::ZERO);
     assert_eq!(counting.wakes(), 2, "the timer's walk followed");
@@ -517,9 +518,24 @@ fn a_runtime_without_its_time_driver_is_a_typed_error_and_a_grace_there_ends_at_
         let named = ctx.child_with().timeout(HOUR).timer(Timer::thread()).build();
         assert!(named.is_ok(), "a timer that is named needs no ambient one");
 
+        let shielded = ctx.shield(SECOND, |_| std::future::ready(()));
+        assert_eq!(shielded.map(drop).unwrap_err(), disabled);
+
         canceller.stop(HOUR);
         assert!(ctx.is_cancelled());
         assert_eq!(kind(&ctx), Some(CauseKind::Stopped));
+    });
+}
+
+#[test]
+fn a_runtime_without_its_time_driver_has_patience_all_the_same() {
+    watchdog(PATIENCE, "a wait for who stays inside", || {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (ctx, canceller) = Context::background().child();
+            let _inside = ctx.enter().unwrap();
+            assert_eq!(canceller.cancel_and_wait(20 * MS).await.len(), 1);
+        });
     });
 }
 

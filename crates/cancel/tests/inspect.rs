@@ -5,9 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use selvedge_cancel::{Canceller, Context, Timer};
-use selvedge_testkit::block_on;
+use selvedge_testkit::{block_on, watchdog};
 
 const SECOND: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn root() -> (Context, Canceller) {
     Context::background().child()
@@ -224,17 +225,19 @@ fn who_looks_at_a_part_of_a_tree_is_not_shown_twice_by_who_looks_at_the_whole() 
 
 #[test]
 fn a_cancel_of_what_is_looked_at_comes_through() {
-    let (ctx, canceller) = root();
-    let children: Vec<_> = (0..1_000).map(|_| ctx.child()).collect();
-    thread::scope(|scope| {
-        let looks = scope.spawn(|| {
-            while !ctx.is_cancelled() {
-                assert_eq!(ctx.counts().nodes, children.len() + 1);
-            }
+    watchdog(PATIENCE, "a cancel beside who looks", || {
+        let (ctx, canceller) = root();
+        let children: Vec<_> = (0..1_000).map(|_| ctx.child()).collect();
+        thread::scope(|scope| {
+            let looks = scope.spawn(|| {
+                while !ctx.is_cancelled() {
+                    assert_eq!(ctx.counts().nodes, children.len() + 1);
+                }
+            });
+            thread::sleep(Duration::from_millis(20));
+            canceller.cancel();
+            assert!(children.iter().all(|(child, _)| child.is_cancelled()));
+            looks.join().unwrap();
         });
-        thread::sleep(Duration::from_millis(20));
-        canceller.cancel();
-        assert!(children.iter().all(|(child, _)| child.is_cancelled()));
-        looks.join().unwrap();
     });
 }

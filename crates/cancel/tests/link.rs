@@ -253,15 +253,17 @@ fn a_waker_of_a_linked_context_may_enter_the_trees_of_its_sources() {
 
 #[test]
 fn linked_contexts_go_from_thread_to_thread() {
-    let (one, one_canceller) = root();
-    let (either, _canceller) = Context::any_of([&one]);
-    let either = Arc::new(either);
-    let waiter = thread::spawn({
-        let either = Arc::clone(&either);
-        move || either.cancelled_blocking().kind()
+    watchdog(PATIENCE, "a linked context on another thread", || {
+        let (one, one_canceller) = root();
+        let (either, _canceller) = Context::any_of([&one]);
+        let either = Arc::new(either);
+        let waiter = thread::spawn({
+            let either = Arc::clone(&either);
+            move || either.cancelled_blocking().kind()
+        });
+        one_canceller.cancel();
+        assert_eq!(waiter.join().unwrap(), CauseKind::Cancelled);
     });
-    one_canceller.cancel();
-    assert_eq!(waiter.join().unwrap(), CauseKind::Cancelled);
 }
 
 #[test]

@@ -120,6 +120,41 @@ fn cancel_vs_unregister() {
     });
 }
 
+/// A waiter is polled again while the walk wakes, by the task that it knows or by another. Either it is ready, or it wakes whoever
+/// polled last; somebody is woken once.
+fn cancel_vs_repoll(same_task: bool) {
+    model::check_counts(move || {
+        let (ctx, canceller) = Context::background().child();
+        let woken = [(); 2].map(|()| Arc::new(Woken(AtomicUsize::new(0))));
+        let [first, other] = woken.clone().map(Waker::from);
+        let mut waits = waiting(ctx.cancelled_owned(), &first);
+        let poller = spawn(move || {
+            let waker = if same_task { first } else { other };
+            let polled = waits.as_mut().poll(&mut TaskContext::from_waker(&waker));
+            (polled.is_ready(), waits)
+        });
+        canceller.cancel();
+        let (ready, waits) = poller.join().unwrap();
+        // Relaxed: the poller is joined, and the canceller is this thread.
+        let wakes = woken.map(|woken| woken.0.load(Ordering::Relaxed));
+        assert_eq!(wakes[0] + wakes[1], 1, "{wakes:?}");
+        assert!(ready || wakes[usize::from(!same_task)] == 1, "a waker that was replaced");
+        drop(waits);
+    });
+}
+
+/// Race: the task that waits polls again while the walk wakes it.
+#[test]
+fn cancel_vs_repoll_by_the_same_task() {
+    cancel_vs_repoll(true);
+}
+
+/// Race: another task takes the wait over while the walk wakes.
+#[test]
+fn cancel_vs_repoll_by_another_task() {
+    cancel_vs_repoll(false);
+}
+
 /// Race: a child is made while the walk goes over its parent. It is either seen by the walk or born
 /// cancelled: when both are done it is cancelled, and so is its own child.
 #[test]
@@ -195,6 +230,54 @@ fn stop_vs_cancel() {
     });
 }
 
+/// Race: a child is made while a link brings the end of its source. It is flagged, and so is what is made below it later.
+#[test]
+fn link_vs_create_child() {
+    model::check_counts(|| {
+        let (source, source_canceller) = Context::background().child();
+        let (any, _keep) = Context::any_of([&source]);
+        let ending = spawn(move || source_canceller.cancel());
+        let child = quiet(&any);
+        ending.join().unwrap();
+        assert!(child.is_cancelled() && quiet(&child).is_cancelled());
+    });
+}
+
+/// Race: a child is made while the loss of the timer ends its parent. No clock tells it of that afterwards.
+#[test]
+fn timer_lost_vs_create_child() {
+    model::check_counts(|| {
+        let (ctx, _canceller, clock) = timed();
+        let _waits = waiting(ctx.cancelled(), Waker::noop());
+        let losing = spawn(move || clock.lose());
+        let child = quiet(&ctx);
+        losing.join().unwrap();
+        assert!(child.is_cancelled());
+    });
+}
+
+/// Race: a child is made inside of a shield while the masked deadline above it fires: it is to finish.
+#[test]
+fn masked_deadline_fire_vs_create_child() {
+    model::check_counts(|| {
+        let (ctx, canceller, clock) = timed();
+        canceller.detach();
+        let mut inside = None;
+        let run = ctx.shield(SECOND * 2, |ctx| {
+            inside = Some(ctx);
+            std::future::pending::<()>()
+        });
+        let inside = inside.unwrap();
+        // The walk begins at the shielded node.
+        drop(ctx);
+        let firing = spawn(move || clock.advance(SECOND));
+        let child = quiet(&inside);
+        firing.join().unwrap();
+        assert!(child.is_stopping() && !child.is_cancelled());
+        drop(run);
+    });
+}
+
 /// Race: a waiter for STOPPING queues while a stop goes by; it is woken, and the context is not
 /// cancelled.
 #[test]
@@ -217,6 +300,7 @@ fn stop_vs_register() {
 fn deadline_fire_vs_cancel() {
     model::check_counts(|| {
         let (ctx, canceller, clock) = timed();
+        let child = quiet(&ctx);
         let mut waiting = pin!(ctx.cancelled());
         let mut cx = TaskContext::from_waker(Waker::noop());
         assert!(waiting.as_mut().poll(&mut cx).is_pending());
@@ -229,7 +313,9 @@ fn deadline_fire_vs_cancel() {
         canceller.cancel();
         let cause = ctx.cause().unwrap();
         firing.join().unwrap();
-        assert!(ctx.cause().unwrap().same(&cause), "the cause changed");
+        for ctx in [&ctx, &child] {
+            assert!(ctx.is_cancelled() && ctx.cause().unwrap().same(&cause), "another cause");
+        }
         assert!(waiting.as_mut().poll(&mut cx).is_ready());
         assert_eq!(clock.registered(), 0);
     });
@@ -794,6 +880,8 @@ fn all_of_vs_both_sources() {
         two_canceller.cancel();
         thread.join().unwrap();
         assert!(all.is_cancelled());
+        let cause = all.cause().unwrap();
+        assert!([&one, &two].iter().any(|source| source.cause().unwrap().same(&cause)));
     });
 }
 
@@ -808,10 +896,13 @@ fn any_of_stop_and_cancel_vs_drop() {
         canceller.detach();
         let stopping = spawn(move || one_canceller.stop(Duration::MAX));
         let cancelling = spawn(move || two_canceller.cancel());
+        let child = quiet(&any);
         drop(any);
         stopping.join().unwrap();
         cancelling.join().unwrap();
-        drop((one, two));
+        assert!(child.is_cancelled() && child.nodes() == 1);
+        assert!(one.is_stopping() && two.is_cancelled());
+        assert_eq!((one.nodes(), two.nodes()), (1, 1));
     });
 }
 

@@ -287,6 +287,28 @@ impl Model {
     }
 }
 
+impl Model {
+    /// Adds what is kept by those that live: shields and links above them, and what these are linked to.
+    fn add_kept(&self, live: &mut Vec<usize>) {
+        let mut at = 0;
+        while let Some(&from) = live.get(at) {
+            at += 1;
+            let mut above = Some(from);
+            while let Some(node) = above {
+                let it = &self.nodes[node];
+                let linked = it.link.iter().flat_map(|(sources, _)| *sources);
+                let kept = it.shield.iter().map(|_| node).chain(it.link.iter().map(|_| node));
+                for kept in kept.chain(linked) {
+                    if !live.contains(&kept) {
+                        live.push(kept);
+                    }
+                }
+                above = it.parent;
+            }
+        }
+    }
+}
+
 type Waiting = Pin<Box<dyn Future<Output = Cause>>>;
 
 /// The causes that a callback was called with.
@@ -568,11 +590,7 @@ fn compare(real: &mut Real, model: &Model, look: Option<usize>) -> Result<(), Te
         live.iter().filter(|node| !model.nodes[**node].elsewhere).count()
     };
     let least = count(&mut live);
-    // Shields above what is live, and what links are linked to: they may be live only for that.
-    for node in 0..model.nodes.len() {
-        live.extend(model.nodes[node].shield.map(|_| node));
-        live.extend(model.nodes[node].link.iter().flat_map(|(sources, _)| *sources));
-    }
+    model.add_kept(&mut live);
     let most = 2 * count(&mut live) - 1;
     let counts = real.contexts[0].1.counts();
     prop_assert!((least..=most).contains(&counts.nodes), "{:?} for {}", counts, least);

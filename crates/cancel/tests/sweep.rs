@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use selvedge_cancel::{Canceller, Cause, CauseKind, Context, ManualClock, Timer, Until};
+use selvedge_cancel::{Canceller, Cause, CauseKind, Component, Context, ManualClock, Timer, Until};
 use selvedge_testkit::{Mode, Run, block_on, for_each, sweep, watchdog, yield_now};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -184,6 +184,34 @@ fn cancel_and_wait_is_swept() {
         nothing_is_left(run, ctx, canceller, &clock);
     });
     assert_eq!(summary.pending_points, 1);
+}
+
+#[test]
+fn the_wait_of_a_component_is_swept() {
+    // A boxed future: it has no type of its own.
+    let summary = sweep("Pin", |run| {
+        let (ctx, canceller, clock) = timed();
+        let (child, keep) = ctx.child();
+        let guard = Cell::new(Some(child.enter().unwrap()));
+        let ended = run.drive_local_cancel(
+            canceller.wait(),
+            |k| match k {
+                0 => canceller.stop(Duration::MAX),
+                _ => drop(guard.take()),
+            },
+            || {
+                canceller.cancel();
+                drop(guard.take());
+            },
+        );
+        if ended.ready().is_some() {
+            assert!(ctx.is_stopping() && ctx.stragglers().is_empty());
+        }
+        drop(guard.take());
+        drop((child, keep));
+        nothing_is_left(run, ctx, canceller, &clock);
+    });
+    assert_eq!(summary.pending_points, 2, "until the stop, and until all are out");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Tokio's cooperative budget, or nothing without the feature `tokio`.
 //!
-//! A leaf future asks [`poll_proceed`] before it looks whether it is ready, and tells the answer
-//! when it has made progress; so a loop over always-ready futures yields to the runtime now and
-//! then. Outside a tokio task the budget is unlimited.
+//! A leaf future asks [`poll_proceed`] before it takes what it waits for (or, where being ready stays so, after it has
+//! seen that), and tells the answer when it has made progress; so a loop over always-ready futures yields to the runtime
+//! now and then. Outside a tokio task the budget is unlimited.
 
 use std::task::{Context, Poll};
 

@@ -7,7 +7,7 @@
 //! section that is worth queueing for.
 //!
 //! Take it for what is a handful of stores to memory that is at hand. Never run code of a user under
-//! it, allocate under it, or make a system call under it.
+//! it, or make a system call under it that waits; nor allocate under it, but for a little, and seldom.
 //!
 //! Who waits says so in the lock. A holder that has many small things to do under it can look
 //! ([`is_wanted`]), and [let others in](let_in) between two of them: without that, one who unlocks and

@@ -12,9 +12,6 @@ pub(super) struct Chain {
     ends: Option<(Ptr, Ptr)>,
 }
 
-// SAFETY: a chain is a list of nodes that its owner keeps alive and that may be reached from any thread.
-unsafe impl Send for Chain {}
-
 impl Chain {
     /// Whether there is no node.
     pub(super) fn is_empty(&self) -> bool {

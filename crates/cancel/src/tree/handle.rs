@@ -527,8 +527,10 @@ mod tests {
     use std::task::Context as TaskContext;
     use std::time::Duration;
 
+    use selvedge_primitives::time::Timer;
     use selvedge_testkit::{CountingWaker, watchdog};
 
+    use super::super::word::Level;
     use crate::Context;
 
     #[test]
@@ -546,6 +548,20 @@ mod tests {
             drop(locked);
             drop((waiting, canceller));
         });
+    }
+
+    #[test]
+    fn a_look_records_a_past_deadline_on_its_node_only() {
+        let (timer, clock) = Timer::manual();
+        let second = Duration::from_secs(1);
+        let made = Context::background().child_with().timeout(second).timer(timer).build();
+        let (ctx, _canceller) = made.expect("the timer is given");
+        let (child, _child_canceller) = ctx.child();
+        clock.advance_silently(second);
+        assert!(child.is_cancelled());
+        let flagged =
+            |ctx: &Context| ctx.handle().expect("it is a node").word().load().has(Level::Cancelled);
+        assert!(flagged(&child) && !flagged(&ctx));
     }
 
     #[test]

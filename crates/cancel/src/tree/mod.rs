@@ -27,7 +27,8 @@
 //! was walked is O(1).
 //!
 //! *Wait*: a waiter looks at the flag word under the node's lock, and queues behind that lock, under which a walk sets
-//! the word and takes out who waits. So the waiter is in the list when the walk comes by, or it sees the flag. Polled again by the same task it looks at its own place and at the flag word, and touches no lock.
+//! the word and takes out who waits. So the waiter is in the list when the walk comes by, or it sees the flag. Polled again by
+//! the same task it looks at its own place and at the flag word (and at a clock, if there is a deadline), and touches no lock.
 //!
 //! *Drop*: when the last handle is gone the node is unlinked, spliced out, or stays as a relay: O(1).
 //!
@@ -39,11 +40,11 @@
 //! bit in the flag word says that a limit is there: then a look at the flags looks at the clock as well, and
 //! records a past limit on its own node, without walking or waking; the timer or the next cancel finds the node
 //! flagged but not walked, and walks through it. So a recorded flag is no reason to end a limit: a stop ends none,
-//! whatever it finds, and times every grace that it handed out.
+//! whatever it finds, but a grace that it replaces, and times every grace that it handed out.
 //!
 //! # Lock order
 //!
-//! A node before its child, then a limit, then a timer's clock. No lock is held while registering with a timer,
+//! A node before its child, then a limit's or a link's top, a tracker's, and then a timer's clock. No lock is held while registering with a timer,
 //! which may expire the registration at once, nor while anything of a user's runs or is dropped.
 
 mod chain;

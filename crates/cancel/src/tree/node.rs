@@ -8,12 +8,14 @@
 //!
 //! | field | guarded by |
 //! |---|---|
-//! | `word` | read by everybody; written with the node's own lock held |
+//! | `word` | read by everybody; written with the node's own lock held, or before anybody has seen the node |
 //! | `cancellers`, `handles`, `pins` | atomics |
 //! | `cause` | written once, with the node's own lock held, before STOPPING is in the word; read after that was seen there |
 //! | `children`, `cursor`, `waiters`, `grace`, [`Flags`] | the node's own lock |
 //! | `next`, `slot` | the parent's lock |
 //! | `parent` | written with the locks of the old parent, the new one and the node held; see below for reading |
+//! | `extra` | its own atomic: set once |
+//! | `deadline`, `place`, `subject`, `levels`, `since` | written before anybody has seen the node |
 //! | `link` | whoever has the node in a [`Chain`](super::chain::Chain): there is one at a time |
 //!
 //! # Who is alive
@@ -34,6 +36,8 @@
 #![allow(unsafe_code, reason = "the memory of the tree's nodes")]
 // tidy: std-sync, a cell for the provenance of pointers, and a tracker that is set once, as an Arc is std's
 
+mod locked;
+
 use std::fmt;
 use std::ops::Deref;
 use std::panic::Location;
@@ -45,10 +49,7 @@ use std::time::{Duration, Instant};
 use selvedge_primitives::atomic::{AtomicCount, AtomicU8, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::{Moment, Now, Timer};
-use selvedge_primitives::{
-    List, OnceBox, Origin, SpinGuard, SpinLock, UnsafeCell, WakeBatch, contain, is_wanted, let_in,
-    thread,
-};
+use selvedge_primitives::{List, OnceBox, Origin, SpinLock, UnsafeCell, contain};
 
 use super::limit::Limit;
 use super::link::LinkEnd;
@@ -57,6 +58,8 @@ use super::tracker::{Inhabitant, Tracker, Who};
 use super::word::{By, FlagWord, Level, Word};
 use crate::cause::raw;
 use crate::{Cause, CauseKind};
+
+pub(super) use self::locked::{Locked, OnlyChild, make_root};
 
 /// A node somewhere; whether it is alive is the business of who has the pointer.
 pub(super) type Ptr = NonNull<Node>;
@@ -135,7 +138,7 @@ const _: () = {
     // A pointer to a node is one to its flag word.
     assert!(offset_of!(Fields, word) == 0);
 };
-/// The size that the issue of memory is decided by: what a child costs, without what two features add.
+/// What a child costs in memory, without what two features add.
 #[cfg(all(
     not(selvedge_loom),
     not(feature = "observe"),
@@ -324,12 +327,6 @@ impl Node {
         unsafe { node.as_ref() }
     }
 
-    /// Locks it.
-    #[inline]
-    pub(super) fn lock(&self) -> Locked<'_> {
-        Locked { node: self, flags: self.lock.lock() }
-    }
-
     /// The flag word.
     #[inline]
     pub(super) fn word(&self) -> &FlagWord {
@@ -429,14 +426,17 @@ impl Node {
 
     /// Pins it. Call it where the node is known to be there: under the lock of what it is the top of, or under its own.
     pub(super) fn pin(&self) {
+        // Where it would wrap it stays: the node is never removed then.
+        let count = |pins: u8| pins.checked_add(1);
         // Relaxed: ordered by that lock, which whoever removes the node takes before it looks.
-        self.pins.fetch_add(1, Ordering::Relaxed);
+        let _ = self.pins.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
     }
 
     /// Takes a pin back. Call it under the node's lock.
     pub(super) fn unpin(&self) {
+        let count = |pins: u8| (pins < u8::MAX).then(|| pins - 1);
         // Relaxed: looked at under the node's lock.
-        self.pins.fetch_sub(1, Ordering::Relaxed);
+        let _ = self.pins.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
     }
 
     /// Whether somebody is about to hold it. Call it under the node's lock.
@@ -561,11 +561,6 @@ impl Node {
     pub(crate) fn has_reached_at(&self, level: Level, now: Option<Now>) -> bool {
         let word = self.word.load();
         !word.is_quiet(level) && (word.has(level) || self.is_past_limit(word, now))
-    }
-
-    /// Whether the flag of `level` is set, without a look at the clock.
-    pub(crate) fn is_flagged(&self, level: Level) -> bool {
-        self.word.load().has(level)
     }
 
     /// Looks at the clock, and records a past limit on this node only.
@@ -698,329 +693,4 @@ impl fmt::Debug for Node {
             Some(cause) => write!(f, ", stopping: {cause}"),
         }
     }
-}
-
-/// A node's lock, held: the way to what it guards.
-#[must_use = "the lock is released when this is dropped"]
-pub(super) struct Locked<'a> {
-    /// The node.
-    node: &'a Node,
-    /// The lock, and the flags behind it.
-    pub(super) flags: SpinGuard<'a, Flags>,
-}
-
-impl<'a> Locked<'a> {
-    /// The node.
-    pub(super) fn node(&self) -> &'a Node {
-        self.node
-    }
-
-    /// Whether somebody waits for the lock.
-    #[inline]
-    pub(super) fn is_wanted(&self) -> bool {
-        is_wanted(&self.flags)
-    }
-
-    /// Locks again, after those who wait. The node has to stay there meanwhile.
-    #[cold]
-    pub(super) fn again(self) -> Self {
-        let node = self.node;
-        let_in(self.flags);
-        node.lock()
-    }
-
-    /// The flag word.
-    #[inline]
-    pub(super) fn word(&self) -> Word {
-        self.node.word.get()
-    }
-
-    /// Writes the flag word.
-    #[inline]
-    pub(super) fn set_word(&mut self, word: Word) {
-        self.node.word.set(word);
-    }
-
-    /// Sets the flags of `level`, with the cause if they are the first. Returns the word before.
-    #[inline]
-    pub(super) fn raise(&mut self, level: Level, cause: &Cause, by: By) -> Word {
-        let old = self.word();
-        if !old.has(Level::Stopping) {
-            // SAFETY: guarded by the lock that is held here, and nobody reads it before there is a flag.
-            unsafe { self.node.cause.set(raw::into_raw(cause.clone())) };
-        }
-        self.set_word(old.raised(level, by));
-        old
-    }
-
-    /// Whether `cause` is what the node has for one. (If not, it may be the same all the same.)
-    pub(super) fn has_cause(&self, cause: &Cause) -> bool {
-        // SAFETY: guarded by the lock that is held here.
-        let held = unsafe { self.node.cause.get() };
-        raw::is(held, cause)
-    }
-
-    /// The first child on a side.
-    fn first(&self, side: usize) -> Option<Ptr> {
-        // SAFETY: guarded by the lock that is held here.
-        unsafe { self.node.children[side].get() }
-    }
-
-    /// The sibling after a child, on the same side.
-    fn after(&self, child: &Node) -> Option<Ptr> {
-        // SAFETY: the links of a child are guarded by the lock that is held here.
-        unsafe { child.next.get() }
-    }
-
-    /// The only child, or whether there is none, or more.
-    pub(super) fn only_child(&self) -> OnlyChild {
-        let first = match (self.first(0), self.first(1)) {
-            (None, None) => return OnlyChild::None,
-            (Some(_), Some(_)) => return OnlyChild::More,
-            (Some(first), None) | (None, Some(first)) => first,
-        };
-        // SAFETY: N3.
-        match self.after(unsafe { Node::at(first) }) {
-            None => OnlyChild::One(first),
-            Some(_) => OnlyChild::More,
-        }
-    }
-
-    /// Holds the node for a walk through its children.
-    pub(super) fn hold(&mut self) {
-        self.flags.set(Flag::Held);
-        self.flags.clear(Flag::Second);
-        let first = self.first(0);
-        self.set_cursor(first);
-    }
-
-    /// Puts the walk at a child.
-    fn set_cursor(&mut self, child: Option<Ptr>) {
-        // SAFETY: guarded by the lock that is held here.
-        unsafe { self.node.cursor.set(child) };
-    }
-
-    /// The child that the walk visits next.
-    pub(super) fn visited(&mut self) -> Option<Ptr> {
-        loop {
-            // SAFETY: guarded by the lock that is held here.
-            let child = unsafe { self.node.cursor.get() };
-            if child.is_some() || self.flags.is(Flag::Second) {
-                return child;
-            }
-            self.flags.set(Flag::Second);
-            let first = self.first(1);
-            self.set_cursor(first);
-        }
-    }
-
-    /// Moves the walk on, from the child that it visits.
-    pub(super) fn move_on(&mut self, child: &Node) {
-        let next = self.after(child);
-        self.set_cursor(next);
-    }
-
-    /// Moves the cursor from one child to another, if it is there.
-    fn move_cursor(&mut self, from: Ptr, to: Option<Ptr>) {
-        // SAFETY: guarded by the lock that is held here.
-        if unsafe { self.node.cursor.get() } == Some(from) {
-            self.set_cursor(to);
-        }
-    }
-
-    /// Links a node that nobody has seen yet as the first child of the calling thread's side.
-    pub(super) fn link_child(&mut self, child: &Node) {
-        let side = thread::number() % 2;
-        // SAFETY: nobody else has seen the child.
-        unsafe { child.parent.set(Some(NonNull::from(self.node))) };
-        let first = self.first(side);
-        self.put(NonNull::from(&self.node.children[side]), Some(child));
-        self.put(
-            NonNull::from(&child.next),
-            first.map(|first| {
-                // SAFETY: N3.
-                unsafe { Node::at(first) }
-            }),
-        );
-    }
-
-    /// Takes a child out of the list.
-    ///
-    /// # Safety
-    ///
-    /// It is a child of this node.
-    pub(super) unsafe fn unlink_child(&mut self, child: &Node) {
-        let next = self.after(child);
-        self.move_cursor(NonNull::from(child), next);
-        self.put(
-            self.slot(child),
-            next.map(|next| {
-                // SAFETY: N3.
-                unsafe { Node::at(next) }
-            }),
-        );
-    }
-
-    /// Puts `heir`, the only child of `child`, in the place of `child`.
-    ///
-    /// # Safety
-    ///
-    /// `child` is a child of this node; the caller owns its removal and has its lock and that of `heir`.
-    pub(super) unsafe fn replace_child(&mut self, child: &Node, heir: &Node) {
-        let next = self.after(child);
-        self.move_cursor(NonNull::from(child), Some(NonNull::from(heir)));
-        // SAFETY: the caller has the locks of the old parent, of this new one and of the heir.
-        unsafe { heir.parent.set(Some(NonNull::from(self.node))) };
-        self.put(self.slot(child), Some(heir));
-        self.put(
-            NonNull::from(&heir.next),
-            next.map(|next| {
-                // SAFETY: N3.
-                unsafe { Node::at(next) }
-            }),
-        );
-    }
-
-    /// What points to a child.
-    fn slot(&self, child: &Node) -> NonNull<Slot> {
-        // SAFETY: the links of a child are guarded by the lock that is held here.
-        unsafe { child.slot.get() }.expect("a child that is linked")
-    }
-
-    /// Has one of this node's lists go on from `slot` with `child`. The slot is one of this node's, or of a child that
-    /// is in the list or about to be; so it is guarded by the lock that is held here, as is `child`.
-    fn put(&mut self, slot: NonNull<Slot>, child: Option<&Node>) {
-        // SAFETY: it lies in this node, or in a child (N3).
-        let place = unsafe { slot.as_ref() };
-        // SAFETY: guarded by the lock that is held here.
-        unsafe { place.set(child.map(NonNull::from)) };
-        if let Some(child) = child {
-            // SAFETY: as above.
-            unsafe { child.slot.set(Some(slot)) };
-        }
-    }
-
-    /// Who waits for `level`.
-    #[inline]
-    pub(super) fn waiters(&mut self, level: Level) -> &mut List<(), ()> {
-        let list = self.node.waiters[level as usize].with_mut(|list| list);
-        // SAFETY: guarded by the lock that is held here, and borrowed from the guard.
-        unsafe { &mut *list }
-    }
-
-    /// Puts the node into the list of a walk that has brought `level` and has still to wake here.
-    pub(super) fn queue(&mut self, level: Level) {
-        self.set_word(self.word().listed());
-        self.flags.set(Flag::Queued);
-        if level == Level::Cancelled {
-            self.flags.set(Flag::Later);
-        }
-    }
-
-    /// Takes it out of that list.
-    pub(super) fn dequeue(&mut self) {
-        self.flags.clear(Flag::Queued);
-        self.flags.clear(Flag::Later);
-    }
-
-    /// What the walk has brought in whose list it is, if it is in one.
-    pub(super) fn queued_for(&self) -> Option<Level> {
-        match (self.flags.is(Flag::Queued), self.flags.is(Flag::Later)) {
-            (false, _) => None,
-            (true, false) => Some(Level::Stopping),
-            (true, true) => Some(Level::Cancelled),
-        }
-    }
-
-    /// Whether anybody waits.
-    pub(super) fn is_waited_for(&mut self) -> bool {
-        [Level::Stopping, Level::Cancelled].iter().any(|level| !self.waiters(*level).is_empty())
-    }
-
-    /// Takes all who wait for `level`, or for less, into the batch; but for those who wait for a stop, if the walk that brought
-    /// it has still to wake them. False if they do not fit.
-    pub(super) fn take_waiters(&mut self, level: Level, batch: &mut WakeBatch) -> bool {
-        let others = level == Level::Cancelled && self.queued_for() == Some(Level::Stopping);
-        (others || self.waiters(Level::Stopping).grant_all((), batch))
-            && (level == Level::Stopping || self.waiters(Level::Cancelled).grant_all((), batch))
-    }
-
-    /// The end of the grace, if a stop gave one.
-    pub(super) fn grace(&self) -> Option<Arc<Limit>> {
-        self.node.grace.with(|grace| {
-            // SAFETY: guarded by the lock that is held here.
-            let grace = unsafe { &*grace };
-            grace.clone()
-        })
-    }
-
-    /// Whether the end of the grace is past.
-    fn is_past_grace(&self) -> bool {
-        self.node.grace.with(|grace| {
-            // SAFETY: guarded by the lock that is held here.
-            let grace = unsafe { &*grace };
-            grace.as_ref().is_some_and(|grace| grace.is_past())
-        })
-    }
-
-    /// Replaces the end of the grace. Returns what was there, to be dropped with no lock held.
-    pub(super) fn replace_grace(&mut self, to: Option<Arc<Limit>>) -> Option<Arc<Limit>> {
-        self.node.grace.with_mut(|grace| {
-            // SAFETY: guarded by the lock that is held here.
-            let grace = unsafe { &mut *grace };
-            std::mem::replace(grace, to)
-        })
-    }
-
-    /// Takes over the removal of the node, if it is to be removed and nobody else does it or stands in the
-    /// way; see `leave.rs`.
-    pub(super) fn claim_removal(&mut self) -> bool {
-        let claimed = self.flags.is(Flag::Dead)
-            && !self.flags.is(Flag::Leaving)
-            && !self.is_detained()
-            && match self.only_child() {
-                OnlyChild::None => true,
-                // What a shield or a link does for the child, nothing else would do.
-                OnlyChild::One(_) => {
-                    let word = self.word();
-                    !(word.has_shield() || word.is_linked()) || word.was_walked(Level::Cancelled)
-                }
-                OnlyChild::More => false,
-            };
-        if claimed {
-            self.flags.set(Flag::Leaving);
-        }
-        claimed
-    }
-
-    /// Whether whoever owns the removal has to leave it to a walk, or to those who have entered.
-    pub(super) fn is_detained(&self) -> bool {
-        self.flags.is(Flag::Held)
-            || self.node.is_pinned()
-            || self.flags.is(Flag::Queued)
-            || self.node.tracker().is_some_and(|tracker| tracker.detains(self.node))
-    }
-}
-
-/// How many children there are, as far as it matters.
-pub(super) enum OnlyChild {
-    /// None.
-    None,
-    /// This one.
-    One(Ptr),
-    /// Two or more.
-    More,
-}
-
-/// Makes a root of what was the only child of a root. (It may be held by a walk that started there.)
-///
-/// # Safety
-///
-/// The caller has the locks of the old root and of `heir`, and owns the removal of the old root.
-pub(super) unsafe fn make_root(heir: &Locked<'_>) {
-    let node = heir.node;
-    // SAFETY: the caller has the locks that guard the link to the parent, and those of a child.
-    unsafe { node.parent.set(None) };
-    // SAFETY: as above.
-    unsafe { node.slot.set(None) };
 }

@@ -6,8 +6,9 @@
 //! now and then when somebody else wants it, and before it goes into one. Each child it flags under the child's own lock.
 //! It *holds* the nodes on its path: the one through whose children it goes, and those above up to where it began. A node is
 //! held by one walk at a time, so that it has one cursor, and is not removed while it is held; whoever unlinks the child at
-//! the cursor moves the cursor on. Nothing recurses, and nothing is allocated but for limits that end, for nodes that had a
-//! cause with an error of their own, and for nodes that are in the list of another walk.
+//! the cursor moves the cursor on. Nothing recurses, and nothing is allocated but for what is left to be done with no lock
+//! held: limits that begin, end or are replaced, causes with an error of their own, nodes to be removed, and nodes that are in
+//! the list of another walk. Room for a few of them is made under a lock, and for more with none held.
 //!
 //! A walk that comes to a node that another walk holds gives its lock back and waits until that one has gone
 //! out of it. The other began there or further down (had it come from above, it would hold the parent as
@@ -19,9 +20,9 @@
 //!
 //! # The races
 //!
-//! - *A child that is made.* It is linked under the parent's lock, after a look at the parent's flags; a walk
-//!   sets the flags under that lock, and goes through the children after that. So the child is seen, or it sees the
-//!   flags.
+//! - *A child that is made.* It is linked under the parent's lock, after a look at the parent's flags, as the first of the
+//!   children; a walk sets the flags under that lock, and then begins with the first. So the child is seen, or it sees
+//!   the flags.
 //! - *A cancel below another.* Whoever comes second to a node finds it held, and waits, or walked.
 //!   So both return only when everything below them is flagged.
 //! - *A child that is dropped.* It is unlinked under the parent's lock; under that lock the walk looks at it.
@@ -66,6 +67,9 @@ const AT_ONCE: u32 = 16;
 #[cfg(selvedge_loom)]
 const AT_ONCE: u32 = 1;
 
+/// How much a visit of one node leaves to be done afterwards, at most.
+const MOST_LEFT: usize = 8;
+
 /// What goes through the tree.
 pub(super) trait Visitor {
     /// Looks at a node, whose parent's lock is held, if it has one and the walk did not begin there. Returns the node's lock if
@@ -83,6 +87,14 @@ pub(super) trait Visitor {
 
     /// Goes out of a node, whose lock is held: everything below was visited.
     fn leave(&mut self, node: &mut Locked<'_>);
+
+    /// Whether the next visit may have to allocate.
+    fn wants_room(&self) -> bool {
+        false
+    }
+
+    /// Allocates. No lock is held.
+    fn make_room(&mut self) {}
 
     /// A node has to be removed afterwards: its last handle went while it was held, and its removal is owned by this walk.
     /// No lock is held.
@@ -114,6 +126,12 @@ fn go_through(mut locked: Locked<'_>, visitor: &mut impl Visitor) {
     visitor.enter(&locked);
     let (mut visited, mut backoff) = (0, Backoff::new());
     loop {
+        if visitor.wants_room() {
+            let node = locked.node();
+            drop(locked);
+            visitor.make_room();
+            locked = node.lock();
+        }
         // For those who make and drop.
         if visited >= AT_ONCE && locked.is_wanted() {
             visited = 0;
@@ -315,7 +333,7 @@ impl Ending {
     }
 
     /// Stops a node. `top` says that the grace begins here. Returns the flag word as it was before. A stop ends no
-    /// limit, also where it finds one past: nodes below may not have been flagged by it, and only its timer wakes
+    /// limit but a grace that it replaces, also where it finds one past: nodes below may not have been flagged by it, and only its timer wakes
     /// who waits there.
     fn stop(&mut self, locked: &mut Locked<'_>, grace: Option<Arc<Limit>>, top: bool) -> Word {
         let node = locked.node();
@@ -424,6 +442,15 @@ impl Visitor for Ending {
         }
     }
 
+    #[inline]
+    fn wants_room(&self) -> bool {
+        !self.left.is_empty() && self.left.capacity() - self.left.len() < MOST_LEFT
+    }
+
+    fn make_room(&mut self) {
+        self.left.reserve(self.left.len() + MOST_LEFT);
+    }
+
     fn removes(&mut self, node: Ptr) {
         self.left.push(Left::Remove(node));
     }
@@ -432,20 +459,21 @@ impl Visitor for Ending {
 impl Left {
     /// Does what is left to do.
     fn settle(self, batch: &mut WakeBatch, panics: &mut FirstPanic) {
-        if let Self::Wake(node) = self {
-            // SAFETY: N4: it is pinned.
-            return wake_later(unsafe { Node::at(node) }, true, batch, panics);
-        }
-        panics.catch(|| match self {
-            Self::Ended(limit, Some(ticket)) => drop(limit.timer().revoke(ticket)),
+        match self {
+            Self::Ended(limit, Some(ticket)) => {
+                panics.catch(|| {
+                    limit.timer().revoke(ticket);
+                });
+            }
+            Self::Ended(limit, None) | Self::Replaced(limit) => panics.catch(|| drop(limit)),
+            Self::Last(limit) => panics.catch(|| drop(limit)),
             // Wakes, if the timer is gone or the time is over.
-            Self::Begun(limit) => limit.arm(),
-            Self::Ended(limit, None) | Self::Replaced(limit) => drop(limit),
-            Self::Last(limit) => drop(limit),
-            Self::Cause(cause) => drop(cause),
-            Self::Remove(node) => leave::remove(node),
-            Self::Wake(_) => unreachable!("done above"),
-        });
+            Self::Begun(limit) => panics.catch(|| limit.arm()),
+            Self::Cause(cause) => panics.catch(|| drop(cause)),
+            Self::Remove(node) => panics.catch(|| leave::remove(node)),
+            // SAFETY: N4: it is pinned.
+            Self::Wake(node) => wake_later(unsafe { Node::at(node) }, true, batch, panics),
+        }
     }
 }
 
@@ -560,7 +588,8 @@ impl Ending {
     }
 }
 
-/// Holds a node that was pinned for a walk that begins there, and takes the pin back.
+/// Holds a node that was pinned for a walk that begins there, and takes the pin back. The walk has no place among the children
+/// yet: that comes when it has set the flags.
 pub(super) fn hold_pinned(node: Ptr) {
     // SAFETY: N4: it is pinned.
     let node = unsafe { Node::at(node) };
@@ -569,7 +598,7 @@ pub(super) fn hold_pinned(node: Ptr) {
         let mut locked = node.lock();
         if !locked.flags.is(Flag::Held) {
             node.unpin();
-            return locked.hold();
+            return locked.flags.set(Flag::Held);
         }
         drop(locked);
         backoff.snooze();
@@ -610,6 +639,9 @@ fn end_held(node: Ptr, mut ending: Ending, masked: bool) {
             drop(ending.brought(locked, level, old));
         }
     }
-    go_through(node.lock(), &mut ending);
+    let mut locked = node.lock();
+    // From the first child now, after the flags: who was made meanwhile may be the first.
+    locked.hold();
+    go_through(locked, &mut ending);
     ending.settle();
 }

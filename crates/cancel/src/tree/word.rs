@@ -21,11 +21,11 @@
 //! | GRACE | it carries the end of a grace: a look costs a lock as well | never |
 //! | CHILDREN | it has had a child: a walk has to go in | never |
 //! | WAITERS | somebody has waited on it: a walk has to wake | never |
-//! | STOPPED | a walk has brought STOPPING, and wakes who waits for it | never |
-//! | ENDED | a walk has brought CANCELLED, and wakes who waits for it | never |
+//! | STOPPED | a walk has brought STOPPING, and wakes who waits for it; or it was born so | never |
+//! | ENDED | a walk has brought CANCELLED, and wakes who waits for it; or it was born so | never |
 //! | ARMED | dropping the last canceller cancels | by `detach` |
 //! | SHIELD | a cancel from above is a stop here, until the shield's time is over | never |
-//! | TOP | it is, or was, the top of a limit: when it goes, that has to be handed on | never |
+//! | TOP | it is, or was, the top of a limit or the end of a link: when it goes, that has to be handed on | never |
 //! | TRACKED | somebody has entered it | never |
 //! | LISTED | it has been in the list of a walk that had still to wake | never |
 //! | WALKED | every descendant, down to shields, was flagged CANCELLED by a walk, or will be born so | never |
@@ -221,8 +221,8 @@ impl Word {
         self.0 & ARMED != 0
     }
 
-    /// Whether there has been no child, no limit of its own, and no walk has had it in its list. Nobody but its parent's
-    /// list leads to such a node once its handles are gone.
+    /// Whether there has been no child, limit of its own, grace or shield, nobody has entered, and no walk has had it in its
+    /// list. Nobody but its parent's list leads to such a node once its handles are gone.
     #[inline]
     pub(super) const fn is_simple(self) -> bool {
         self.0 & (CHILDREN | TOP | GRACE | SHIELD | LISTED | TRACKED) == 0

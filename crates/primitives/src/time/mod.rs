@@ -32,8 +32,8 @@ pub use manual::ManualClock;
 pub use moment::{Moment, Now};
 pub use watch::{Next, Watch};
 
-/// What a registration runs when it ends. Called once at most, with no lock held: on the driver's
-/// thread or task, or on the thread that registers, if the time is past or the driver is gone.
+/// What a registration runs when it ends. Called once at most, with no lock held: on the driver's thread or task; on the thread
+/// that moves a manual clock or takes it away, or that registers what is past there; on the thread that shuts a runtime down.
 pub trait Expire: Send + Sync {
     /// The time has come, or the driver is gone.
     fn expire(self: Arc<Self>, expiry: Expiry);
@@ -58,7 +58,9 @@ pub enum TimerError {
     )]
     Disabled,
     /// The runtime that drove the timer was shut down.
-    #[error("no timer: the runtime that drove it was shut down")]
+    #[error(
+        "no timer: the runtime that drove it was shut down, make the deadline in one that runs, or with `Timer::thread()`"
+    )]
     Lost,
     /// The timer thread could not be started.
     #[error("no timer: the timer thread could not be started: {0}")]
