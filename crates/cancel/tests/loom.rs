@@ -270,6 +270,8 @@ fn masked_deadline_fire_vs_create_child() {
         let inside = inside.unwrap();
         // The walk begins at the shielded node.
         drop(ctx);
+        // So the next is on the side where the walk begins.
+        drop(quiet(&inside));
         let firing = spawn(move || clock.advance(SECOND));
         let child = quiet(&inside);
         firing.join().unwrap();

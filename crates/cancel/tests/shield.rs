@@ -304,6 +304,48 @@ fn a_shield_of_a_stopping_context_on_a_timer_that_is_lost_ends_at_once() {
 }
 
 #[test]
+fn a_grace_on_another_clock_that_is_past_is_not_masked_by_a_shield_that_is_not() {
+    let (timer, clock) = Timer::manual();
+    let (other, other_clock) = Timer::manual();
+    let (root, canceller) = Context::background().child();
+    let made = root.child_with().timeout(HOUR).timer(timer).build();
+    let (ctx, _keep) = made.unwrap();
+    let mut work = section(&ctx, SECOND);
+    let woken = CountingWaker::new();
+    let mut inside = Box::pin(work.1.cancelled_owned());
+    let cx = &mut TaskContext::from_waker(Waker::noop());
+    assert!(inside.as_mut().poll(cx).is_pending());
+    assert!(poll(&mut work, &woken.waker()).is_pending());
+    canceller.stop_on(&other, Cause::new(CauseKind::Stopped), 2 * SECOND);
+    // By this clock the grace is over, by that the shield is not.
+    other_clock.advance(2 * SECOND);
+    assert!(ctx.is_cancelled() && work.1.is_cancelled());
+    assert_eq!(woken.wakes(), 1, "who waits is told what a look sees");
+    assert_eq!((clock.registered(), other_clock.registered()), (0, 0));
+}
+
+#[test]
+fn a_cancel_in_between_leaves_a_shield_its_own_end_whatever_other_clocks_say() {
+    let (timer, clock) = Timer::manual();
+    let (other, other_clock) = Timer::manual();
+    let (root, canceller) = Context::background().child();
+    let made = root.child_with().timeout(HOUR).timer(timer).build();
+    let (ctx, ctx_canceller) = made.unwrap();
+    let mut work = section(&ctx, 3 * SECOND);
+    clock.advance(SECOND);
+    // More than what is left of the shield; then less.
+    canceller.stop_on(&other, Cause::new(CauseKind::Stopped), 5 * SECOND / 2);
+    other_clock.advance(SECOND);
+    let woken = CountingWaker::new();
+    assert!(poll(&mut work, &woken.waker()).is_pending());
+    ctx_canceller.cancel();
+    assert!(!work.1.is_cancelled());
+    clock.advance(2 * SECOND);
+    assert!(work.1.is_cancelled());
+    assert_eq!(woken.wakes(), 1);
+}
+
+#[test]
 fn the_background_can_be_shielded() {
     let ran = Context::background().shield(SECOND, |ctx| async move { ctx.is_stopping() });
     assert!(!selvedge_testkit::block_on(ran.unwrap()).unwrap());

@@ -263,11 +263,11 @@ impl Ending {
     }
 
     /// The end of a node's shield, if that protects from what this walk brings: from a cancel, now or at the end of a
-    /// grace.
-    fn masked(&self, node: &Node) -> Option<Arc<Limit>> {
-        let end = node.shield_end().filter(|end| !end.is_past())?;
+    /// grace. Not where a grace is past that it did not protect from, by another clock.
+    fn masked(&self, locked: &Locked<'_>) -> Option<Arc<Limit>> {
+        let end = locked.node().shield_end().filter(|end| !end.is_past())?;
         let masks = match self.level {
-            Level::Cancelled => true,
+            Level::Cancelled => !locked.is_past_grace(),
             Level::Stopping => self.grace.as_ref().is_some_and(|grace| !end.is_before(grace)),
         };
         masks.then(|| Arc::clone(end))
@@ -333,8 +333,8 @@ impl Ending {
     }
 
     /// Stops a node. `top` says that the grace begins here. Returns the flag word as it was before. A stop ends no
-    /// limit but a grace that it replaces, also where it finds one past: nodes below may not have been flagged by it, and only its timer wakes
-    /// who waits there.
+    /// limit but a grace that it replaces, also where it finds one past: nodes below may not have been flagged by it, and
+    /// only its timer wakes who waits there.
     fn stop(&mut self, locked: &mut Locked<'_>, grace: Option<Arc<Limit>>, top: bool) -> Word {
         let node = locked.node();
         let word = locked.word();
@@ -345,10 +345,11 @@ impl Ending {
             locked.raise(Level::Cancelled, &past, By::Look);
         }
         // The end of the node's own shield replaces a grace of the same end that begins above: its walk may not come through
-        // to here, when what is in between was cancelled.
+        // to here, when what is in between was cancelled. After a cancel it replaces every other.
         let own = |grace: &Arc<Limit>| node.shield_end().is_some_and(|end| Arc::ptr_eq(end, grace));
+        let cancels = self.level == Level::Cancelled;
         let replaces = |grace: &Arc<Limit>, held: &Arc<Limit>| match own(grace) {
-            true => !held.is_before(grace) && !Arc::ptr_eq(held, grace),
+            true => !Arc::ptr_eq(held, grace) && (cancels || !held.is_before(grace)),
             false => grace.is_before(held),
         };
         let grace = grace.filter(|grace| locked.grace().is_none_or(|held| replaces(grace, &held)));
@@ -390,7 +391,7 @@ impl Visitor for Ending {
         let (level, old) = if let Some((_, end)) = &self.shield {
             let end = Arc::clone(end);
             (Level::Stopping, self.stop(&mut locked, Some(end), false))
-        } else if let Some(end) = self.masked(node) {
+        } else if let Some(end) = self.masked(&locked) {
             self.masked = Some(Ptr::from(node));
             (Level::Stopping, self.stop(&mut locked, Some(end), true))
         } else {
@@ -460,11 +461,9 @@ impl Left {
     /// Does what is left to do.
     fn settle(self, batch: &mut WakeBatch, panics: &mut FirstPanic) {
         match self {
-            Self::Ended(limit, Some(ticket)) => {
-                panics.catch(|| {
-                    limit.timer().revoke(ticket);
-                });
-            }
+            Self::Ended(limit, Some(ticket)) => panics.catch(move || {
+                limit.timer().revoke(ticket);
+            }),
             Self::Ended(limit, None) | Self::Replaced(limit) => panics.catch(|| drop(limit)),
             Self::Last(limit) => panics.catch(|| drop(limit)),
             // Wakes, if the timer is gone or the time is over.
@@ -549,9 +548,14 @@ pub(super) fn stop(node: &Node, cause: Cause, grace: Option<Arc<Limit>>) {
     if node.has_reached(Level::Cancelled) {
         return cancel(node, node.known_cause());
     }
-    let mut ending = Ending::new(Level::Stopping, cause, grace.clone());
+    let has_grace = grace.is_some();
+    let mut ending = Ending::new(Level::Stopping, cause, None);
     let mut locked = node.lock();
     let old = ending.stop(&mut locked, grace, true);
+    if has_grace {
+        // That of the node, which may have been there: one that it has refused has no top.
+        ending.grace = locked.grace();
+    }
     ending.run(locked, old);
 }
 

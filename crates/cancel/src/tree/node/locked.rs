@@ -276,7 +276,7 @@ impl<'a> Locked<'a> {
     }
 
     /// Whether the end of the grace is past.
-    pub(super) fn is_past_grace(&self) -> bool {
+    pub(in crate::tree) fn is_past_grace(&self) -> bool {
         self.node.grace.with(|grace| {
             // SAFETY: guarded by the lock that is held here.
             let grace = unsafe { &*grace };
