@@ -14,7 +14,8 @@ use crate::{Cause, Context, Run};
 
 /// [`Context::run`] at the end of a chain of calls.
 pub trait RunIn: Future + Sized {
-    /// Runs this future until it completes or `ctx` is cancelled: `ctx.run(self)`, of which all that [`Context::run`] says holds.
+    /// Runs this future until it completes or `ctx` is cancelled: `ctx.run(self)`, of which all that [`Context::run`] says
+    /// holds.
     #[track_caller]
     fn run_in(self, ctx: &Context) -> Run<Self> {
         ctx.run(self)

@@ -34,8 +34,8 @@ impl Context {
     /// thread that does the work.
     ///
     /// [`Canceller::cancel_and_wait`], on this context or on one above, waits for all who have entered, and
-    /// [`stragglers`](Self::stragglers) names them. A guard is one word; it keeps the context's node live, and nothing else of it. One that
-    /// is forgotten stays a straggler for ever, which is how it is found.
+    /// [`stragglers`](Self::stragglers) names them. A guard is one word; it keeps the context's node live, and nothing else
+    /// of it. One that is forgotten stays a straggler for ever, which is how it is found.
     ///
     /// Nobody enters a context that is to finish: whoever waits for the end waits for those who are inside. On the
     /// background everybody enters, and nobody waits.

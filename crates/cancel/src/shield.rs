@@ -26,11 +26,11 @@ impl fmt::Debug for ShieldEnd {
 impl Context {
     /// Runs a piece of cleaning up that a cancel of this context does not end before `budget` is over.
     ///
-    /// `work` is given a context of its own, below this one (apart, if this one is cancelled already). A cancel of this context, or of one above, is a stop
-    /// there: [`is_stopping`](Self::is_stopping) tells at once, [`is_cancelled`](Self::is_cancelled) when the budget
-    /// is over. So is a deadline that passes meanwhile, when its timer tells (which is set at once). That holds for every context that is made from it as well.
-    /// If this context has been cancelled already, which is what cleaning up is mostly for, the shielded context
-    /// begins stopping.
+    /// `work` is given a context of its own, below this one (apart, if this one is cancelled already). A cancel of this
+    /// context, or of one above, is a stop there: [`is_stopping`](Self::is_stopping) tells at once,
+    /// [`is_cancelled`](Self::is_cancelled) when the budget is over. So is a deadline that passes meanwhile, when its timer
+    /// tells (which is set at once). That holds for every context that is made from it as well. If this context has been
+    /// cancelled already, which is what cleaning up is mostly for, the shielded context begins stopping.
     ///
     /// The budget is counted from this call, on the clock that [`with_timeout`](Self::with_timeout) would use, and
     /// nothing changes it later. It limits what a cancel is kept waiting, and not the work: as long as nobody cancels,

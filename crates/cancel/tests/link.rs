@@ -158,6 +158,18 @@ fn a_source_that_lives_for_ever_keeps_nothing_of_contexts_that_are_gone() {
 }
 
 #[test]
+fn a_link_makes_six_allocations_a_source_and_five_more() {
+    let sources = [(); 3].map(|()| root());
+    for among in 1..=3_usize {
+        let sources: Vec<_> = sources[..among].iter().map(|(ctx, _)| ctx).collect();
+        let mut linked = None;
+        let cost = CountingAllocator::count(|| linked = Some(Context::any_of(sources)));
+        assert_eq!(cost.allocations, 5 + 6 * among as u64, "{cost}");
+        drop(linked);
+    }
+}
+
+#[test]
 fn a_linked_context_keeps_its_sources_until_it_is_gone() {
     let (root, _canceller) = root();
     let (one, one_canceller) = root.child();

@@ -492,8 +492,8 @@ impl Waiting<'_> {
     }
 }
 
-// SAFETY: it is always the same node's lock, behind which its lists lie, one a level; the handle, its own or the one it borrows, keeps the
-// node.
+// SAFETY: it is always the same node's lock, behind which its lists lie, one a level; the handle, its own or the one it
+// borrows, keeps the node.
 unsafe impl Line for Wait<'_> {
     type Request = ();
     type Outcome = ();

@@ -44,8 +44,8 @@
 //!
 //! # Lock order
 //!
-//! A node before its child, then a limit's or a link's top, a tracker's, and then a timer's clock. No lock is held while registering with a timer,
-//! which may expire the registration at once, nor while anything of a user's runs or is dropped.
+//! A node before its child, then a limit's or a link's top, a tracker's, and then a timer's clock. No lock is held while
+//! registering with a timer, which may expire the registration at once, nor while anything of a user's runs or is dropped.
 
 mod chain;
 mod handle;

@@ -1,8 +1,9 @@
 //! An instant that is looked at again and again: nearly always it is far away, and the kernel's coarse clock tells that.
 //!
-//! A context with a deadline asks at every look whether that is past. A read of std's clock costs 25 to 35 ns; a read of the
-//! kernel's coarse clock (`CLOCK_MONOTONIC_COARSE` of Linux) costs 5 to 12. It is the same clock as of the kernel's last tick: it
-//! is never early, and late by a tick, 1 to 10 ms, or by more where a hypervisor has taken the processor away.
+//! A context with a deadline asks at every look whether that is past. A read of std's clock costs 25 to 35 ns; a read of
+//! the kernel's coarse clock (`CLOCK_MONOTONIC_COARSE` of Linux) costs 5 to 12. It is the same clock as of the kernel's
+//! last tick: it is never early, and late by a tick, 1 to 10 ms, or by more where a hypervisor has taken the processor
+//! away.
 //!
 //! Std tells no numbers of its instants. So once a process an [`Instant`] is read between two reads of the kernel's clock; by
 //! the first of these and by what lies between two instants, a [`Moment`] knows its number `n` on the kernel's clock. The

@@ -103,8 +103,9 @@ impl Watch {
         target
     }
 
-    /// Expires what is due, on behalf of the watcher, whose waker is left to be woken for an earlier
-    /// registration. With nothing registered, a watcher that does not stay has ended. A panic of an expiry was reported by the hook; the others are served.
+    /// Expires what is due, on behalf of the watcher, whose waker is left to be woken for an earlier registration. With
+    /// nothing registered, a watcher that does not stay has ended. A panic of an expiry was reported by the hook; the
+    /// others are served.
     pub fn expire_due(&self, waker: &Waker, now: impl Fn() -> Instant) -> Next {
         let fresh = waker.clone();
         let mut inner = self.inner.lock();
