@@ -20,6 +20,14 @@ fn timed(timeout: Duration) -> (Context, Canceller, ManualClock) {
     (ctx, canceller, clock)
 }
 
+/// As [`timed`], below a context with no clock of its own, whose canceller comes first.
+fn timed_below_a_root() -> (Canceller, (Context, Canceller, ManualClock)) {
+    let (timer, clock) = Timer::manual();
+    let (root, root_canceller) = Context::background().child();
+    let (ctx, canceller) = root.child_with().timeout(HOUR).timer(timer).build().unwrap();
+    (root_canceller, (ctx, canceller, clock))
+}
+
 fn kind(ctx: &Context) -> Option<CauseKind> {
     ctx.cause().map(|cause| cause.kind())
 }
@@ -291,11 +299,8 @@ fn a_shield_on_a_timer_that_is_lost_ends_at_once() {
 #[test]
 fn a_shield_of_a_stopping_context_on_a_timer_that_is_lost_ends_at_once() {
     watchdog(Duration::from_secs(60), "a shield on a timer that is lost", || {
-        let (timer, clock) = Timer::manual();
+        let (canceller, (ctx, _keep, clock)) = timed_below_a_root();
         let (other, _other) = Timer::manual();
-        let (root, canceller) = Context::background().child();
-        let made = root.child_with().timeout(HOUR).timer(timer).build();
-        let (ctx, _keep) = made.unwrap();
         canceller.stop_on(&other, Cause::new(CauseKind::Stopped), SECOND);
         clock.lose();
         let (_run, inside) = section(&ctx, 2 * SECOND);
@@ -305,11 +310,8 @@ fn a_shield_of_a_stopping_context_on_a_timer_that_is_lost_ends_at_once() {
 
 #[test]
 fn a_grace_on_another_clock_that_is_past_is_not_masked_by_a_shield_that_is_not() {
-    let (timer, clock) = Timer::manual();
+    let (canceller, (ctx, _keep, clock)) = timed_below_a_root();
     let (other, other_clock) = Timer::manual();
-    let (root, canceller) = Context::background().child();
-    let made = root.child_with().timeout(HOUR).timer(timer).build();
-    let (ctx, _keep) = made.unwrap();
     let mut work = section(&ctx, SECOND);
     let woken = CountingWaker::new();
     let mut inside = Box::pin(work.1.cancelled_owned());
@@ -326,11 +328,8 @@ fn a_grace_on_another_clock_that_is_past_is_not_masked_by_a_shield_that_is_not()
 
 #[test]
 fn a_cancel_in_between_leaves_a_shield_its_own_end_whatever_other_clocks_say() {
-    let (timer, clock) = Timer::manual();
+    let (canceller, (ctx, ctx_canceller, clock)) = timed_below_a_root();
     let (other, other_clock) = Timer::manual();
-    let (root, canceller) = Context::background().child();
-    let made = root.child_with().timeout(HOUR).timer(timer).build();
-    let (ctx, ctx_canceller) = made.unwrap();
     let mut work = section(&ctx, 3 * SECOND);
     clock.advance(SECOND);
     // More than what is left of the shield; then less.

@@ -129,7 +129,7 @@ fn nanos(duration: Duration) -> u64 {
 /// The clocks of the kernel, in nanoseconds.
 #[cfg(all(any(target_os = "linux", target_os = "android"), not(selvedge_loom)))]
 mod kernel {
-    #![allow(unsafe_code, reason = "calls of the C library")]
+    #![expect(unsafe_code, reason = "calls of the C library")]
 
     use std::sync::LazyLock;
     use std::time::Instant;

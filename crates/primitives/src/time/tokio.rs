@@ -142,13 +142,15 @@ mod pause {
 
     /// Called if the builder has none of its own.
     trait StartPaused {
-        #[allow(dead_code, reason = "the builder's own is called, if it has one")]
         fn start_paused(&mut self, _paused: bool) -> Absent {
             Absent
         }
     }
 
     impl StartPaused for Builder {}
+
+    // So it is used in both builds.
+    const _: fn(&mut Builder, bool) -> Absent = <Builder as StartPaused>::start_paused;
 
     /// Tells which of the two was called.
     trait IsPossible {

@@ -1,7 +1,7 @@
 //! A node's lock, held: the way to its children, to those who wait, to the walk through it, and to its removal.
 //!
 //! Notes name the guards and the rules N1 to N5 of the page above.
-#![allow(unsafe_code, reason = "what the lock of a node guards")]
+#![expect(unsafe_code, reason = "what the lock of a node guards")]
 
 use std::ptr::NonNull;
 use std::sync::Arc;
