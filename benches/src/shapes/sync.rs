@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use selvedge_cancel::Context;
-use selvedge_sync::{TaskGroup, WaitGroup};
+use selvedge_sync::{Fairness, TaskGroup, WaitGroup};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -31,6 +31,7 @@ pub fn shapes(_: Scale) -> Vec<Shape> {
         ("held 10 us", Hold::Spin(Duration::from_micros(10))),
     ] {
         shapes.push(tasks("64 tasks on 1 permit", parameter, 64, 1, hold));
+        shapes.push(eventual(parameter, hold));
     }
     shapes.extend(tokio_shapes());
     for permits in [100, 180, 200] {
@@ -198,6 +199,34 @@ impl<const FAIR: bool> Semaphore for Intrusive<FAIR> {
     }
 }
 
+/// Ours, in which running callers may overtake for a while.
+struct Eventual(selvedge_sync::Semaphore);
+
+impl Semaphore for Eventual {
+    type Permit<'a> = selvedge_sync::Permit<'a>;
+    type Owned = ();
+
+    fn new(permits: usize) -> Self {
+        Self(selvedge_sync::Semaphore::new(permits).with_fairness(Fairness::EVENTUAL))
+    }
+
+    #[inline]
+    fn take(&self) -> Self::Permit<'_> {
+        self.0.try_acquire(1).expect("there is a permit")
+    }
+
+    #[inline]
+    async fn acquire(&self) -> Self::Permit<'_> {
+        self.0.acquire(1).await.expect("it is open")
+    }
+
+    fn take_owned(self: &Arc<Self>) -> Self::Owned {}
+
+    fn available(&self) -> usize {
+        self.0.available()
+    }
+}
+
 type Ours = selvedge_sync::Semaphore;
 type Tokio = tokio::sync::Semaphore;
 type AsyncLock = async_lock::Semaphore;
@@ -337,6 +366,19 @@ fn tasks(
         .peer("async-lock", move |n| each(load::<AsyncLock>, n))
         .peer("asyncband", move |n| each(load::<Asyncband>, n))
         .peer("futures-intrusive", move |n| each(load::<Fair>, n))
+}
+
+/// The same of 64 tasks on one permit, where ours lets running callers overtake until somebody has waited for a millisecond.
+fn eventual(parameter: &'static str, hold: Hold) -> Shape {
+    const TASKS: u64 = 64;
+    let each = move |run: fn(&Runtime, Load) -> Count, n: u64| {
+        run(&runtime(2), Load { tasks: TASKS, turns: n / TASKS, permits: 1, yields: 0, hold })
+    };
+    Shape::new("sync", "64 tasks on 1 permit, eventual", parameter, Work::Calibrated(TASKS))
+        .ours(move |n| each(load::<Eventual>, n))
+        .peer("tokio", move |n| each(load::<Tokio>, n))
+        .peer("async-lock", move |n| each(load::<AsyncLock>, n))
+        .peer("futures-intrusive unfair", move |n| each(load::<Unfair>, n))
 }
 
 /// What tasks do.

@@ -6,7 +6,7 @@
 //! | an atomic, a lock, a thread, a cell that loom can see | [`atomic`], [`Mutex`], [`Condvar`], [`thread`], [`UnsafeCell`] |
 //! | a lock for a handful of stores | [`SpinLock`] |
 //! | to wait for somebody who is about to be done | [`Backoff`] |
-//! | a word for what few have | [`OnceBox`] |
+//! | a word for what few have | [`OnceBox`], or [`OnceArc`] if others keep it, too |
 //! | to wait for something that another thread or task grants | [`WaitQueue`] and [`Waiter`] |
 //! | the same, under a lock of one's own | a [`List`], a [`Line`] that leads to it, and a [`Stand`] in it |
 //! | to run a callback after a critical section | [`release_then`] |
@@ -46,6 +46,7 @@ pub mod coop;
 mod first_panic;
 mod next_item;
 pub mod observe;
+mod once_arc;
 mod once_box;
 mod origin;
 mod panic;
@@ -65,11 +66,12 @@ pub use shim::{
 pub use backoff::Backoff;
 pub use first_panic::{FirstPanic, contain, drop_each};
 pub use next_item::NextItem;
+pub use once_arc::OnceArc;
 pub use once_box::OnceBox;
 pub use origin::Origin;
 pub use panic::Panic;
 pub use spin_lock::{Spin, SpinGuard, SpinLock, Spun, is_wanted, let_in};
-pub use wait_queue::{Anchor, Entry, Left, Line, List, Locked, Stand, WaitQueue, Waiter};
+pub use wait_queue::{Anchor, Entry, Left, Line, List, Locked, Serve, Stand, WaitQueue, Waiter};
 pub use wake_batch::WakeBatch;
 
 /// The example of the README, compiled and run with the others.

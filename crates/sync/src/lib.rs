@@ -110,7 +110,8 @@ mod wait_group;
 pub use latch::{Latch, LatchWait};
 pub use selvedge_primitives::Panic;
 pub use semaphore::{
-    Acquire, AcquireError, AcquireOwned, OwnedPermit, Permit, Semaphore, TryAcquireError,
+    Acquire, AcquireError, AcquireOwned, CapacityError, Fairness, MergeError, OwnedPermit, Permit,
+    Semaphore, TryAcquireError,
 };
 #[cfg(feature = "tokio")]
 pub use task_group::Spawn;

@@ -5,11 +5,14 @@ mod acquire;
 mod acquiring;
 mod engine;
 mod error;
+mod fairness;
+mod line;
 mod permit;
 mod word;
 
 pub use acquire::{Acquire, AcquireOwned};
-pub use error::{AcquireError, TryAcquireError};
+pub use error::{AcquireError, CapacityError, MergeError, TryAcquireError};
+pub use fairness::Fairness;
 pub use permit::{OwnedPermit, Permit};
 
 use std::borrow::Cow;
@@ -19,7 +22,9 @@ use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 
-use selvedge_primitives::{Origin, block_on, const_fn};
+use selvedge_cancel::{Context, RunOrCause};
+use selvedge_primitives::time::Timer;
+use selvedge_primitives::{Origin, block_on, const_fn, coop};
 
 use acquiring::Acquiring;
 use engine::Engine;
@@ -91,14 +96,12 @@ use engine::Engine;
 /// allocation. Nearest relative: tokio's semaphore, whose release always takes its lock; the engine's
 /// source tells the differences and why no wake-up is lost.
 pub struct Semaphore {
-    /// Counts, queues, hands out.
+    /// Counts, queues, hands out; knows name and place.
     engine: Engine,
-    /// Name and place.
-    origin: Origin,
 }
 
 impl Semaphore {
-    /// The most permits a semaphore may have: `usize::MAX >> 3`, as in tokio.
+    /// The most permits a semaphore may have: `usize::MAX >> 4`.
     pub const MAX_PERMITS: usize = word::MAX_PERMITS;
 
     const_fn! {
@@ -137,12 +140,11 @@ impl Semaphore {
                 permits <= Self::MAX_PERMITS,
                 "semaphore not made: more permits than Semaphore::MAX_PERMITS"
             );
-            Self { engine: Engine::new(permits), origin: Origin::here() }
+            Self { engine: Engine::new(permits, Origin::here()) }
         }
     }
 
-    /// The same semaphore under a name, for reports and for `{:?}`. Without one it is known by the
-    /// place of its [`new`](Self::new), which is all that a static has.
+    /// The same semaphore under a name, for `{:?}` and for reports.
     ///
     /// # Examples
     ///
@@ -154,28 +156,137 @@ impl Semaphore {
     /// ```
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
-        Self { engine: self.engine, origin: self.origin.named(name) }
+        Self { engine: self.engine.named(name) }
+    }
+
+    /// The same semaphore with another [fairness](Fairness) from the start; [`set_fairness`](Self::set_fairness) changes it later.
+    ///
+    /// # Examples
+    ///
+    /// A permit that is held for a moment only, under contention:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use selvedge_sync::{Fairness, Semaphore};
+    ///
+    /// let table = Semaphore::new(1).with_fairness(Fairness::Eventual(Duration::from_millis(5)));
+    /// assert_eq!(table.fairness(), Fairness::Eventual(Duration::from_millis(5)));
+    /// ```
+    #[must_use]
+    pub fn with_fairness(self, fairness: Fairness) -> Self {
+        Self { engine: self.engine.with_fairness(fairness) }
+    }
+
+    /// The same semaphore with a timer of the caller's, for the bound of [`Fairness::Eventual`] and for ages. Without one it is
+    /// that of the place where the first waits: tokio's in a runtime, else the timer thread of the process.
+    ///
+    /// # Examples
+    ///
+    /// With a clock that is moved by hand, in a test:
+    ///
+    /// ```
+    /// use selvedge_cancel::Timer;
+    /// use selvedge_sync::{Fairness, Semaphore};
+    ///
+    /// let (timer, clock) = Timer::manual();
+    /// let semaphore = Semaphore::new(1).with_fairness(Fairness::EVENTUAL).with_timer(timer);
+    /// # drop((semaphore, clock));
+    /// ```
+    #[must_use]
+    pub fn with_timer(self, timer: Timer) -> Self {
+        Self { engine: self.engine.with_timer(timer) }
     }
 
     /// The name, if one was given.
     pub fn name(&self) -> Option<&str> {
-        self.origin.name()
+        self.engine.origin.name()
     }
 
     /// Where it was made.
     pub const fn place(&self) -> &'static Location<'static> {
-        self.origin.place()
+        self.engine.origin.place()
     }
 
-    /// How many permits there are in all: free, out, and on their way to a waiter.
-    pub const fn capacity(&self) -> usize {
+    /// How many permits there are in all: free, out, and on their way to a waiter. (After the capacity was lowered more may be
+    /// out for a while, see [`set_capacity`](Self::set_capacity).)
+    pub fn capacity(&self) -> usize {
         self.engine.capacity()
     }
 
     /// How many permits are free: right at the moment of the call, perhaps not any more when it
     /// returns. While somebody waits for more than that, they are free and yet not to be had.
     pub fn available(&self) -> usize {
-        self.engine.state().permits()
+        usize::try_from(self.engine.state().permits()).unwrap_or(0)
+    }
+
+    /// How many permits have to come back before one is free, because the capacity was lowered below what was out: right at the
+    /// moment of the call. Zero but for that.
+    pub fn debt(&self) -> usize {
+        usize::try_from(-self.engine.state().permits()).unwrap_or(0)
+    }
+
+    /// How many wait: right at the moment of the call. Takes the lock of the line.
+    pub fn waiting(&self) -> usize {
+        self.engine.waiting()
+    }
+
+    /// Sets how many permits there are in all, and gives how many there were before. Whoever waits stays in line.
+    ///
+    /// Raised, the new permits are free at once, and serve the line. Lowered below what is out, the difference is a
+    /// [debt](Self::debt): each permit that comes back pays for one, and nobody is served before it is paid; so what is out
+    /// falls to the new capacity and does not rise above it again. Who waits and wants more than the new capacity gets
+    /// [`AcquireError::OverCapacity`] when it is the front of the line, and the line moves on.
+    ///
+    /// # Memory ordering
+    ///
+    /// What precedes the call happens before each acquisition that takes a permit made by it.
+    ///
+    /// # Errors
+    ///
+    /// [`CapacityError`] when `capacity` is above [`MAX_PERMITS`](Self::MAX_PERMITS); nothing has changed then.
+    ///
+    /// # Examples
+    ///
+    /// Under load:
+    ///
+    /// ```
+    /// use selvedge_sync::{Semaphore, TryAcquireError};
+    ///
+    /// let limit = Semaphore::new(8);
+    /// let mut held: Vec<_> = (0..8).map(|_| limit.try_acquire(1).unwrap()).collect();
+    /// assert_eq!(limit.set_capacity(2), Ok(8));
+    /// assert_eq!((limit.available(), limit.debt()), (0, 6));
+    ///
+    /// held.truncate(2);
+    /// assert_eq!(limit.try_acquire(1).unwrap_err(), TryAcquireError::NoPermits);
+    /// held.truncate(1);
+    /// assert!(limit.try_acquire(1).is_ok());
+    /// ```
+    pub fn set_capacity(&self, capacity: usize) -> Result<usize, CapacityError> {
+        if capacity > Self::MAX_PERMITS {
+            return Err(CapacityError { wanted: capacity });
+        }
+        Ok(self.engine.set_capacity(capacity))
+    }
+
+    /// Makes `n` more permits: raises the capacity, as [`set_capacity`](Self::set_capacity) does.
+    ///
+    /// # Errors
+    ///
+    /// [`CapacityError`] when the capacity would be above [`MAX_PERMITS`](Self::MAX_PERMITS); nothing has changed then.
+    pub fn add(&self, n: usize) -> Result<(), CapacityError> {
+        self.engine.add(n).map_err(|wanted| CapacityError { wanted })
+    }
+
+    /// Who may overtake whom.
+    pub fn fairness(&self) -> Fairness {
+        self.engine.fairness()
+    }
+
+    /// Changes who may overtake whom, also while others wait. Who came to a strict line counts as having waited for the bound of an
+    /// eventual one.
+    pub fn set_fairness(&self, fairness: Fairness) {
+        self.engine.set_fairness(fairness);
     }
 
     /// Acquires `n` permits if that is possible without waiting and without overtaking anybody who
@@ -335,6 +446,93 @@ impl Semaphore {
         AcquireOwned::new(Arc::clone(self), n)
     }
 
+    /// As [`acquire`](Self::acquire), for no longer than `ctx` lasts: [`Context::run_or_cause`] around it. The context is looked
+    /// at first, at every poll.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`acquire`](Self::acquire). Permits that were granted when the context ended go back to the line.
+    ///
+    /// # Fairness
+    ///
+    /// One line with [`acquire`](Self::acquire).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`acquire`](Self::acquire); what preceded the cancellation is visible when that is what ended it.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), and [`AcquireError::Ended`] with the cause when the context was cancelled before the
+    /// permits were there.
+    ///
+    /// # Panics
+    ///
+    /// The future panics when it is polled after it was ready.
+    ///
+    /// # Examples
+    ///
+    /// Not longer than the request may take:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use selvedge_cancel::{CauseKind, Context};
+    /// use selvedge_sync::{AcquireError, Semaphore};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let limit = Semaphore::new(1);
+    /// let held = limit.acquire(1).await?;
+    /// let (request, _canceller) = Context::background().with_timeout(Duration::from_secs(1))?;
+    /// let Err(AcquireError::Ended(cause)) = limit.acquire_in(&request, 1).await else { panic!() };
+    /// assert_eq!(cause.kind(), CauseKind::Deadline);
+    /// # drop(held);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`acquire`](Self::acquire), and a look at the context.
+    #[track_caller]
+    pub fn acquire_in(&self, ctx: &Context, n: usize) -> RunOrCause<Acquire<'_>> {
+        ctx.run_or_cause(self.acquire(n))
+    }
+
+    /// As [`acquire_owned`](Self::acquire_owned), for no longer than `ctx` lasts.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`acquire_in`](Self::acquire_in).
+    ///
+    /// # Fairness
+    ///
+    /// One line with [`acquire`](Self::acquire).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`acquire_in`](Self::acquire_in).
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_in`](Self::acquire_in).
+    ///
+    /// # Panics
+    ///
+    /// The future panics when it is polled after it was ready.
+    ///
+    /// # Examples
+    ///
+    /// As [`acquire_in`](Self::acquire_in).
+    ///
+    /// # Algorithm
+    ///
+    /// As [`acquire_owned`](Self::acquire_owned), and a look at the context.
+    #[track_caller]
+    pub fn acquire_owned_in(self: &Arc<Self>, ctx: &Context, n: usize) -> RunOrCause<AcquireOwned> {
+        ctx.run_or_cause(self.acquire_owned(n))
+    }
+
     /// Acquires `n` permits, blocking the thread until they are there. It stands in the same line
     /// as the tasks.
     ///
@@ -382,6 +580,15 @@ impl Semaphore {
         Ok(Permit::new(semaphore, n))
     }
 
+    /// As [`acquire_blocking`](Self::acquire_blocking), for no longer than `ctx` lasts.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_in`](Self::acquire_in).
+    pub fn acquire_blocking_in(&self, ctx: &Context, n: usize) -> Result<Permit<'_>, AcquireError> {
+        block_on(coop::unconstrained(self.acquire_in(ctx, n)))
+    }
+
     /// Closes the semaphore for good: whoever waits gets [`AcquireError::Closed`], and so does
     /// whoever comes later. Permits that are out stay valid and still count when they come back; an
     /// acquisition that was granted before the close still completes. To close twice is to close
@@ -418,10 +625,11 @@ impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.engine.state();
         f.debug_struct("Semaphore")
-            .field("origin", &self.origin)
-            .field("capacity", &self.engine.capacity())
+            .field("origin", &self.engine.origin)
+            .field("capacity", &self.capacity())
             .field("available", &state.permits())
-            .field("waited_for", &state.is_queued())
+            .field("waiting", &self.waiting())
+            .field("fairness", &self.fairness())
             .field("closed", &state.is_closed())
             .finish()
     }

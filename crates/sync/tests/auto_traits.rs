@@ -20,7 +20,7 @@ assert_impl_all!(Permit<'_>: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(OwnedPermit: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(Acquire<'_>: Send, Sync);
 assert_impl_all!(AcquireOwned: Send, Sync);
-assert_impl_all!(AcquireError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(AcquireError: Error, Clone, Eq, Send, Sync, Unpin);
 assert_impl_all!(TryAcquireError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
 
 // The line points at futures that wait, so they stay where they are.

@@ -202,7 +202,7 @@ fn run(capacity: usize, steps: &[Step]) -> Result<(), TestCaseError> {
                     semaphore.try_acquire(n).map(Held::Borrowed)
                 };
                 prop_assert_eq!(
-                    result.as_ref().map(Held::count).map_err(|error| *error),
+                    result.as_ref().map(Held::count).map_err(Clone::clone),
                     model.try_acquire(n)
                 );
                 permits.extend(result);
@@ -222,7 +222,7 @@ fn run(capacity: usize, steps: &[Step]) -> Result<(), TestCaseError> {
                         waiting.push((who, future, count));
                     }
                     Poll::Ready(result) => {
-                        let seen = result.as_ref().map(Held::count).map_err(|error| *error);
+                        let seen = result.as_ref().map(Held::count).map_err(Clone::clone);
                         prop_assert_eq!(Poll::Ready(seen), expected);
                         permits.extend(result);
                     }
@@ -236,7 +236,7 @@ fn run(capacity: usize, steps: &[Step]) -> Result<(), TestCaseError> {
                 match polled {
                     Poll::Pending => prop_assert_eq!(expected, Poll::Pending),
                     Poll::Ready(result) => {
-                        let seen = result.as_ref().map(Held::count).map_err(|error| *error);
+                        let seen = result.as_ref().map(Held::count).map_err(Clone::clone);
                         prop_assert_eq!(Poll::Ready(seen), expected);
                         prop_assert_eq!(count.0.load(Ordering::Relaxed), 1);
                         permits.extend(result);

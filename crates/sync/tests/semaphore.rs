@@ -245,9 +245,9 @@ fn more_than_the_capacity_is_an_error_at_once_and_blocks_nobody() {
         let over = AcquireError::OverCapacity { wanted, capacity: 2 };
         let try_over = TryAcquireError::OverCapacity { wanted, capacity: 2 };
         let absurd = poll_once(pin!(semaphore.acquire(wanted)));
-        assert_eq!(absurd.map(|result| result.unwrap_err()), Poll::Ready(over));
+        assert_eq!(absurd.map(|result| result.unwrap_err()), Poll::Ready(over.clone()));
         let absurd = poll_once(pin!(semaphore.acquire_owned(wanted)));
-        assert_eq!(absurd.map(|result| result.unwrap_err()), Poll::Ready(over));
+        assert_eq!(absurd.map(|result| result.unwrap_err()), Poll::Ready(over.clone()));
         assert_eq!(semaphore.acquire_blocking(wanted).unwrap_err(), over);
         assert_eq!(semaphore.try_acquire(wanted).unwrap_err(), try_over);
         assert_eq!(semaphore.try_acquire_owned(wanted).unwrap_err(), try_over);

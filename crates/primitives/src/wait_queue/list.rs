@@ -14,8 +14,9 @@
 
 use std::fmt;
 use std::ptr::NonNull;
+use std::task::Waker;
 
-use super::node::{GRANTED, IDLE, Node, QUEUED, Slot};
+use super::node::{CALLED, GRANTED, IDLE, Node, QUEUED, Slot};
 use crate::WakeBatch;
 use crate::atomic::Ordering;
 
@@ -50,6 +51,37 @@ impl<R, O> List<R, O> {
             let slot = unsafe { &*slot };
             slot.request.as_ref().map(f)
         })
+    }
+
+    /// Whether the front was [called](Self::call_front) and has not come yet. Not so when nobody waits.
+    pub fn is_front_called(&self) -> bool {
+        let Some(head) = self.head else { return false };
+        // SAFETY: L1, the front node is alive.
+        let node = unsafe { head.as_ref() };
+        // Relaxed: a queued node's phase changes under the lock that is held here.
+        node.phase.load(Ordering::Relaxed) == CALLED
+    }
+
+    /// Leaves the front where it is and its waker in `batch`: it is to come to the lock and look
+    /// ([`Stand::poll_look`](super::Stand::poll_look)). Once it was called, it is not called again before it has come.
+    ///
+    /// # Panics
+    ///
+    /// When the list is empty or the batch is full. Nothing has changed then.
+    pub fn call_front(&mut self, batch: &mut WakeBatch) {
+        let head = self.head.expect("a front to call");
+        assert!(!batch.is_full(), "not called: the batch is full, wake it first");
+        // SAFETY: L1, the front node is alive, and stays so: it does not leave the list without the lock.
+        let node = unsafe { head.as_ref() };
+        let waker = node.slot.with_mut(|slot| {
+            // SAFETY: L2, a queued node's slot is ours while the lock is held.
+            let slot = unsafe { &mut *slot };
+            slot.waker.take()
+        });
+        let Some(waker) = waker else { return };
+        batch.push(waker);
+        // Relaxed: the waiter comes to the lock before it touches anything.
+        node.phase.store(CALLED, Ordering::Relaxed);
     }
 
     /// Counts those who wait, one by one.
@@ -181,10 +213,33 @@ impl<R, O> List<R, O> {
             slot.outcome = Some(outcome);
             slot.waker.take()
         });
-        batch.push(waker.expect("a queued node has a waker"));
+        // One that was called has been woken already, and has not looked since.
+        if let Some(waker) = waker {
+            batch.push(waker);
+        }
         // Release: publishes the outcome; pairs with the Acquire in `Stand::poll_granted`. It is
         // the last access: the waiter may free the node from here on.
         node.phase.store(GRANTED, Ordering::Release);
+    }
+
+    /// Puts a new waker into a node, which is not called any more, and returns the old one.
+    ///
+    /// # Safety
+    ///
+    /// The node is queued in this list.
+    pub(super) unsafe fn replace_waker(
+        &mut self,
+        node: &Node<R, O>,
+        waker: Waker,
+    ) -> Option<Waker> {
+        let old = node.slot.with_mut(|slot| {
+            // SAFETY: L2, a queued node's slot is ours while the lock is held.
+            let slot = unsafe { &mut *slot };
+            slot.waker.replace(waker)
+        });
+        // Relaxed: as in `push_back`.
+        node.phase.store(QUEUED, Ordering::Relaxed);
+        old
     }
 
     /// Takes a node out and returns what was in its slot.

@@ -17,7 +17,8 @@
 //! | phase | slot and links belong to | left by |
 //! |---|---|---|
 //! | `IDLE` | the waiter | the waiter, to `QUEUED`, under the lock |
-//! | `QUEUED` | whoever holds the queue's lock | a granter to `GRANTED`, or the waiter to `IDLE`, both under the lock |
+//! | `QUEUED` | whoever holds the queue's lock | a granter to `GRANTED` or `CALLED`, or the waiter to `IDLE`, all under the lock |
+//! | `CALLED` | whoever holds the queue's lock | a granter to `GRANTED`, or the waiter to `QUEUED` or `IDLE`, all under the lock |
 //! | `GRANTED` | the waiter | the waiter, to `IDLE` |
 //!
 //! 1. A waiter clones its waker, takes the lock, and lets the caller decide on the state: ready at
@@ -27,7 +28,9 @@
 //!    the waiter may free it at any moment. Wakes happen after the lock is released.
 //! 3. A waiter that is polled again reads its own `phase` and nothing shared. If it is still
 //!    `QUEUED` and the task is the one whose waker was left, it is pending: no lock, no write.
-//! 4. A waiter that is dropped while `QUEUED` takes the lock, looks again, and unlinks itself in
+//!    A front that is *called* keeps its place and only loses its waker: it comes to the lock and decides
+//!    there ([`Stand::poll_look`]). So what it is called for stays everybody's until it takes it.
+//! 4. A waiter that is dropped while `QUEUED` or `CALLED` takes the lock, looks again, and unlinks itself in
 //!    O(1). Dropped while `GRANTED`, it finds an outcome that it must pass on:
 //!    [`Waiter::cancel`] returns it.
 //!
@@ -127,7 +130,10 @@ impl<S, R, O> WaitQueue<S, R, O> {
     ) {
         self.grant(locked, WakeBatch::new(), |locked| {
             let Inner { state, list, .. } = &mut *locked.inner;
-            list.front(|request| next(state, request)).flatten()
+            match list.front(|request| next(state, request)).flatten() {
+                Some(outcome) => Serve::Grant(outcome),
+                None => Serve::Rest,
+            }
         });
     }
 
@@ -142,17 +148,33 @@ impl<S, R, O> WaitQueue<S, R, O> {
     pub fn grant_each<'a>(
         &'a self,
         locked: Locked<'a, S, R, O>,
-        next: impl FnMut(&mut Locked<'_, S, R, O>) -> Option<O>,
+        mut next: impl FnMut(&mut Locked<'_, S, R, O>) -> Option<O>,
+    ) {
+        self.grant(locked, WakeBatch::new(), |locked| {
+            next(locked).map_or(Serve::Rest, Serve::Grant)
+        });
+    }
+
+    /// As [`grant_each`](Self::grant_each), for a line whose front may also be [called](List::call_front).
+    ///
+    /// # Panics
+    ///
+    /// As [`grant_while`](Self::grant_while).
+    #[track_caller]
+    pub fn serve_each<'a>(
+        &'a self,
+        locked: Locked<'a, S, R, O>,
+        next: impl FnMut(&mut Locked<'_, S, R, O>) -> Serve<O>,
     ) {
         self.grant(locked, WakeBatch::new(), next);
     }
 
-    /// Grants to one after the other, by way of `batch`.
+    /// Serves one after the other, by way of `batch`.
     fn grant<'a>(
         &'a self,
         locked: Locked<'a, S, R, O>,
         mut batch: WakeBatch,
-        mut next: impl FnMut(&mut Locked<'_, S, R, O>) -> Option<O>,
+        mut next: impl FnMut(&mut Locked<'_, S, R, O>) -> Serve<O>,
     ) {
         let mut panics = FirstPanic::new();
         // Declared after the batch, so that a panic in `next` releases the lock before the batch
@@ -166,10 +188,14 @@ impl<S, R, O> WaitQueue<S, R, O> {
                 if locked.is_empty() {
                     break false;
                 }
-                let Some(outcome) = next(&mut locked) else {
-                    break false;
-                };
-                locked.inner.grant_front(outcome, &mut batch);
+                match next(&mut locked) {
+                    Serve::Grant(outcome) => locked.inner.grant_front(outcome, &mut batch),
+                    Serve::Call => {
+                        locked.inner.list.call_front(&mut batch);
+                        break false;
+                    }
+                    Serve::Rest => break false,
+                }
             };
             release_then(locked, || panics.catch(|| batch.wake_all()));
             if !more {
@@ -178,6 +204,17 @@ impl<S, R, O> WaitQueue<S, R, O> {
             locked = self.lock();
         }
     }
+}
+
+/// What is next for the front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serve<O> {
+    /// It is granted this, and the one behind it is next.
+    Grant(O),
+    /// It is [called](List::call_front).
+    Call,
+    /// Nothing.
+    Rest,
 }
 
 impl<S: Default, R, O> Default for WaitQueue<S, R, O> {
@@ -218,6 +255,11 @@ impl<S, R, O> Locked<'_, S, R, O> {
     /// Shows the front's request to `look`; none when nobody waits.
     pub fn front<T>(&self, look: impl FnOnce(&R) -> T) -> Option<T> {
         self.inner.list.front(look)
+    }
+
+    /// Whether the front was [called](List::call_front) and has not come yet.
+    pub fn is_front_called(&self) -> bool {
+        self.inner.list.is_front_called()
     }
 
     /// Grants `outcome` to the front and leaves its waker in `batch`, to be woken after the lock

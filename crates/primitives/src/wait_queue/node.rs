@@ -14,10 +14,12 @@ pub(super) const IDLE: u8 = 0;
 pub(super) const QUEUED: u8 = 1;
 /// Taken out by a granter, with an outcome in the slot; everything belongs to the waiter.
 pub(super) const GRANTED: u8 = 2;
+/// As [`QUEUED`], but the waker was taken: its task is to come and look.
+pub(super) const CALLED: u8 = 3;
 
 /// A node of the list, inside a pinned [`Stand`](super::Stand).
 pub(super) struct Node<R, O> {
-    /// [`IDLE`], [`QUEUED`] or [`GRANTED`].
+    /// [`IDLE`], [`QUEUED`], [`CALLED`] or [`GRANTED`].
     pub(super) phase: AtomicU8,
     /// The neighbours, while queued.
     pub(super) links: UnsafeCell<Links<R, O>>,

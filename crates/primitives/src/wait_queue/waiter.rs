@@ -8,7 +8,7 @@ use std::task::{Context, Poll, RawWakerVTable, Waker};
 
 use pin_project::{pin_project, pinned_drop};
 
-use super::node::{GRANTED, IDLE, Node, QUEUED, Slot};
+use super::node::{CALLED, GRANTED, IDLE, Node, Slot};
 use super::{Anchor, Line, WaitQueue};
 use crate::atomic::Ordering;
 use crate::contain;
@@ -112,14 +112,80 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         cx: &mut Context<'_>,
         enter: impl FnOnce(&mut L::Guard<'l>) -> Entry<R, O>,
     ) -> Poll<O> {
-        // Relaxed: `IDLE` and `QUEUED` are stored by this waiter; for `GRANTED` see below.
-        if self.node.phase.load(Ordering::Relaxed) != IDLE {
-            return self.poll_granted(cx);
-        }
+        self.poll_look(cx, enter, |_| None, drop)
+    }
+
+    /// As [`poll_enter`](Self::poll_enter), for a line that [calls](List::call_front) its front: one that was called comes to
+    /// the lock and lets `look` decide. With an outcome it leaves the line, and hands the lock to `then`, as
+    /// [`cancel_then`](Self::cancel_then) does; without one it stays, not called any more.
+    ///
+    /// `look` and `then` run with the lock held, and must run no user code; `then` may release it first.
+    ///
+    /// # Panics
+    ///
+    /// When `enter` or `look` swaps the lock for that of another queue.
+    pub fn poll_look<'l>(
+        self: Pin<&'l mut Self>,
+        cx: &mut Context<'_>,
+        enter: impl FnOnce(&mut L::Guard<'l>) -> Entry<R, O>,
+        look: impl FnOnce(&mut L::Guard<'l>) -> Option<O>,
+        then: impl FnOnce(L::Guard<'l>),
+    ) -> Poll<O> {
         let this = self.into_ref().get_ref();
-        // Cloned before the lock is taken: a clone is the executor's code.
+        // Acquire: pairs with the Release in `List::grant`; the outcome is there, and the
+        // granter is done with the node.
+        let phase = this.node.phase.load(Ordering::Acquire);
+        match phase {
+            IDLE => return this.enter(cx, enter),
+            GRANTED => return Poll::Ready(this.take_granted()),
+            _ => {}
+        }
+        if phase != CALLED && this.task.get() == Some(key(cx.waker())) {
+            // The waker in the node, or the one that somebody is about to wake, is this task's.
+            return Poll::Pending;
+        }
         let waker = cx.waker().clone();
         let mut locked = this.line.lock();
+        // Relaxed: grants and calls are stored under the lock that is held here.
+        let outcome = match this.node.phase.load(Ordering::Relaxed) {
+            GRANTED => {
+                drop(locked);
+                contain(|| drop(waker));
+                return Poll::Ready(this.take_granted());
+            }
+            CALLED => look(&mut locked),
+            _ => None,
+        };
+        // SAFETY: of the list only the node itself is touched.
+        let list = unsafe { this.line.list(&mut locked) };
+        let Some(outcome) = outcome else {
+            this.task.set(Some(key(&waker)));
+            // SAFETY: the node is queued under the lock, and a stand queues in the list of its line only.
+            let old = unsafe { list.replace_waker(&this.node, waker) };
+            crate::release_then(locked, || contain(|| drop(old)));
+            return Poll::Pending;
+        };
+        // SAFETY: as above.
+        let slot = unsafe { list.remove(&this.node) };
+        this.line.counted(&mut locked, false);
+        this.task.set(None);
+        then(locked);
+        // The outcome survives whatever these drops do. (Of the node's own waker nothing is left: it was called.)
+        contain(|| drop(waker));
+        drop(slot.request);
+        this.waiting.granted(this.line.subject());
+        Poll::Ready(outcome)
+    }
+
+    /// The first poll: ready at once, or in the line.
+    fn enter<'l>(
+        &'l self,
+        cx: &mut Context<'_>,
+        enter: impl FnOnce(&mut L::Guard<'l>) -> Entry<R, O>,
+    ) -> Poll<O> {
+        // Cloned before the lock is taken: a clone is the executor's code.
+        let waker = cx.waker().clone();
+        let mut locked = self.line.lock();
         match enter(&mut locked) {
             Entry::Ready(outcome) => {
                 drop(locked);
@@ -129,16 +195,16 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
             }
             Entry::Wait(request) => {
                 // SAFETY: the list is only added to.
-                let list = unsafe { this.line.list(&mut locked) };
-                this.task.set(Some(key(&waker)));
+                let list = unsafe { self.line.list(&mut locked) };
+                self.task.set(Some(key(&waker)));
                 let fill = Slot { request: Some(request), outcome: None, waker: Some(waker) };
                 // SAFETY: the phase is IDLE. The node is pinned with `self`, so it stays in place
                 // until it is dropped, and `PinnedDrop` takes it out of the list first: of this very
                 // list, as `Line` promises.
-                unsafe { list.push_back(&this.node, fill) };
-                this.line.counted(&mut locked, true);
+                unsafe { list.push_back(&self.node, fill) };
+                self.line.counted(&mut locked, true);
                 drop(locked);
-                this.waiting.began(this.line.subject());
+                self.waiting.began(self.line.subject());
                 Poll::Pending
             }
         }
@@ -148,36 +214,6 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
     pub fn is_waiting(self: Pin<&Self>) -> bool {
         // Relaxed: only this waiter leaves IDLE.
         self.node.phase.load(Ordering::Relaxed) != IDLE
-    }
-
-    /// Polls a waiter that queued before.
-    fn poll_granted(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<O> {
-        let this = self.into_ref().get_ref();
-        // Acquire: pairs with the Release in `List::grant`; the outcome is there, and the
-        // granter is done with the node.
-        if this.node.phase.load(Ordering::Acquire) == GRANTED {
-            return Poll::Ready(this.take_granted());
-        }
-        if this.task.get() == Some(key(cx.waker())) {
-            // The waker in the node, or the one that a granter is about to wake, is this task's.
-            return Poll::Pending;
-        }
-        let waker = cx.waker().clone();
-        let locked = this.line.lock();
-        // Relaxed: grants are stored under the lock that is held here.
-        if this.node.phase.load(Ordering::Relaxed) == GRANTED {
-            drop(locked);
-            contain(|| drop(waker));
-            return Poll::Ready(this.take_granted());
-        }
-        this.task.set(Some(key(&waker)));
-        let old = this.node.slot.with_mut(|slot| {
-            // SAFETY: the node is queued and its queue's lock is held.
-            let slot = unsafe { &mut *slot };
-            slot.waker.replace(waker)
-        });
-        crate::release_then(locked, || contain(|| drop(old)));
-        Poll::Pending
     }
 
     /// Takes what was granted, and tells the observer.
@@ -222,13 +258,13 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         }
         let mut locked = this.line.lock();
         // Relaxed: grants are stored under the lock that is held here.
-        if this.node.phase.load(Ordering::Relaxed) != QUEUED {
+        if this.node.phase.load(Ordering::Relaxed) == GRANTED {
             drop(locked);
             return Left::Granted(this.take_granted());
         }
         // SAFETY: the list is only taken from.
         let list = unsafe { this.line.list(&mut locked) };
-        // SAFETY: the phase is QUEUED under the lock, and a stand queues in the list of its line only.
+        // SAFETY: the node is queued under the lock, and a stand queues in the list of its line only.
         let slot = unsafe { list.remove(&this.node) };
         this.line.counted(&mut locked, false);
         this.task.set(None);

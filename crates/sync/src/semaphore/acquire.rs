@@ -11,7 +11,8 @@ use pin_project::pin_project;
 use selvedge_primitives::{Anchor, coop};
 
 use super::acquiring::{Acquiring, Handle};
-use super::engine::{Engine, Queue};
+use super::engine::Engine;
+use super::line::Queue;
 use super::{AcquireError, OwnedPermit, Permit, Semaphore};
 
 /// Waits for permits; made by [`Semaphore::acquire`], which says what it promises. Dropped, it

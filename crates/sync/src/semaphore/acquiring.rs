@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 use pin_project::{pin_project, pinned_drop};
 use selvedge_primitives::Anchor;
 
-use super::engine::{Engine, Grant, Place, Queue};
+use super::engine::Engine;
 use super::error::{AcquireError, TryAcquireError};
+use super::line::{Grant, Place, Queue};
 
 /// What leads to the semaphore: a borrow or a shared owner.
 pub(super) trait Handle<'q> {
@@ -56,20 +57,29 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
     ) -> Poll<Result<H, AcquireError>> {
         let mut this = self.project();
         let handle = this.handle.as_ref().expect("an acquisition is not polled after it was ready");
-        let ended = if this.place.is_none() {
-            match handle.engine().try_acquire(*this.wanted) {
-                Ok(()) => Ok(()),
-                Err(TryAcquireError::NoPermits) => {
-                    this.place.set(Some(Place::new(handle.anchor())));
-                    ready!(Self::poll_place(this.place.as_mut(), handle, cx, *this.wanted))
-                }
-                Err(TryAcquireError::Closed) => Err(AcquireError::Closed),
-                Err(TryAcquireError::OverCapacity { wanted, capacity }) => {
-                    Err(AcquireError::OverCapacity { wanted, capacity })
+        let wanted = *this.wanted;
+        let ended = loop {
+            if this.place.is_none() {
+                match handle.engine().try_acquire(wanted) {
+                    Ok(()) => break Ok(()),
+                    Err(TryAcquireError::NoPermits) => {
+                        this.place.set(Some(Place::new(handle.anchor())));
+                    }
+                    Err(TryAcquireError::Closed) => break Err(AcquireError::Closed),
+                    Err(TryAcquireError::OverCapacity { wanted, capacity }) => {
+                        break Err(AcquireError::OverCapacity { wanted, capacity });
+                    }
                 }
             }
-        } else {
-            ready!(Self::poll_place(this.place.as_mut(), handle, cx, *this.wanted))
+            match ready!(Self::poll_place(this.place.as_mut(), handle, cx, wanted)) {
+                Grant::Permits => break Ok(()),
+                Grant::Closed => break Err(AcquireError::Closed),
+                Grant::OverCapacity(capacity) => {
+                    break Err(AcquireError::OverCapacity { wanted, capacity });
+                }
+                // It did not come when it was called.
+                Grant::Again => {}
+            }
         };
         let handle = this.handle.take().expect("it was there above");
         Poll::Ready(ended.map(|()| handle))
@@ -82,14 +92,11 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
         handle: &H,
         cx: &mut Context<'_>,
         wanted: usize,
-    ) -> Poll<Result<(), AcquireError>> {
+    ) -> Poll<Grant> {
         let standing = place.as_mut().as_pin_mut().expect("the caller has made it");
         let grant = ready!(handle.engine().poll_wait(standing, cx, wanted));
         place.set(None);
-        Poll::Ready(match grant {
-            Grant::Permits => Ok(()),
-            Grant::Closed => Err(AcquireError::Closed),
-        })
+        Poll::Ready(grant)
     }
 }
 

@@ -1,79 +1,122 @@
-//! The engine of the semaphore: the state word beside a wait queue, and who takes the lock when.
+//! The engine of the semaphore: the state word beside a line, and who takes the lock when.
 //!
 //! # Protocol
 //!
-//! 1. *Acquire*: one CAS on the word while nobody is queued ([`Word::try_take`]). Else the caller
-//!    takes the lock of the queue, looks once more, sets QUEUED by a CAS and enters the line with
+//! 1. *Acquire*: one CAS on the word while nobody is to be let pass ([`Word::try_take`]). Else the caller
+//!    takes the lock of the line, looks once more, sets the flags by a CAS if it is the first, and enters the line with
 //!    the number of permits it wants ([`Word::join`]).
 //! 2. *Release*: one add on the word. Only if the word it returns has QUEUED set does the releaser
-//!    take the lock and hand out.
-//! 3. *Hand out*, under the lock: while the front's wish is covered, take that many permits out of
-//!    the word by a CAS and grant. The line is strictly first in, first out: nobody behind a front
+//!    take the lock and serve.
+//! 3. *Serve*, under the lock, with strict fairness: while the front's wish is covered, take that many permits out of
+//!    the word by a CAS and grant. The line is first in, first out: nobody behind a front
 //!    that is not covered is looked at. Wakers run in batches after the lock is released.
-//! 4. *Leave*: a waiter that is dropped in the line unlinks itself and, under the same lock,
-//!    either clears QUEUED (it was the last) or hands out (it may have been what the next one
-//!    waited behind). One that was granted and not polled again releases what it was granted.
-//! 5. *Close*, under the lock: set CLOSED, then hand out: everybody in line is granted the news.
+//! 4. *Serve*, with eventual fairness: a front whose wish is covered is called. Its permits stay in the word, where running
+//!    callers may take them, and QUEUED goes: until the front has come, no release has anything to do. It *looks*: takes
+//!    its permits and leaves the line, or finds too few, sets QUEUED and waits on. Once it has waited for the bound it sets SHUT
+//!    as well, and nobody overtakes it. `line.rs` says what becomes of one that does not come.
+//! 5. *Leave*: a waiter that is dropped in the line unlinks itself and, under the same lock,
+//!    either clears the flags (it was the last) or serves (it may have been what the next one
+//!    waited behind, or the one that was called). One that was granted and not polled again releases what it was granted.
+//! 6. *Close*, under the lock: set CLOSED, then serve: everybody in line is granted the news.
 //!    Between two batches a releaser may hold the lock; it hands out the same news.
+//! 7. *Resize*, under the lock: store the capacity, put the difference on the word, then serve: who wants more than
+//!    there is in all is told, whoever is covered now is served. A word below zero is a debt: it covers
+//!    nobody until it is paid, so what is out falls and never rises again before.
 //!
 //! # Why no wake-up is lost
 //!
-//! A waiter that goes to sleep has set QUEUED, or found it set, under the lock (W2 of the word).
+//! With strict fairness, a waiter that goes to sleep has set QUEUED, or found it set, under the lock (W2 of the word).
 //! Take the last release before it sleeps for ever. Its add came before the waiter's CAS, and then
 //! the CAS saw the permits; or after it, and then the releaser saw QUEUED and took the lock after
 //! the waiter had entered the line (W3). There it finds the waiter behind a front that is not
-//! covered, which is the rule, or serves it. The permits that a hand-out cannot see were added by a
-//! releaser that saw QUEUED and stands at the lock, so the next hand-out sees them.
+//! covered, which is the rule, or serves it. The permits that a server cannot see were added by a
+//! releaser that saw QUEUED and stands at the lock, so the next one sees them.
+//!
+//! With eventual fairness the same holds while QUEUED is set. While it is not, the front was called. It comes to the
+//! lock, and either leaves, whereupon the next one is served, or sets QUEUED by a CAS that sees every release before it. Or it
+//! leaves without having come, with the same effect. Or it does neither, and loses its turn.
+//!
+//! A capacity that is read without the lock may be the one before: whoever is told that it wants too much
+//! was told the truth a moment ago, and one who goes to the line looks again there.
 //!
 //! The algorithm is the mutex-and-count semaphore of tokio's `batch_semaphore` turned inside out:
 //! the count stays in the word while somebody waits (tokio drains it into the first waiter), which
-//! is what lets a release see from its own add whether there is anything to do.
+//! is what lets a release see from its own add whether there is anything to do. Overtaking with a bound is the eventual
+//! fairness of `WebKit`'s and `parking_lot`'s locks, with the front itself as the one who shuts the door.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use selvedge_primitives::{Entry, Left, Locked, WaitQueue, Waiter, const_fn};
+use selvedge_primitives::atomic::{AtomicBool, AtomicUsize, Ordering};
+use selvedge_primitives::observe::Subject;
+use selvedge_primitives::time::Timer;
+use selvedge_primitives::{Entry, Left, OnceArc, Origin, Serve, const_fn};
 
 use super::error::TryAcquireError;
-use super::word::{HandOver, Join, State, Take, Word};
-
-/// What a waiter is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Grant {
-    /// The permits it asked for are its own.
-    Permits,
-    /// The semaphore was closed.
-    Closed,
-}
-
-/// The line: requests are numbers of permits. It has no state beside the word.
-pub(super) type Queue = WaitQueue<(), usize, Grant>;
-
-/// A place in the line.
-pub(super) type Place<'q> = Waiter<'q, (), usize, Grant>;
+use super::fairness::Fairness;
+use super::line::{Errand, Front, Grant, Held, Line, Place, Queue, Wish, arm_for_front, front};
+use super::word::{Flags, Join, MAX_PERMITS, State, Take, Word};
 
 /// A counting semaphore without a face.
 #[derive(Debug)]
 pub(super) struct Engine {
-    /// How many permits there are in all.
-    capacity: usize,
-    /// How many are free, whether somebody waits, whether it is closed.
+    /// How many are free, and what there is to know of the line.
     word: Word,
-    /// Those who wait.
-    queue: Queue,
+    /// How many permits there are in all; changes under the lock of the line.
+    capacity: AtomicUsize,
+    /// Whether running callers may overtake, for those who do not have the lock; changes under it.
+    eventual: AtomicBool,
+    /// What the line is made with, when the first comes to it.
+    fairness: Fairness,
+    /// The same, if the user has given one.
+    timer: Option<Timer>,
+    /// Those who wait. Apart from the word, on whose cache line it would be in the way, and for the alarm, which
+    /// must find it wherever the semaphore is.
+    line: OnceArc<Line>,
+    /// Name and place.
+    pub(super) origin: Origin,
 }
 
 impl Engine {
     const_fn! {
         /// An engine with `capacity` permits, all free.
-        pub(super) const fn new(capacity: usize) -> Self {
-            Self { capacity, word: Word::new(capacity), queue: Queue::new(()) }
+        pub(super) const fn new(capacity: usize, origin: Origin) -> Self {
+            Self {
+                word: Word::new(capacity),
+                capacity: AtomicUsize::new(capacity),
+                eventual: AtomicBool::new(false),
+                fairness: Fairness::Strict,
+                timer: None,
+                line: OnceArc::new(),
+                origin,
+            }
         }
     }
 
+    /// The same under a name.
+    pub(super) fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.origin = self.origin.named(name);
+        self
+    }
+
+    /// The same with another fairness; nobody waits yet.
+    pub(super) fn with_fairness(mut self, fairness: Fairness) -> Self {
+        self.fairness = fairness;
+        self.eventual = AtomicBool::new(fairness != Fairness::Strict);
+        self
+    }
+
+    /// The same with this timer; nobody waits yet.
+    pub(super) fn with_timer(mut self, timer: Timer) -> Self {
+        self.timer = Some(timer);
+        self
+    }
+
     /// How many permits there are in all.
-    pub(super) const fn capacity(&self) -> usize {
-        self.capacity
+    pub(super) fn capacity(&self) -> usize {
+        // Relaxed: a number by itself; what is done about it is decided on the word or under the lock.
+        self.capacity.load(Ordering::Relaxed)
     }
 
     /// The state now.
@@ -81,50 +124,142 @@ impl Engine {
         self.word.snapshot()
     }
 
-    /// The line, for a waiter to hold on to.
-    pub(super) fn queue(&self) -> &Queue {
-        &self.queue
+    /// The line.
+    fn line(&self) -> &Line {
+        self.line.get_or_init(|| {
+            let subject = Subject::new("semaphore", &self.origin);
+            Line::new(self.fairness, self.timer.clone(), subject)
+        })
     }
 
-    /// Takes `wanted` permits without waiting and without overtaking.
+    /// The queue in the line, for a waiter to hold on to.
+    pub(super) fn queue(&self) -> &Queue {
+        &self.line().queue
+    }
+
+    /// How many are in line.
+    pub(super) fn waiting(&self) -> usize {
+        self.line.get().map_or(0, |line| line.queue.lock().len())
+    }
+
+    /// Looks at the line, if anybody ever came to it.
+    pub(super) fn look_at_line<T>(&self, look: impl FnOnce(&Held<'_>) -> T) -> Option<T> {
+        self.line.get().map(|line| look(&line.queue.lock()))
+    }
+
+    /// Takes `wanted` permits without waiting and without overtaking anybody who must not be.
     #[inline]
     pub(super) fn try_acquire(&self, wanted: usize) -> Result<(), TryAcquireError> {
-        if wanted > self.capacity {
-            return Err(TryAcquireError::OverCapacity { wanted, capacity: self.capacity });
-        }
         match self.word.try_take(wanted) {
             Take::Taken => Ok(()),
-            Take::Short => Err(TryAcquireError::NoPermits),
-            Take::Closed => Err(TryAcquireError::Closed),
+            refused => self.refuse(wanted, refused),
         }
     }
 
-    /// Stands in line for `wanted` permits, which the capacity covers.
+    /// They were not to be had.
+    #[cold]
+    fn refuse(&self, wanted: usize, refused: Take) -> Result<(), TryAcquireError> {
+        let capacity = self.capacity();
+        if wanted > capacity {
+            return Err(TryAcquireError::OverCapacity { wanted, capacity });
+        }
+        if refused == Take::Closed {
+            return Err(TryAcquireError::Closed);
+        }
+        // Relaxed: a hint; the lock says what holds.
+        if refused == Take::Shut && self.eventual.load(Ordering::Relaxed) {
+            // Perhaps for somebody who does not come.
+            self.serve(self.queue().lock());
+            return match self.word.try_take(wanted) {
+                Take::Taken => Ok(()),
+                Take::Closed => Err(TryAcquireError::Closed),
+                Take::Short | Take::Shut => Err(TryAcquireError::NoPermits),
+            };
+        }
+        Err(TryAcquireError::NoPermits)
+    }
+
+    /// Stands in line for `wanted` permits.
     pub(super) fn poll_wait(
         &self,
         place: Pin<&mut Place<'_>>,
         cx: &mut Context<'_>,
         wanted: usize,
     ) -> Poll<Grant> {
-        place.poll_enter(cx, |_| match self.word.join(wanted) {
+        // Relaxed: a hint; the lock says what holds.
+        if self.eventual.load(Ordering::Relaxed) {
+            self.line().find_timer();
+        }
+        let (mut joining, mut looking) = (Errand::default(), Errand::default());
+        let polled = place.poll_look(
+            cx,
+            |locked| self.join(locked, wanted, &mut joining),
+            |locked| self.look(locked, wanted, &mut looking),
+            |locked| self.serve(locked),
+        );
+        self.run(joining);
+        self.run(looking);
+        polled
+    }
+
+    /// Comes to the line, under its lock.
+    fn join(
+        &self,
+        locked: &mut Held<'_>,
+        wanted: usize,
+        errand: &mut Errand,
+    ) -> Entry<Wish, Grant> {
+        let capacity = self.capacity();
+        if wanted > capacity {
+            return Entry::Ready(Grant::OverCapacity(capacity));
+        }
+        let eventual = locked.is_eventual();
+        match self.word.join(wanted, locked.is_empty(), !eventual) {
             Join::Taken => Entry::Ready(Grant::Permits),
             Join::Closed => Entry::Ready(Grant::Closed),
-            Join::Queue => Entry::Wait(wanted),
-        })
+            Join::Queue => {
+                let since = (eventual || cfg!(feature = "age")).then(|| locked.now());
+                if let Some(now) = since {
+                    *errand = locked.arm(now);
+                }
+                Entry::Wait(Wish { permits: wanted, since })
+            }
+        }
+    }
+
+    /// Has been called, and looks, under the lock; it is the front.
+    fn look(&self, locked: &mut Held<'_>, wanted: usize, errand: &mut Errand) -> Option<Grant> {
+        let last = locked.len() == 1;
+        if self.word.snapshot().is_closed() {
+            if last {
+                self.word.clear();
+            }
+            return Some(Grant::Closed);
+        }
+        locked.come();
+        let now = locked.now();
+        let shut = front(locked, now) != Front::Waits { overdue: false };
+        let waits = Flags { queued: true, shut: shut || !locked.is_eventual() };
+        while !self.word.take_for_front(wanted, last) {
+            if !self.word.tell(wanted, waits, waits) {
+                *errand = arm_for_front(locked, now);
+                return None;
+            }
+        }
+        Some(Grant::Permits)
     }
 
     /// Leaves the line, or gives back what was granted to `place` and not seen.
     pub(super) fn leave(&self, place: Pin<&mut Place<'_>>, wanted: usize) {
         let left = place.cancel_then(|locked| {
             if locked.is_empty() {
-                self.word.clear_queued();
+                self.word.clear();
             } else {
-                self.hand_out(locked);
+                self.serve(locked);
             }
         });
-        match left {
-            Left::Granted(Grant::Permits) => self.release(wanted),
-            Left::Granted(Grant::Closed) | Left::Queued(_) | Left::Nothing => {}
+        if let Left::Granted(Grant::Permits) = left {
+            self.release(wanted);
         }
     }
 
@@ -132,32 +267,147 @@ impl Engine {
     #[inline]
     pub(super) fn release(&self, count: usize) {
         if count > 0 && self.word.give_back(count).is_queued() {
-            self.hand_out_after_release();
+            self.serve_after_release();
         }
     }
 
     /// The rare half of a release, out of line.
     #[cold]
-    fn hand_out_after_release(&self) {
-        self.hand_out(self.queue.lock());
+    fn serve_after_release(&self) {
+        self.serve(self.queue().lock());
     }
 
     /// Closes; everybody in line is told. Idempotent.
     pub(super) fn close(&self) {
-        let locked = self.queue.lock();
+        let locked = self.queue().lock();
         self.word.close();
-        self.hand_out(locked);
+        self.serve(locked);
+    }
+
+    /// Sets the capacity, and gives the one before.
+    pub(super) fn set_capacity(&self, capacity: usize) -> usize {
+        let locked = self.queue().lock();
+        let before = self.capacity();
+        self.store_capacity(capacity);
+        self.word.change(capacity.cast_signed() - before.cast_signed());
+        self.serve(locked);
+        before
+    }
+
+    /// Adds `count` permits; the capacity that there would be, if that is more than there may be.
+    pub(super) fn add(&self, count: usize) -> Result<(), usize> {
+        let locked = self.queue().lock();
+        let capacity = self.capacity().saturating_add(count);
+        if capacity > MAX_PERMITS {
+            return Err(capacity);
+        }
+        self.store_capacity(capacity);
+        self.word.change(count.cast_signed());
+        self.serve(locked);
+        Ok(())
+    }
+
+    /// `count` permits that are out are gone for good: the capacity is lower by as many. If it is lower than that already,
+    /// because more is out than there should be, the rest pays the debt.
+    pub(super) fn forget(&self, count: usize) {
+        let locked = self.queue().lock();
+        let capacity = self.capacity();
+        self.store_capacity(capacity.saturating_sub(count));
+        self.word.change(count.saturating_sub(capacity).cast_signed());
+        self.serve(locked);
+    }
+
+    /// Stores the capacity, under the lock.
+    fn store_capacity(&self, capacity: usize) {
+        // Relaxed: it changes under the lock, where whoever goes to the line reads it again.
+        self.capacity.store(capacity, Ordering::Relaxed);
+    }
+
+    /// Sets who may overtake whom.
+    pub(super) fn set_fairness(&self, fairness: Fairness) {
+        let mut locked = self.queue().lock();
+        locked.change(fairness);
+        // Relaxed: a hint, as in `refuse`.
+        self.eventual.store(locked.is_eventual(), Ordering::Relaxed);
+        if !locked.is_empty() {
+            // Strict from here on; a server that finds it eventual opens again.
+            self.word.shut();
+        }
+        self.serve(locked);
+    }
+
+    /// Who may overtake whom.
+    pub(super) fn fairness(&self) -> Fairness {
+        self.look_at_line(|locked| locked.fairness()).unwrap_or(self.fairness)
     }
 
     /// Serves the line from its front for as long as there is something for the front.
-    fn hand_out<'a>(&'a self, locked: Locked<'a, (), usize, Grant>) {
-        self.queue.grant_each(locked, |locked| {
-            let wanted = locked.front(|wanted| *wanted)?;
-            match self.word.hand_over(wanted, locked.len() == 1) {
-                HandOver::Permits => Some(Grant::Permits),
-                HandOver::Closed => Some(Grant::Closed),
-                HandOver::Short => None,
+    fn serve<'a>(&'a self, locked: Held<'a>) {
+        let mut errand = Errand::default();
+        self.line().queue.serve_each(locked, |locked| self.next(locked, &mut errand));
+        self.run(errand);
+    }
+
+    /// What is next for the front.
+    fn next(&self, locked: &mut Held<'_>, errand: &mut Errand) -> Serve<Grant> {
+        let Some(wish) = locked.front(|wish| *wish) else { return Serve::Rest };
+        let last = locked.len() == 1;
+        let state = self.word.snapshot();
+        if state.is_closed() {
+            return self.send_away(Grant::Closed, last);
+        }
+        let capacity = self.capacity();
+        if wish.permits > capacity {
+            return self.send_away(Grant::OverCapacity(capacity), last);
+        }
+        if !locked.is_eventual() {
+            return match self.word.take_for_front(wish.permits, last) {
+                true => Serve::Grant(Grant::Permits),
+                false => Serve::Rest,
+            };
+        }
+        let now = locked.now();
+        let queued = !locked.sees_to_front(now);
+        match front(locked, now) {
+            Front::Late => self.send_away(Grant::Again, last),
+            Front::OnItsWay => {
+                if state.is_queued() != queued {
+                    self.word.set_queued(queued);
+                }
+                *errand = arm_for_front(locked, now);
+                Serve::Rest
             }
-        });
+            Front::Waits { overdue: shut } => {
+                let (call, wait) = (Flags { queued, shut }, Flags { queued: true, shut });
+                let covered = self.word.tell(wish.permits, call, wait);
+                if !covered {
+                    *errand = arm_for_front(locked, now);
+                    return Serve::Rest;
+                }
+                locked.call(now);
+                *errand = locked.arm(now);
+                Serve::Call
+            }
+        }
+    }
+
+    /// The front leaves the line without permits.
+    fn send_away(&self, grant: Grant, last: bool) -> Serve<Grant> {
+        if last {
+            self.word.clear();
+        }
+        Serve::Grant(grant)
+    }
+
+    /// Does what is to be done when the lock is free.
+    fn run(&self, errand: Errand) {
+        if errand.is_none() {
+            return;
+        }
+        if let Some(line) = self.line.share()
+            && line.run(errand)
+        {
+            self.serve(line.queue.lock());
+        }
     }
 }

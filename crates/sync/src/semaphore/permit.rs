@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Semaphore;
+use super::error::MergeError;
 
 /// Permits of a [`Semaphore`] that are out; they go back when this is dropped.
 ///
@@ -13,12 +14,13 @@ use super::Semaphore;
 pub struct Permit<'a> {
     /// Where they go back to.
     semaphore: &'a Semaphore,
-    /// How many; none after `forget`.
+    /// How many.
     count: usize,
 }
 
 impl<'a> Permit<'a> {
     /// `count` permits that were taken out of `semaphore`.
+    #[inline]
     pub(super) fn new(semaphore: &'a Semaphore, count: usize) -> Self {
         Self { semaphore, count }
     }
@@ -28,11 +30,50 @@ impl<'a> Permit<'a> {
         self.count
     }
 
-    /// Keeps the permits for ever. They still belong to the
-    /// [`capacity`](Semaphore::capacity): a request for more than is left waits until the semaphore
-    /// is closed.
-    pub fn forget(mut self) {
-        self.count = 0;
+    /// Moves `n` of the permits to a guard of their own; none if there are fewer. Nothing is acquired or given back.
+    ///
+    /// # Examples
+    ///
+    /// Give back a part:
+    ///
+    /// ```
+    /// use selvedge_sync::Semaphore;
+    ///
+    /// let memory = Semaphore::new(64);
+    /// let mut all = memory.try_acquire(64)?;
+    /// drop(all.split(60).expect("it has as many"));
+    /// assert_eq!((all.count(), memory.available()), (4, 60));
+    /// assert!(all.split(5).is_none());
+    /// # Ok::<_, selvedge_sync::TryAcquireError>(())
+    /// ```
+    pub fn split(&mut self, n: usize) -> Option<Self> {
+        self.count = self.count.checked_sub(n)?;
+        Some(Self::new(self.semaphore, n))
+    }
+
+    /// Takes over the permits of `other`, of the same semaphore.
+    ///
+    /// # Errors
+    ///
+    /// [`MergeError`], with `other`, if that is of another semaphore.
+    pub fn merge(&mut self, other: Self) -> Result<(), MergeError<Self>> {
+        if !std::ptr::eq(self.semaphore, other.semaphore) {
+            return Err(MergeError { permit: other });
+        }
+        self.count += other.take();
+        Ok(())
+    }
+
+    /// The permits are gone for good: the [`capacity`](Semaphore::capacity) is lower by as many.
+    /// Whoever waits for more than that is told. [`Semaphore::add`] makes new ones.
+    pub fn forget(self) {
+        let semaphore = self.semaphore;
+        semaphore.engine.forget(self.take());
+    }
+
+    /// The count, without the guard.
+    fn take(mut self) -> usize {
+        std::mem::take(&mut self.count)
     }
 }
 
@@ -47,7 +88,7 @@ impl fmt::Debug for Permit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
             .field("count", &self.count)
-            .field("semaphore", &self.semaphore.origin)
+            .field("semaphore", &self.semaphore.engine.origin)
             .finish()
     }
 }
@@ -58,12 +99,13 @@ impl fmt::Debug for Permit<'_> {
 pub struct OwnedPermit {
     /// Where they go back to.
     semaphore: Arc<Semaphore>,
-    /// How many; none after `forget`.
+    /// How many.
     count: usize,
 }
 
 impl OwnedPermit {
     /// `count` permits that were taken out of `semaphore`.
+    #[inline]
     pub(super) fn new(semaphore: Arc<Semaphore>, count: usize) -> Self {
         Self { semaphore, count }
     }
@@ -73,9 +115,40 @@ impl OwnedPermit {
         self.count
     }
 
-    /// Keeps the permits for ever, and lets go of the semaphore; see [`Permit::forget`].
-    pub fn forget(mut self) {
-        self.count = 0;
+    /// As [`Permit::split`].
+    pub fn split(&mut self, n: usize) -> Option<Self> {
+        self.count = self.count.checked_sub(n)?;
+        Some(Self::new(Arc::clone(&self.semaphore), n))
+    }
+
+    /// As [`Permit::merge`].
+    ///
+    /// # Errors
+    ///
+    /// [`MergeError`], with `other`, if that is of another semaphore.
+    pub fn merge(&mut self, other: Self) -> Result<(), MergeError<Self>> {
+        if !Arc::ptr_eq(&self.semaphore, &other.semaphore) {
+            return Err(MergeError { permit: other });
+        }
+        self.count += other.take().1;
+        Ok(())
+    }
+
+    /// As [`Permit::forget`]; it lets go of the semaphore.
+    pub fn forget(self) {
+        let (semaphore, count) = self.take();
+        semaphore.engine.forget(count);
+    }
+
+    /// The semaphore they are of.
+    pub fn semaphore(&self) -> &Arc<Semaphore> {
+        &self.semaphore
+    }
+
+    /// The semaphore and the count, without the guard.
+    fn take(mut self) -> (Arc<Semaphore>, usize) {
+        let count = std::mem::take(&mut self.count);
+        (Arc::clone(&self.semaphore), count)
     }
 }
 
@@ -90,7 +163,7 @@ impl fmt::Debug for OwnedPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnedPermit")
             .field("count", &self.count)
-            .field("semaphore", &self.semaphore.origin)
+            .field("semaphore", &self.semaphore.engine.origin)
             .finish()
     }
 }

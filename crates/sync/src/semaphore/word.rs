@@ -1,32 +1,40 @@
-//! The state word of the semaphore and every transition it makes. No other file touches an atomic.
+//! The state word of the semaphore and every transition it makes. No other file of the semaphore
+//! touches the word.
 //!
 //! ```text
-//!   63                                        2     1        0
-//! +---------------------------------------------+--------+--------+
-//! | permits that are free                       | QUEUED | CLOSED |
-//! +---------------------------------------------+--------+--------+
+//!   63                                            3      2        1        0
+//! +----------------------------------------------+------+--------+--------+
+//! | permits: free, signed; below zero, a debt    | SHUT | QUEUED | CLOSED |
+//! +----------------------------------------------+------+--------+--------+
 //! ```
 //!
 //! (On a 32-bit machine the permits end at bit 31.)
 //!
-//! | CLOSED | QUEUED | permits         | meaning                           | who may leave it                              |
-//! |--------|--------|-----------------|-----------------------------------|-----------------------------------------------|
-//! | 0      | 0      | any             | nobody waits                      | anyone, by a CAS that takes or an add         |
-//! | 0      | 1      | < front's wish  | the line waits for a release      | a releaser, by an add; then it takes the lock |
-//! | 0      | 1      | >= front's wish | a releaser is at, or on its way to, the lock | whoever holds the lock, by a hand-over |
-//! | 1      | 1      | any             | closed; the line is being sent home | whoever holds the lock                      |
-//! | 1      | 0      | any             | closed for good; releases count   | nobody                                        |
+//! Permits are below zero when the capacity was lowered below what is out: so many have to come back before one
+//! is free. SHUT says that nobody takes who does not stand in line, QUEUED that whoever gives back comes to the
+//! lock of the line.
+//!
+//! | CLOSED | SHUT | QUEUED | meaning                                                 | who may leave it          |
+//! |--------|------|--------|---------------------------------------------------------|---------------------------|
+//! | 0      | 0    | 0      | nobody waits; or the front was called and is on its way | anyone, by a CAS that takes or an add |
+//! | 0      | 1    | 1      | the line waits for a release; nobody overtakes          | a releaser, by an add; then it takes the lock |
+//! | 0      | 0    | 1      | the line waits for a release; running callers overtake  | the same, and anyone, by a CAS that takes |
+//! | 0      | 1    | 0      | the front was called, is on its way, and nobody overtakes | the front, under the lock; a releaser, by an add |
+//! | 1      | any  | any    | closed; releases count; the line is being sent home     | nobody                    |
+//!
+//! With strict fairness only the first two rows occur.
 //!
 //! # Invariants
 //!
 //! - **W1** Permits in the word, plus permits handed over to waiters or held by guards, are the
-//!   capacity. A release puts back what an acquire took, so the permits never exceed the capacity
-//!   and an add never overflows into nothing.
-//! - **W2** QUEUED changes only under the lock of the queue, and whenever that lock is free, QUEUED
-//!   is set exactly if somebody is in the queue.
+//!   capacity. A release puts back what an acquire took, so the permits never exceed the capacity; and they never
+//!   fall below what is out is above it. Both are at most [`MAX_PERMITS`], for which the field has room.
+//! - **W2** SHUT and QUEUED change only under the lock of the line. Whenever that is free: if nobody is in line, both are
+//!   clear; if somebody is, QUEUED is set, unless the front was called and somebody sees to it that it comes
+//!   (the alarm of `line.rs`, or there is nobody behind it who would wait for it).
 //! - **W3** Who sees QUEUED in the word that its release returned takes the lock afterwards. So a
-//!   release is either seen by the waiter that sets QUEUED (its CAS is on the whole word), or it
-//!   sees QUEUED, comes to the lock after that waiter is in the line, and hands out.
+//!   release is either seen by the one that sets QUEUED (its CAS is on the whole word), or it
+//!   sees QUEUED, comes to the lock after that, and serves.
 //! - **W4** CLOSED is never cleared.
 //! - **W5** Every change of the word is a read-modify-write. So an Acquire that reads the word at
 //!   any later time synchronises with *every* Release before it (they all head release sequences
@@ -39,15 +47,16 @@ use selvedge_primitives::const_fn;
 
 /// The semaphore is closed.
 const CLOSED_BIT: usize = 1 << 0;
-/// Somebody is in the queue.
+/// Whoever gives back comes to the lock.
 const QUEUED_BIT: usize = 1 << 1;
+/// Nobody takes who does not stand in line.
+const SHUT_BIT: usize = 1 << 2;
 /// Where the permits begin.
-const PERMITS_SHIFT: u32 = 2;
+const PERMITS_SHIFT: u32 = 3;
 /// One permit, as it is added to the word.
 const ONE_PERMIT: usize = 1 << PERMITS_SHIFT;
 
-/// The most permits there may be. The word has room for twice as many; the highest bit stays
-/// clear, so that the sum of a capacity and a release never wraps, whatever bug there may be.
+/// The most permits there may be, and the deepest debt.
 pub(super) const MAX_PERMITS: usize = usize::MAX >> (PERMITS_SHIFT + 1);
 
 /// The word at one moment.
@@ -63,14 +72,19 @@ impl State {
         Self(permits << PERMITS_SHIFT)
     }
 
-    /// How many permits are free.
-    pub(super) const fn permits(self) -> usize {
-        self.0 >> PERMITS_SHIFT
+    /// How many permits are free; below zero, how many have to come back before one is.
+    pub(super) const fn permits(self) -> isize {
+        self.0.cast_signed() >> PERMITS_SHIFT
     }
 
-    /// Whether somebody is in the queue.
+    /// Whether whoever gives back comes to the lock.
     pub(super) const fn is_queued(self) -> bool {
         self.0 & QUEUED_BIT != 0
+    }
+
+    /// Whether nobody takes who does not stand in line.
+    pub(super) const fn is_shut(self) -> bool {
+        self.0 & SHUT_BIT != 0
     }
 
     /// Whether the semaphore is closed.
@@ -80,29 +94,26 @@ impl State {
 
     /// Whether `wanted` permits are free.
     const fn covers(self, wanted: usize) -> bool {
-        self.permits() >= wanted
+        wanted <= MAX_PERMITS && self.permits() >= wanted.cast_signed()
     }
 
     /// Whether somebody who does not stand in line may take `wanted` permits. Nothing can always
     /// be taken: it keeps nobody waiting.
     const fn admits(self, wanted: usize) -> bool {
-        wanted == 0 || (!self.is_queued() && self.covers(wanted))
+        wanted == 0 || (!self.is_shut() && self.covers(wanted))
     }
 
-    /// Without `wanted` permits, which it covers.
+    /// Without `wanted` permits, which it covers, or which are none.
     const fn less(self, wanted: usize) -> Self {
-        debug_assert!(self.covers(wanted));
-        Self(self.0 - wanted * ONE_PERMIT)
+        debug_assert!(wanted == 0 || self.covers(wanted));
+        Self(self.0.wrapping_sub(wanted << PERMITS_SHIFT))
     }
 
-    /// With somebody in the queue.
-    const fn queued(self) -> Self {
-        Self(self.0 | QUEUED_BIT)
-    }
-
-    /// With nobody in the queue.
-    const fn unqueued(self) -> Self {
-        Self(self.0 & !QUEUED_BIT)
+    /// With these flags.
+    const fn with(self, flags: Flags) -> Self {
+        let Flags { queued, shut } = flags;
+        let bits = if queued { QUEUED_BIT } else { 0 } | if shut { SHUT_BIT } else { 0 };
+        Self((self.0 & !(QUEUED_BIT | SHUT_BIT)) | bits)
     }
 }
 
@@ -110,10 +121,25 @@ impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("State")
             .field("permits", &self.permits())
+            .field("shut", &self.is_shut())
             .field("queued", &self.is_queued())
             .field("closed", &self.is_closed())
             .finish()
     }
+}
+
+/// The bits that tell others of the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Flags {
+    /// Whoever gives back comes to the lock.
+    pub(super) queued: bool,
+    /// Nobody takes who does not stand in line.
+    pub(super) shut: bool,
+}
+
+impl Flags {
+    /// Nobody is in line.
+    pub(super) const NONE: Self = Self { queued: false, shut: false };
 }
 
 /// How taking without standing in line ended.
@@ -122,8 +148,10 @@ impl fmt::Debug for State {
 pub(super) enum Take {
     /// The permits are out of the word.
     Taken,
-    /// Too few are free, or somebody was there before.
+    /// Too few are free.
     Short,
+    /// They may be free, but are not for those who do not stand in line.
+    Shut,
     /// The semaphore is closed.
     Closed,
 }
@@ -132,23 +160,11 @@ pub(super) enum Take {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "the caller must queue, or has permits"]
 pub(super) enum Join {
-    /// No line, and permits came in the meantime: they are out of the word.
+    /// Permits came in the meantime, and nobody was overtaken who must not be: they are out of the word.
     Taken,
-    /// QUEUED is set; the caller enters the queue before it releases the lock.
+    /// The caller enters the line before it releases the lock; if it is the first there, the flags are set.
     Queue,
     /// The semaphore is closed.
-    Closed,
-}
-
-/// What there is for the front of the line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use = "permits that were handed over are out of the word"]
-pub(super) enum HandOver {
-    /// Its permits: they are out of the word.
-    Permits,
-    /// Nothing yet.
-    Short,
-    /// The news that the semaphore is closed.
     Closed,
 }
 
@@ -169,12 +185,12 @@ impl Word {
 
     /// The word now.
     pub(super) fn snapshot(&self) -> State {
-        // Acquire: pairs with the Release in `give_back` and in `close`: what preceded the releases
+        // Acquire: pairs with the Release in `give_back`, `change` and `close`: what preceded the releases
         // that the snapshot counts, or the close that it shows, is visible.
         State(self.bits.load(Ordering::Acquire))
     }
 
-    /// Takes `wanted` permits if nobody waits and they are free.
+    /// Takes `wanted` permits if nobody is overtaken who must not be, and they are free.
     #[inline]
     pub(super) fn try_take(&self, wanted: usize) -> Take {
         // Relaxed: the CAS below decides, and a close is read again.
@@ -184,13 +200,13 @@ impl Word {
                 return self.found_closed();
             }
             if !seen.admits(wanted) {
-                return Take::Short;
+                return if seen.is_shut() { Take::Shut } else { Take::Short };
             }
             match self.bits.compare_exchange_weak(
                 seen.0,
                 seen.less(wanted).0,
-                // Acquire: pairs with the Release in `give_back`; what the former holders did
-                // under the permits is visible to the new one (W5).
+                // Acquire: pairs with the Release in `give_back` and `change`; what the former holders did
+                // under the permits, or what preceded their making, is visible to the new one (W5).
                 Ordering::Acquire,
                 // Relaxed: only the number is used, for the next attempt.
                 Ordering::Relaxed,
@@ -212,35 +228,46 @@ impl Word {
     }
 
     /// Puts `count` permits back and returns the word as it was before. If that is queued, the
-    /// caller takes the lock and hands out (W3).
+    /// caller takes the lock and serves (W3).
     #[inline]
-    #[must_use = "when somebody is queued, the caller hands out"]
+    #[must_use = "when somebody is queued, the caller serves the line"]
     pub(super) fn give_back(&self, count: usize) -> State {
         // Release: publishes what was done under the permits; pairs with the Acquire in `try_take`,
-        // `join` and `hand_over`, whichever takes them next, and in `snapshot`. No Acquire: the
+        // `join` and `take_for_front`, whichever takes them next, and in `snapshot`. No Acquire: the
         // returned word only says whether to take the lock, and the lock shows the queue.
         State(self.bits.fetch_add(count * ONE_PERMIT, Ordering::Release))
     }
 
-    /// Comes to the end of the line, under the lock: a last look, then QUEUED. The CAS is on the
-    /// whole word, so a release between the look and QUEUED makes it fail and look again.
-    pub(super) fn join(&self, wanted: usize) -> Join {
-        // Relaxed: CLOSED and QUEUED change only under the lock that is held here, so both are
-        // current; the permits are decided by the CAS below.
+    /// The capacity has grown by `by`, or shrunk, under the lock: so many permits are free more, or are owed. The caller serves the line.
+    pub(super) fn change(&self, by: isize) {
+        // Release: what preceded the making of permits is visible to who takes them, as for `give_back`.
+        self.bits.fetch_add(by.cast_unsigned() << PERMITS_SHIFT, Ordering::Release);
+    }
+
+    /// Comes to the end of the line, under the lock: a last look, then the flags. The CAS is on the
+    /// whole word, so a release between the look and QUEUED makes it fail and look again. `first` says that nobody is in line,
+    /// `shut` what SHUT becomes then.
+    pub(super) fn join(&self, wanted: usize, first: bool, shut: bool) -> Join {
+        // Relaxed: the flags change only under the lock that is held here, so they
+        // are current; the permits are decided by the CAS below.
         let mut seen = State(self.bits.load(Ordering::Relaxed));
         loop {
             if seen.is_closed() {
                 return Join::Closed;
             }
-            if seen.is_queued() {
+            let admitted = seen.admits(wanted);
+            if !admitted && !first {
+                // The flags say what is to be said of those before.
                 return Join::Queue;
             }
-            let admitted = seen.admits(wanted);
-            let next = if admitted { seen.less(wanted) } else { seen.queued() };
+            let next = match admitted {
+                true => seen.less(wanted),
+                false => seen.with(Flags { queued: true, shut }),
+            };
             match self.bits.compare_exchange_weak(
                 seen.0,
                 next.0,
-                // Acquire: pairs with the Release in `give_back`, for the permits taken here.
+                // Acquire: pairs with the Release in `give_back` and `change`, for the permits taken here.
                 // QUEUED needs no Release: who sees it takes the lock, and that comes after us.
                 Ordering::Acquire,
                 // Relaxed: only the number is used, for the next attempt.
@@ -253,45 +280,81 @@ impl Word {
         }
     }
 
-    /// Takes what the front of the line wants, under the lock. `last` says that the queue is empty
-    /// once the front has left it; then QUEUED goes in the same step, so that no release falls
+    /// Takes what the front of the line wants, under the lock; false if that is not covered. `last` says that nobody is in line
+    /// once the front has left it; then the flags go in the same step, so that no release falls
     /// between the two: it is counted here, or it finds nobody queued.
-    pub(super) fn hand_over(&self, wanted: usize, last: bool) -> HandOver {
-        // Relaxed: CLOSED is current under the lock; a release that this misses has seen QUEUED and
-        // comes to the lock next (W3).
+    #[must_use = "permits that were taken must be handed over"]
+    pub(super) fn take_for_front(&self, wanted: usize, last: bool) -> bool {
+        // Relaxed: a release that this misses has seen QUEUED and
+        // comes to the lock next (W3), or the front was called and looks for itself.
         let mut seen = State(self.bits.load(Ordering::Relaxed));
         loop {
-            if seen.is_closed() {
-                if last {
-                    self.clear_queued();
-                }
-                return HandOver::Closed;
-            }
             if !seen.covers(wanted) {
-                return HandOver::Short;
+                return false;
             }
             let rest = seen.less(wanted);
-            let next = if last { rest.unqueued() } else { rest };
+            let next = if last { rest.with(Flags::NONE) } else { rest };
             match self.bits.compare_exchange_weak(
                 seen.0,
                 next.0,
-                // Acquire: pairs with the Release in `give_back` of every releaser whose permits
+                // Acquire: pairs with the Release in `give_back` and `change` of every releaser whose permits
                 // go with this; the outcome in the waiter's node carries it on to the waiter.
                 Ordering::Acquire,
                 // Relaxed: only the number is used, for the next attempt.
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return HandOver::Permits,
+                Ok(_) => return true,
                 Err(now) => seen = State(now),
             }
         }
     }
 
-    /// Nobody is in the queue any more; under the lock. A release before this saw QUEUED and finds
-    /// the queue empty; its permits are in the word for anybody.
-    pub(super) fn clear_queued(&self) {
+    /// Sets the flags for a front that wants `wanted`, under the lock: `covered` if so many are free, and then it is to
+    /// be called; else `short`, which has QUEUED. True for the former. A release between the look and the flags makes
+    /// the CAS fail and look again.
+    pub(super) fn tell(&self, wanted: usize, covered: Flags, short: Flags) -> bool {
+        debug_assert!(short.queued);
+        // Relaxed: as in `join`.
+        let mut seen = State(self.bits.load(Ordering::Relaxed));
+        loop {
+            let covers = seen.covers(wanted);
+            let next = seen.with(if covers { covered } else { short });
+            if next == seen {
+                return covers;
+            }
+            match self.bits.compare_exchange_weak(
+                seen.0,
+                next.0,
+                // Relaxed, twice: nothing is taken, and who sees QUEUED takes the lock.
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return covers,
+                Err(now) => seen = State(now),
+            }
+        }
+    }
+
+    /// Nobody is in line any more; under the lock. A release before this saw QUEUED and finds
+    /// the line empty; its permits are in the word for anybody.
+    pub(super) fn clear(&self) {
         // Relaxed: it publishes nothing; W2 is about the lock.
-        self.bits.fetch_and(!QUEUED_BIT, Ordering::Relaxed);
+        self.bits.fetch_and(!(QUEUED_BIT | SHUT_BIT), Ordering::Relaxed);
+    }
+
+    /// The front is on its way, and whoever gives back need not come to the lock, or has to; under the lock.
+    pub(super) fn set_queued(&self, queued: bool) {
+        match queued {
+            // Relaxed, twice: as in `clear`; the front looks for itself.
+            true => self.bits.fetch_or(QUEUED_BIT, Ordering::Relaxed),
+            false => self.bits.fetch_and(!QUEUED_BIT, Ordering::Relaxed),
+        };
+    }
+
+    /// Somebody is in line whom nobody overtakes; under the lock. The caller serves the line.
+    pub(super) fn shut(&self) {
+        // Relaxed: as in `clear`.
+        self.bits.fetch_or(QUEUED_BIT | SHUT_BIT, Ordering::Relaxed);
     }
 
     /// Closes, under the lock.
@@ -307,84 +370,122 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Nobody overtakes those in line.
+    const STRICT: Flags = Flags { queued: true, shut: true };
+
     /// A state with each field as given.
-    fn pack(permits: usize, queued: bool, closed: bool) -> State {
-        let state = State::free(permits);
-        let state = if queued { state.queued() } else { state };
-        if closed { State(state.0 | CLOSED_BIT) } else { state }
+    fn pack(permits: isize, flags: Flags, closed: bool) -> State {
+        let bits = permits.cast_unsigned() << PERMITS_SHIFT;
+        State(bits | if closed { CLOSED_BIT } else { 0 }).with(flags)
+    }
+
+    /// Any flags.
+    fn flags() -> impl Strategy<Value = Flags> {
+        (any::<bool>(), any::<bool>()).prop_map(|(queued, shut)| Flags { queued, shut })
+    }
+
+    /// Any number of permits, a debt included.
+    fn permits() -> impl Strategy<Value = isize> {
+        let most = MAX_PERMITS.cast_signed();
+        -most..=most
     }
 
     proptest! {
         #[test]
         fn fields_come_out_as_they_went_in(
-            permits in 0..=MAX_PERMITS,
-            queued: bool,
+            permits in permits(),
+            flags in flags(),
             closed: bool,
         ) {
-            let state = pack(permits, queued, closed);
+            let state = pack(permits, flags, closed);
             prop_assert_eq!(state.permits(), permits);
-            prop_assert_eq!(state.is_queued(), queued);
+            prop_assert_eq!(state.is_queued(), flags.queued);
+            prop_assert_eq!(state.is_shut(), flags.shut);
             prop_assert_eq!(state.is_closed(), closed);
         }
 
         #[test]
         fn each_step_changes_one_field(
-            permits in 0..=MAX_PERMITS,
-            share in 0.0..=1.0f64,
-            queued: bool,
+            permits in permits(),
+            wanted in 0..=MAX_PERMITS,
+            flags in flags(),
             closed: bool,
         ) {
-            let state = pack(permits, queued, closed);
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                clippy::cast_precision_loss,
-                reason = "some number up to `permits`"
-            )]
-            let wanted = ((permits as f64 * share) as usize).min(permits);
-            prop_assert_eq!(state.less(wanted), pack(permits - wanted, queued, closed));
-            prop_assert_eq!(state.queued(), pack(permits, true, closed));
-            prop_assert_eq!(state.unqueued(), pack(permits, false, closed));
-            prop_assert_eq!(state.admits(wanted), wanted == 0 || !queued);
+            let state = pack(permits, flags, closed);
+            let signed = wanted.cast_signed();
+            prop_assert_eq!(state.covers(wanted), signed <= permits);
+            prop_assert_eq!(state.admits(wanted), wanted == 0 || (!flags.shut && signed <= permits));
+            if signed <= permits {
+                prop_assert_eq!(state.less(wanted), pack(permits - signed, flags, closed));
+            }
+            prop_assert_eq!(state.less(0), state);
+            prop_assert_eq!(state.with(Flags::NONE), pack(permits, Flags::NONE, closed));
+            prop_assert_eq!(state.with(STRICT), pack(permits, STRICT, closed));
         }
 
         #[test]
         fn the_word_keeps_what_is_not_its_business(
-            permits in 0..=MAX_PERMITS,
-            back in 0..=MAX_PERMITS,
+            capacity in 0..=MAX_PERMITS,
+            lower in 0..=MAX_PERMITS,
         ) {
-            let word = Word::new(permits);
-            prop_assert_eq!(word.try_take(permits), Take::Taken);
-            prop_assert_eq!(word.join(1), Join::Queue);
+            let word = Word::new(capacity);
+            prop_assert_eq!(word.try_take(capacity), Take::Taken);
+            prop_assert_eq!(word.join(1, true, true), Join::Queue);
             prop_assert_eq!(word.try_take(0), Take::Taken);
-            prop_assert_eq!(word.try_take(1), Take::Short);
-            prop_assert!(word.give_back(back).is_queued());
-            prop_assert_eq!(word.snapshot(), pack(back, true, false));
+            prop_assert_eq!(word.try_take(1), Take::Shut);
+            word.change(lower.cast_signed() - capacity.cast_signed());
+            let owed = lower.cast_signed() - capacity.cast_signed();
+            prop_assert_eq!(word.snapshot(), pack(owed, STRICT, false));
+            prop_assert!(word.give_back(capacity).is_queued());
+            prop_assert_eq!(word.snapshot(), pack(lower.cast_signed(), STRICT, false));
             word.close();
-            prop_assert_eq!(word.snapshot(), pack(back, true, true));
-            prop_assert_eq!(word.hand_over(back, false), HandOver::Closed);
-            prop_assert_eq!(word.snapshot(), pack(back, true, true));
-            prop_assert_eq!(word.hand_over(back, true), HandOver::Closed);
-            prop_assert_eq!(word.snapshot(), pack(back, false, true));
+            prop_assert_eq!(word.snapshot(), pack(lower.cast_signed(), STRICT, true));
+            prop_assert!(word.take_for_front(lower, false));
+            prop_assert_eq!(word.snapshot(), pack(0, STRICT, true));
+            prop_assert!(word.take_for_front(0, true));
+            prop_assert_eq!(word.snapshot(), pack(0, Flags::NONE, true));
         }
     }
 
     #[test]
-    fn the_last_hand_over_clears_queued_in_the_same_step() {
+    fn more_than_there_may_be_is_never_covered() {
+        let state = State::free(MAX_PERMITS);
+        assert!(state.covers(MAX_PERMITS));
+        for wanted in [MAX_PERMITS + 1, usize::MAX >> 1, usize::MAX] {
+            assert!(!state.covers(wanted), "{wanted}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_the_line_clears_the_flags_in_the_same_step() {
         let word = Word::new(3);
-        assert_eq!(word.join(4), Join::Queue);
-        assert_eq!(word.hand_over(4, true), HandOver::Short);
-        assert_eq!(word.snapshot(), pack(3, true, false));
-        assert_eq!(word.hand_over(2, false), HandOver::Permits);
-        assert_eq!(word.snapshot(), pack(1, true, false));
-        assert_eq!(word.hand_over(1, true), HandOver::Permits);
-        assert_eq!(word.snapshot(), pack(0, false, false));
+        assert_eq!(word.join(4, true, true), Join::Queue);
+        assert!(!word.take_for_front(4, true));
+        assert_eq!(word.snapshot(), pack(3, STRICT, false));
+        assert!(word.take_for_front(2, false));
+        assert_eq!(word.snapshot(), pack(1, STRICT, false));
+        assert!(word.take_for_front(1, true));
+        assert_eq!(word.snapshot(), pack(0, Flags::NONE, false));
     }
 
     #[test]
     fn coming_late_to_no_line_takes() {
         let word = Word::new(3);
-        assert_eq!(word.join(2), Join::Taken);
-        assert_eq!(word.snapshot(), pack(1, false, false));
+        assert_eq!(word.join(2, true, true), Join::Taken);
+        assert_eq!(word.snapshot(), pack(1, Flags::NONE, false));
+    }
+
+    #[test]
+    fn where_nobody_is_shut_out_a_running_caller_takes_beside_a_line() {
+        let word = Word::new(1);
+        assert_eq!(word.join(2, true, false), Join::Queue);
+        assert_eq!(word.try_take(1), Take::Taken);
+        assert_eq!(word.join(1, false, false), Join::Queue);
+        assert!(word.give_back(1).is_queued());
+        let (call, wait) = (Flags::NONE, Flags { queued: true, shut: false });
+        assert!(word.tell(1, call, wait));
+        assert!(!word.give_back(1).is_queued());
+        assert!(!word.tell(3, call, wait));
+        assert!(word.snapshot().is_queued());
     }
 }

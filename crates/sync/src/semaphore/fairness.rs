@@ -1,0 +1,29 @@
+//! Who may overtake whom: what a user chooses of it.
+
+use std::time::Duration;
+
+/// Whether a running caller may take permits while others wait for them.
+///
+/// | | `Strict` | `Eventual(bound)` |
+/// |---|---|---|
+/// | free permits go to | the front of the line, nobody else | whoever comes first, until the front has waited for `bound`; then to it |
+/// | a waiter waits for | those before it | `bound` and a turn of its task, then for those before it |
+/// | a front that is not polled | keeps its permits, and all behind it waiting | loses its turn after another `bound` |
+/// | a permit lies idle | while the task it was given to gets to run | only while nobody runs who wants it |
+///
+/// Strict order is the fairest and needs no clock. Where permits are held for less time than a task switch
+/// takes it is slow: each release has to wait for the next in line to be run. There `Eventual` lets whoever
+/// runs go on, and nobody starves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fairness {
+    /// First in, first out.
+    #[default]
+    Strict,
+    /// Running callers may overtake, until the front has waited for so long. With zero it has from the start.
+    Eventual(Duration),
+}
+
+impl Fairness {
+    /// [`Eventual`](Self::Eventual) with a bound of one millisecond, the grain of most timers.
+    pub const EVENTUAL: Self = Self::Eventual(Duration::from_millis(1));
+}
