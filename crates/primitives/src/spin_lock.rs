@@ -168,6 +168,7 @@ mod guarded {
     use std::fmt;
     use std::marker::PhantomData;
     use std::ops::{Deref, DerefMut};
+    use std::panic::{RefUnwindSafe, UnwindSafe};
 
     use super::{Spin, Spun};
 
@@ -183,6 +184,10 @@ mod guarded {
     // SAFETY: the value is reached by one thread at a time, the one that holds the lock, so all it
     // needs is that it may go from thread to thread.
     unsafe impl<T: Send> Sync for SpinLock<T> {}
+
+    // No code of a user runs under the lock, so no panic leaves the value halfway, as with the other locks here.
+    impl<T> UnwindSafe for SpinLock<T> {}
+    impl<T> RefUnwindSafe for SpinLock<T> {}
 
     /// A [`SpinLock`] that is held. One word, so that a guard is moved in a register.
     #[must_use = "the lock is released when this is dropped"]

@@ -106,12 +106,15 @@ mod latch;
 mod semaphore;
 mod task_group;
 mod wait_group;
+mod within;
 
 pub use latch::{Latch, LatchWait};
 pub use selvedge_primitives::Panic;
+#[cfg(feature = "age")]
+pub use semaphore::Holder;
 pub use semaphore::{
-    Acquire, AcquireError, AcquireOwned, CapacityError, Fairness, MergeError, OwnedPermit, Permit,
-    Semaphore, TryAcquireError,
+    Acquire, AcquireError, AcquireIn, AcquireOwned, AcquireOwnedIn, CapacityError, Fairness,
+    MergeError, OwnedPermit, Permit, Semaphore, TryAcquireError,
 };
 #[cfg(feature = "tokio")]
 pub use task_group::Spawn;

@@ -3,6 +3,7 @@
 
 mod acquire;
 mod acquiring;
+mod age;
 mod engine;
 mod error;
 mod fairness;
@@ -10,7 +11,9 @@ mod line;
 mod permit;
 mod word;
 
-pub use acquire::{Acquire, AcquireOwned};
+pub use acquire::{Acquire, AcquireIn, AcquireOwned, AcquireOwnedIn};
+#[cfg(feature = "age")]
+pub use age::Holder;
 pub use error::{AcquireError, CapacityError, MergeError, TryAcquireError};
 pub use fairness::Fairness;
 pub use permit::{OwnedPermit, Permit};
@@ -22,11 +25,12 @@ use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 
-use selvedge_cancel::{Context, RunOrCause};
+use selvedge_cancel::Context;
 use selvedge_primitives::time::Timer;
 use selvedge_primitives::{Origin, block_on, const_fn, coop};
 
 use acquiring::Acquiring;
+use age::{Caller, Holders};
 use engine::Engine;
 
 /// So many permits, given out in the order in which they are asked for.
@@ -98,6 +102,8 @@ use engine::Engine;
 pub struct Semaphore {
     /// Counts, queues, hands out; knows name and place.
     engine: Engine,
+    /// Who has permits.
+    holders: Holders,
 }
 
 impl Semaphore {
@@ -140,7 +146,7 @@ impl Semaphore {
                 permits <= Self::MAX_PERMITS,
                 "semaphore not made: more permits than Semaphore::MAX_PERMITS"
             );
-            Self { engine: Engine::new(permits, Origin::here()) }
+            Self { engine: Engine::new(permits, Origin::here()), holders: Holders::new() }
         }
     }
 
@@ -156,7 +162,7 @@ impl Semaphore {
     /// ```
     #[must_use]
     pub fn named(self, name: impl Into<Cow<'static, str>>) -> Self {
-        Self { engine: self.engine.named(name) }
+        Self { engine: self.engine.named(name), ..self }
     }
 
     /// The same semaphore with another [fairness](Fairness) from the start; [`set_fairness`](Self::set_fairness) changes it later.
@@ -174,7 +180,7 @@ impl Semaphore {
     /// ```
     #[must_use]
     pub fn with_fairness(self, fairness: Fairness) -> Self {
-        Self { engine: self.engine.with_fairness(fairness) }
+        Self { engine: self.engine.with_fairness(fairness), ..self }
     }
 
     /// The same semaphore with a timer of the caller's, for the bound of [`Fairness::Eventual`] and for ages. Without one it is
@@ -194,7 +200,7 @@ impl Semaphore {
     /// ```
     #[must_use]
     pub fn with_timer(self, timer: Timer) -> Self {
-        Self { engine: self.engine.with_timer(timer) }
+        Self { engine: self.engine.with_timer(timer), ..self }
     }
 
     /// The name, if one was given.
@@ -228,6 +234,19 @@ impl Semaphore {
     /// How many wait: right at the moment of the call. Takes the lock of the line.
     pub fn waiting(&self) -> usize {
         self.engine.waiting()
+    }
+
+    /// Who holds permits, the oldest first: how many, for how long, and where they were acquired. Takes the lock of a table, and
+    /// so does, with this feature, whatever takes permits or gives them back.
+    #[cfg(feature = "age")]
+    pub fn holders(&self) -> Vec<Holder> {
+        self.holders.list()
+    }
+
+    /// For how long the front of the line has waited; none when nobody waits. Takes the lock of the line.
+    #[cfg(feature = "age")]
+    pub fn longest_wait(&self) -> Option<std::time::Duration> {
+        self.engine.longest_wait()
     }
 
     /// Sets how many permits there are in all, and gives how many there were before. Whoever waits stays in line.
@@ -313,9 +332,10 @@ impl Semaphore {
     /// # Ok::<_, TryAcquireError>(())
     /// ```
     #[inline]
+    #[track_caller]
     pub fn try_acquire(&self, n: usize) -> Result<Permit<'_>, TryAcquireError> {
         self.engine.try_acquire(n)?;
-        Ok(Permit::new(self, n))
+        Ok(Permit::new(self, n, Caller::at(Location::caller())))
     }
 
     /// As [`try_acquire`](Self::try_acquire), with a permit that holds the semaphore alive.
@@ -324,9 +344,10 @@ impl Semaphore {
     ///
     /// As [`try_acquire`](Self::try_acquire).
     #[inline]
+    #[track_caller]
     pub fn try_acquire_owned(self: &Arc<Self>, n: usize) -> Result<OwnedPermit, TryAcquireError> {
         self.engine.try_acquire(n)?;
-        Ok(OwnedPermit::new(Arc::clone(self), n))
+        Ok(OwnedPermit::new(Arc::clone(self), n, Caller::at(Location::caller())))
     }
 
     /// Acquires `n` permits, waiting in line for them.
@@ -446,8 +467,9 @@ impl Semaphore {
         AcquireOwned::new(Arc::clone(self), n)
     }
 
-    /// As [`acquire`](Self::acquire), for no longer than `ctx` lasts: [`Context::run_or_cause`] around it. The context is looked
-    /// at first, at every poll.
+    /// As [`acquire`](Self::acquire), for no longer than `ctx` lasts: the wait ends when it is cancelled. The context is looked
+    /// at first, at every poll, so that one that has ended gets no permit. Who is told leaves the line at once, not only when the
+    /// future is dropped.
     ///
     /// # Cancel safety
     ///
@@ -495,8 +517,9 @@ impl Semaphore {
     ///
     /// As [`acquire`](Self::acquire), and a look at the context.
     #[track_caller]
-    pub fn acquire_in(&self, ctx: &Context, n: usize) -> RunOrCause<Acquire<'_>> {
-        ctx.run_or_cause(self.acquire(n))
+    #[inline]
+    pub fn acquire_in<'c>(&self, ctx: &'c Context, n: usize) -> AcquireIn<'_, 'c> {
+        AcquireIn::new(ctx, self.acquire(n))
     }
 
     /// As [`acquire_owned`](Self::acquire_owned), for no longer than `ctx` lasts.
@@ -529,8 +552,9 @@ impl Semaphore {
     ///
     /// As [`acquire_owned`](Self::acquire_owned), and a look at the context.
     #[track_caller]
-    pub fn acquire_owned_in(self: &Arc<Self>, ctx: &Context, n: usize) -> RunOrCause<AcquireOwned> {
-        ctx.run_or_cause(self.acquire_owned(n))
+    #[inline]
+    pub fn acquire_owned_in(self: &Arc<Self>, ctx: &Context, n: usize) -> AcquireOwnedIn {
+        AcquireOwnedIn::new(ctx.clone(), self.acquire_owned(n))
     }
 
     /// Acquires `n` permits, blocking the thread until they are there. It stands in the same line
@@ -570,14 +594,15 @@ impl Semaphore {
     ///     assert_eq!(thread.join().unwrap(), Ok(1));
     /// }
     /// ```
+    #[track_caller]
     pub fn acquire_blocking(&self, n: usize) -> Result<Permit<'_>, AcquireError> {
         if self.engine.try_acquire(n).is_ok() {
-            return Ok(Permit::new(self, n));
+            return Ok(Permit::new(self, n, Caller::at(Location::caller())));
         }
         // Not through `Acquire`: a task's budget, if this blocks one, is no reason to wait here.
         let mut acquiring = pin!(Acquiring::new(self, n));
         let semaphore = block_on(poll_fn(|cx| acquiring.as_mut().poll_acquire(cx)))?;
-        Ok(Permit::new(semaphore, n))
+        Ok(Permit::new(semaphore, n, Caller::at(Location::caller())))
     }
 
     /// As [`acquire_blocking`](Self::acquire_blocking), for no longer than `ctx` lasts.
@@ -585,6 +610,7 @@ impl Semaphore {
     /// # Errors
     ///
     /// As [`acquire_in`](Self::acquire_in).
+    #[track_caller]
     pub fn acquire_blocking_in(&self, ctx: &Context, n: usize) -> Result<Permit<'_>, AcquireError> {
         block_on(coop::unconstrained(self.acquire_in(ctx, n)))
     }

@@ -7,16 +7,28 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use selvedge_cancel::Context as Tree;
-use selvedge_sync::{Latch, Semaphore, TaskGroup, WaitGroup};
+#[cfg(not(feature = "age"))]
+use selvedge_cancel::Timer;
+#[cfg(not(feature = "age"))]
+use selvedge_sync::{Fairness, Semaphore};
+use selvedge_sync::{Latch, TaskGroup, WaitGroup};
 use selvedge_testkit::CountingAllocator;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
+// With the feature `age` there is a table of holders.
+#[cfg(not(feature = "age"))]
 #[test]
-fn neither_taking_nor_waiting_nor_handing_out_allocates() {
+fn the_first_wait_makes_the_line_and_nothing_else_of_a_semaphore_allocates() {
     let semaphore = Arc::new(Semaphore::new(1));
     let mut cx = Context::from_waker(Waker::noop());
+    let counted = CountingAllocator::count(|| {
+        let permit = semaphore.try_acquire(1).unwrap();
+        assert!(pin!(semaphore.acquire(1)).poll(&mut cx).is_pending());
+        drop(permit);
+    });
+    assert_eq!((counted.allocations, counted.frees), (1, 0));
     let counted = CountingAllocator::count(|| {
         let permit = semaphore.try_acquire(1).unwrap();
         let mut borrowed = pin!(semaphore.acquire(1));
@@ -30,6 +42,26 @@ fn neither_taking_nor_waiting_nor_handing_out_allocates() {
     });
     assert_eq!((counted.allocations, counted.frees), (0, 0));
     assert_eq!(semaphore.available(), 1);
+}
+
+// With the feature `age` there is a table of holders.
+#[cfg(not(feature = "age"))]
+#[test]
+fn a_wait_with_eventual_fairness_allocates_nothing_but_its_alarm() {
+    let (timer, _clock) = Timer::manual();
+    let semaphore = Semaphore::new(1).with_fairness(Fairness::EVENTUAL).with_timer(timer);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut turn = || {
+        let permit = semaphore.try_acquire(1).unwrap();
+        let mut acquire = pin!(semaphore.acquire(1));
+        assert!(acquire.as_mut().poll(&mut cx).is_pending());
+        drop(permit);
+        assert!(acquire.as_mut().poll(&mut cx).map(drop).is_ready());
+    };
+    // Makes the line, and arms the alarm: once a millisecond, on this clock once.
+    turn();
+    let counted = CountingAllocator::count(|| (0..1_000).for_each(|_| turn()));
+    assert_eq!((counted.allocations, counted.frees), (0, 0));
 }
 
 #[test]

@@ -58,45 +58,48 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
         let mut this = self.project();
         let handle = this.handle.as_ref().expect("an acquisition is not polled after it was ready");
         let wanted = *this.wanted;
-        let ended = loop {
-            if this.place.is_none() {
-                match handle.engine().try_acquire(wanted) {
-                    Ok(()) => break Ok(()),
-                    Err(TryAcquireError::NoPermits) => {
-                        this.place.set(Some(Place::new(handle.anchor())));
-                    }
-                    Err(TryAcquireError::Closed) => break Err(AcquireError::Closed),
-                    Err(TryAcquireError::OverCapacity { wanted, capacity }) => {
-                        break Err(AcquireError::OverCapacity { wanted, capacity });
-                    }
+        let ended = if this.place.is_none() {
+            match handle.engine().try_acquire(wanted) {
+                Ok(()) => Ok(()),
+                Err(TryAcquireError::NoPermits) => {
+                    this.place.set(Some(Place::new(handle.anchor())));
+                    ready!(Self::poll_place(this.place, handle, cx, wanted))
+                }
+                Err(TryAcquireError::Closed) => Err(AcquireError::Closed),
+                Err(TryAcquireError::OverCapacity { wanted, capacity }) => {
+                    Err(AcquireError::OverCapacity { wanted, capacity })
                 }
             }
-            match ready!(Self::poll_place(this.place.as_mut(), handle, cx, wanted)) {
-                Grant::Permits => break Ok(()),
-                Grant::Closed => break Err(AcquireError::Closed),
-                Grant::OverCapacity(capacity) => {
-                    break Err(AcquireError::OverCapacity { wanted, capacity });
-                }
-                // It did not come when it was called.
-                Grant::Again => {}
-            }
+        } else {
+            ready!(Self::poll_place(this.place, handle, cx, wanted))
         };
         let handle = this.handle.take().expect("it was there above");
         Poll::Ready(ended.map(|()| handle))
     }
 
-    /// Polls the place in the line, and gives it up once it was served.
+    /// Polls the place in the line.
     #[cold]
     fn poll_place(
         mut place: Pin<&mut Option<Place<'q>>>,
         handle: &H,
         cx: &mut Context<'_>,
         wanted: usize,
-    ) -> Poll<Grant> {
-        let standing = place.as_mut().as_pin_mut().expect("the caller has made it");
-        let grant = ready!(handle.engine().poll_wait(standing, cx, wanted));
+    ) -> Poll<Result<(), AcquireError>> {
+        let ended = loop {
+            let standing = place.as_mut().as_pin_mut().expect("the caller has made it");
+            match ready!(handle.engine().poll_wait(standing, cx, wanted)) {
+                Grant::Permits => break Ok(()),
+                Grant::Closed => break Err(AcquireError::Closed),
+                Grant::OverCapacity(capacity) => {
+                    break Err(AcquireError::OverCapacity { wanted, capacity });
+                }
+                // It did not come when it was called: to the end of the line.
+                Grant::Again => {}
+            }
+        };
+        // What keeps the line alive goes, too.
         place.set(None);
-        Poll::Ready(grant)
+        Poll::Ready(ended)
     }
 }
 

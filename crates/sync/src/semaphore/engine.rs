@@ -45,6 +45,7 @@
 //! fairness of `WebKit`'s and `parking_lot`'s locks, with the front itself as the one who shuts the door.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -53,9 +54,12 @@ use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
 use selvedge_primitives::{Entry, Left, OnceArc, Origin, Serve, const_fn};
 
+use super::age::Age;
 use super::error::TryAcquireError;
 use super::fairness::Fairness;
-use super::line::{Errand, Front, Grant, Held, Line, Place, Queue, Wish, arm_for_front, front};
+use super::line::{
+    Errand, Front, Grant, Held, Line, Place, Queue, Wish, arm_for_front, front, is_overdue,
+};
 use super::word::{Flags, Join, MAX_PERMITS, State, Take, Word};
 
 /// A counting semaphore without a face.
@@ -142,8 +146,15 @@ impl Engine {
         self.line.get().map_or(0, |line| line.queue.lock().len())
     }
 
+    /// How long the front has waited.
+    #[cfg(feature = "age")]
+    pub(super) fn longest_wait(&self) -> Option<std::time::Duration> {
+        let age = self.look_at_line(|locked| locked.front(|wish| wish.age)).flatten();
+        age.map(Age::elapsed)
+    }
+
     /// Looks at the line, if anybody ever came to it.
-    pub(super) fn look_at_line<T>(&self, look: impl FnOnce(&Held<'_>) -> T) -> Option<T> {
+    fn look_at_line<T>(&self, look: impl FnOnce(&Held<'_>) -> T) -> Option<T> {
         self.line.get().map(|line| look(&line.queue.lock()))
     }
 
@@ -190,15 +201,14 @@ impl Engine {
         if self.eventual.load(Ordering::Relaxed) {
             self.line().find_timer();
         }
-        let (mut joining, mut looking) = (Errand::default(), Errand::default());
+        let errand = Cell::new(Errand::default());
         let polled = place.poll_look(
             cx,
-            |locked| self.join(locked, wanted, &mut joining),
-            |locked| self.look(locked, wanted, &mut looking),
+            |locked| self.join(locked, wanted, &errand),
+            |locked| self.look(locked, wanted, &errand),
             |locked| self.serve(locked),
         );
-        self.run(joining);
-        self.run(looking);
+        self.run(errand.into_inner());
         polled
     }
 
@@ -207,7 +217,7 @@ impl Engine {
         &self,
         locked: &mut Held<'_>,
         wanted: usize,
-        errand: &mut Errand,
+        errand: &Cell<Errand>,
     ) -> Entry<Wish, Grant> {
         let capacity = self.capacity();
         if wanted > capacity {
@@ -218,17 +228,17 @@ impl Engine {
             Join::Taken => Entry::Ready(Grant::Permits),
             Join::Closed => Entry::Ready(Grant::Closed),
             Join::Queue => {
-                let since = (eventual || cfg!(feature = "age")).then(|| locked.now());
+                let since = eventual.then(|| locked.now());
                 if let Some(now) = since {
-                    *errand = locked.arm(now);
+                    errand.set(locked.wait(now));
                 }
-                Entry::Wait(Wish { permits: wanted, since })
+                Entry::Wait(Wish { permits: wanted, since, age: Age::now() })
             }
         }
     }
 
     /// Has been called, and looks, under the lock; it is the front.
-    fn look(&self, locked: &mut Held<'_>, wanted: usize, errand: &mut Errand) -> Option<Grant> {
+    fn look(&self, locked: &mut Held<'_>, wanted: usize, errand: &Cell<Errand>) -> Option<Grant> {
         let last = locked.len() == 1;
         if self.word.snapshot().is_closed() {
             if last {
@@ -238,11 +248,10 @@ impl Engine {
         }
         locked.come();
         let now = locked.now();
-        let shut = front(locked, now) != Front::Waits { overdue: false };
-        let waits = Flags { queued: true, shut: shut || !locked.is_eventual() };
+        let waits = Flags { queued: true, shut: is_overdue(locked, now) };
         while !self.word.take_for_front(wanted, last) {
             if !self.word.tell(wanted, waits, waits) {
-                *errand = arm_for_front(locked, now);
+                errand.set(arm_for_front(locked, now));
                 return None;
             }
         }
@@ -350,42 +359,52 @@ impl Engine {
 
     /// What is next for the front.
     fn next(&self, locked: &mut Held<'_>, errand: &mut Errand) -> Serve<Grant> {
-        let Some(wish) = locked.front(|wish| *wish) else { return Serve::Rest };
+        let Some(wanted) = locked.front(|wish| wish.permits) else { return Serve::Rest };
         let last = locked.len() == 1;
+        if !locked.is_eventual() && self.word.take_for_front(wanted, last) {
+            return Serve::Grant(Grant::Permits);
+        }
         let state = self.word.snapshot();
-        if state.is_closed() {
-            return self.send_away(Grant::Closed, last);
-        }
         let capacity = self.capacity();
-        if wish.permits > capacity {
-            return self.send_away(Grant::OverCapacity(capacity), last);
+        if state.is_closed() {
+            self.send_away(Grant::Closed, last)
+        } else if wanted > capacity {
+            self.send_away(Grant::OverCapacity(capacity), last)
+        } else if locked.is_eventual() {
+            self.next_to_call(locked, wanted, errand)
+        } else {
+            Serve::Rest
         }
-        if !locked.is_eventual() {
-            return match self.word.take_for_front(wish.permits, last) {
-                true => Serve::Grant(Grant::Permits),
-                false => Serve::Rest,
-            };
-        }
+    }
+
+    /// What is next for the front that may be called.
+    fn next_to_call(
+        &self,
+        locked: &mut Held<'_>,
+        wanted: usize,
+        errand: &mut Errand,
+    ) -> Serve<Grant> {
         let now = locked.now();
         let queued = !locked.sees_to_front(now);
         match front(locked, now) {
-            Front::Late => self.send_away(Grant::Again, last),
+            Front::Late => self.send_away(Grant::Again, locked.len() == 1),
             Front::OnItsWay => {
-                if state.is_queued() != queued {
-                    self.word.set_queued(queued);
-                }
+                // Whether there is what it wants is for itself to see.
+                let shut = self.word.snapshot().is_shut() || is_overdue(locked, now);
+                let flags = Flags { queued, shut };
+                self.word.tell(wanted, flags, flags);
                 *errand = arm_for_front(locked, now);
                 Serve::Rest
             }
-            Front::Waits { overdue: shut } => {
+            Front::Waits => {
+                let shut = is_overdue(locked, now);
                 let (call, wait) = (Flags { queued, shut }, Flags { queued: true, shut });
-                let covered = self.word.tell(wish.permits, call, wait);
+                let covered = self.word.tell(wanted, call, wait);
                 if !covered {
                     *errand = arm_for_front(locked, now);
                     return Serve::Rest;
                 }
-                locked.call(now);
-                *errand = locked.arm(now);
+                *errand = locked.call(now);
                 Serve::Call
             }
         }
@@ -400,10 +419,16 @@ impl Engine {
     }
 
     /// Does what is to be done when the lock is free.
+    #[inline]
     fn run(&self, errand: Errand) {
-        if errand.is_none() {
-            return;
+        if !errand.is_none() {
+            self.arm(errand);
         }
+    }
+
+    /// Arms the alarm.
+    #[cold]
+    fn arm(&self, errand: Errand) {
         if let Some(line) = self.line.share()
             && line.run(errand)
         {

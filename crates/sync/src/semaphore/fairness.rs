@@ -8,7 +8,7 @@ use std::time::Duration;
 /// |---|---|---|
 /// | free permits go to | the front of the line, nobody else | whoever comes first, until the front has waited for `bound`; then to it |
 /// | a waiter waits for | those before it | `bound` and a turn of its task, then for those before it |
-/// | a front that is not polled | keeps its permits, and all behind it waiting | loses its turn after another `bound` |
+/// | a front that is not polled | keeps its permits, and all behind it waiting | loses its turn after another `bound`, or a millisecond if that is longer |
 /// | a permit lies idle | while the task it was given to gets to run | only while nobody runs who wants it |
 ///
 /// Strict order is the fairest and needs no clock. Where permits are held for less time than a task switch

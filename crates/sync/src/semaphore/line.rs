@@ -8,8 +8,8 @@
 //!
 //! - a front that has waited for the bound has to say so, by SHUT, or running callers overtake it for ever: it is
 //!   called, and looks;
-//! - a front that was called and has not come within the bound has lost its turn: it is taken out of the line, told to
-//!   begin *again*, and the next one is called.
+//! - a front that was called and has not come within the bound (or within [`TURN`], if that is longer) has lost its turn: it is
+//!   taken out of the line, told to begin *again*, and the next one is called.
 //!
 //! For this the line has one alarm, a registration with a timer, that is armed when somebody comes to the line or is
 //! called and no alarm is armed, so at most once a bound. It reaches the line and not the word, because a semaphore may be
@@ -20,22 +20,29 @@
 //! front is on its way, and whoever gives back looks at the clock himself.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use selvedge_primitives::atomic::{AtomicBool, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::{Expire, Expiry, Timer};
 use selvedge_primitives::{Locked, Serve, WaitQueue, Waiter, contain};
 
+use super::age::Age;
 use super::fairness::Fairness;
+
+/// How long somebody who was called has to come, at least: the grain of most timers.
+const TURN: Duration = Duration::from_millis(1);
 
 /// What a waiter wants.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wish {
     /// So many permits.
     pub(super) permits: usize,
-    /// When it came to the line, where that matters.
+    /// When it came to the line, if that was eventual.
     pub(super) since: Option<Instant>,
+    /// How long it has waited, with the feature `age`.
+    #[cfg_attr(not(feature = "age"), expect(dead_code, reason = "it is nothing then"))]
+    pub(super) age: Age,
 }
 
 /// What a waiter is told.
@@ -176,8 +183,8 @@ impl Line {
 fn see_to_front(locked: &mut Held<'_>, expiry: Expiry, passed: bool) -> (Serve<Grant>, Errand) {
     let (called, alone, lost) =
         (locked.is_front_called(), locked.len() == 1, expiry == Expiry::Lost);
-    let Some(due) = due(locked) else { return (Serve::Rest, Errand::default()) };
     let now = locked.now();
+    let Some(due) = due(locked, now) else { return (Serve::Rest, Errand::default()) };
     if !alone && (lost || called && due <= now) {
         return (Serve::Grant(Grant::Again), Errand::default());
     }
@@ -189,23 +196,24 @@ fn see_to_front(locked: &mut Held<'_>, expiry: Expiry, passed: bool) -> (Serve<G
     if !(lost || passed || due <= now) {
         return (Serve::Rest, locked.arm_at(Some(due)));
     }
-    locked.call(now);
-    (Serve::Call, locked.arm(now))
+    (Serve::Call, locked.call(now))
 }
 
-/// When the front has to be seen to, if ever.
-fn due(locked: &Held<'_>) -> Option<Instant> {
+/// When the front has to be seen to, if ever. If it came while the line was strict, now.
+fn due(locked: &Held<'_>, now: Instant) -> Option<Instant> {
     let Fairness::Eventual(bound) = locked.fairness else { return None };
-    let from = match locked.called {
-        Some(called) if locked.is_front_called() => Some(called),
-        _ => locked.front(|wish| wish.since).flatten(),
-    };
-    from?.checked_add(bound)
+    match locked.called.filter(|_| locked.is_front_called()) {
+        Some(called) => called.checked_add(bound.max(TURN)),
+        None => match locked.front(|wish| wish.since)? {
+            Some(since) => since.checked_add(bound),
+            None => Some(now),
+        },
+    }
 }
 
 /// Arms the alarm for the front, if it is not armed, unless it is overdue already: then nothing is to be done before it is called.
 pub(super) fn arm_for_front(locked: &mut Held<'_>, now: Instant) -> Errand {
-    let due = due(locked).filter(|due| *due > now);
+    let due = due(locked, now).filter(|due| *due > now);
     locked.arm_at(due)
 }
 
@@ -222,25 +230,24 @@ pub(super) enum Front {
     OnItsWay,
     /// It was called and has not come in time.
     Late,
-    /// It waits; and has done so for the bound, or not.
-    Waits {
-        /// Nobody may overtake it any more.
-        overdue: bool,
-    },
+    /// It waits.
+    Waits,
 }
 
 /// How the front stands at `now`.
 pub(super) fn front(locked: &Held<'_>, now: Instant) -> Front {
-    let Fairness::Eventual(bound) = locked.fairness else { return Front::Waits { overdue: true } };
-    let over = |from: Instant| from.checked_add(bound).is_some_and(|due| due <= now);
-    match locked.called.filter(|_| locked.is_front_called()) {
-        Some(called) if over(called) => Front::Late,
-        Some(_) => Front::OnItsWay,
-        // Without a time it came while the line was strict.
-        None => {
-            Front::Waits { overdue: locked.front(|wish| wish.since).flatten().is_none_or(over) }
-        }
+    match due(locked, now) {
+        _ if locked.called.is_none() || !locked.is_front_called() => Front::Waits,
+        Some(due) if due <= now => Front::Late,
+        _ => Front::OnItsWay,
     }
+}
+
+/// Whether nobody may overtake the front: always so in a strict line, and if it came while the line was that.
+pub(super) fn is_overdue(locked: &Held<'_>, now: Instant) -> bool {
+    let Fairness::Eventual(bound) = locked.fairness else { return true };
+    let since = locked.front(|wish| wish.since).flatten();
+    since.is_none_or(|since| since.checked_add(bound).is_some_and(|due| due <= now))
 }
 
 impl Rules {
@@ -275,20 +282,26 @@ impl Rules {
         }
     }
 
-    /// Notes that the front is called.
-    pub(super) fn call(&mut self, now: Instant) {
-        self.called = Some(now);
-    }
-
     /// Notes that the front has come.
     pub(super) fn come(&mut self) {
         self.called = None;
     }
 
-    /// Arms the alarm for the bound from `now` on, if it is not armed.
-    pub(super) fn arm(&mut self, now: Instant) -> Errand {
+    /// Notes that the front is called, and arms the alarm for the end of its turn, if it is not armed.
+    pub(super) fn call(&mut self, now: Instant) -> Errand {
+        self.called = Some(now);
+        self.arm(now, TURN)
+    }
+
+    /// One comes to the line: arms the alarm for the end of the bound, if it is not armed.
+    pub(super) fn wait(&mut self, now: Instant) -> Errand {
+        self.arm(now, Duration::ZERO)
+    }
+
+    /// Arms the alarm for the bound from `now` on, which is at least `least`, if it is not armed.
+    fn arm(&mut self, now: Instant, least: Duration) -> Errand {
         match self.fairness {
-            Fairness::Eventual(bound) => self.arm_at(now.checked_add(bound)),
+            Fairness::Eventual(bound) => self.arm_at(now.checked_add(bound.max(least))),
             Fairness::Strict => Errand::default(),
         }
     }

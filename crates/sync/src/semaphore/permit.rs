@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Semaphore;
+use super::age::{Caller, Hold};
 use super::error::MergeError;
 
 /// Permits of a [`Semaphore`] that are out; they go back when this is dropped.
@@ -16,13 +17,15 @@ pub struct Permit<'a> {
     semaphore: &'a Semaphore,
     /// How many.
     count: usize,
+    /// What is known of who holds them.
+    hold: Hold,
 }
 
 impl<'a> Permit<'a> {
-    /// `count` permits that were taken out of `semaphore`.
+    /// `count` permits that `caller` has taken out of `semaphore`.
     #[inline]
-    pub(super) fn new(semaphore: &'a Semaphore, count: usize) -> Self {
-        Self { semaphore, count }
+    pub(super) fn new(semaphore: &'a Semaphore, count: usize, caller: Caller) -> Self {
+        Self { semaphore, count, hold: semaphore.holders.enter(count, caller) }
     }
 
     /// How many permits this stands for.
@@ -48,7 +51,9 @@ impl<'a> Permit<'a> {
     /// ```
     pub fn split(&mut self, n: usize) -> Option<Self> {
         self.count = self.count.checked_sub(n)?;
-        Some(Self::new(self.semaphore, n))
+        let (semaphore, holders) = (self.semaphore, &self.semaphore.holders);
+        holders.change(&self.hold, self.count);
+        Some(Self { semaphore, count: n, hold: holders.part(&self.hold, n) })
     }
 
     /// Takes over the permits of `other`, of the same semaphore.
@@ -61,6 +66,7 @@ impl<'a> Permit<'a> {
             return Err(MergeError { permit: other });
         }
         self.count += other.take();
+        self.semaphore.holders.change(&self.hold, self.count);
         Ok(())
     }
 
@@ -80,6 +86,7 @@ impl<'a> Permit<'a> {
 impl Drop for Permit<'_> {
     #[inline]
     fn drop(&mut self) {
+        self.semaphore.holders.leave(&self.hold);
         self.semaphore.engine.release(self.count);
     }
 }
@@ -101,13 +108,16 @@ pub struct OwnedPermit {
     semaphore: Arc<Semaphore>,
     /// How many.
     count: usize,
+    /// What is known of who holds them.
+    hold: Hold,
 }
 
 impl OwnedPermit {
-    /// `count` permits that were taken out of `semaphore`.
+    /// `count` permits that `caller` has taken out of `semaphore`.
     #[inline]
-    pub(super) fn new(semaphore: Arc<Semaphore>, count: usize) -> Self {
-        Self { semaphore, count }
+    pub(super) fn new(semaphore: Arc<Semaphore>, count: usize, caller: Caller) -> Self {
+        let hold = semaphore.holders.enter(count, caller);
+        Self { semaphore, count, hold }
     }
 
     /// How many permits this stands for.
@@ -118,7 +128,9 @@ impl OwnedPermit {
     /// As [`Permit::split`].
     pub fn split(&mut self, n: usize) -> Option<Self> {
         self.count = self.count.checked_sub(n)?;
-        Some(Self::new(Arc::clone(&self.semaphore), n))
+        let (semaphore, holders) = (Arc::clone(&self.semaphore), &self.semaphore.holders);
+        holders.change(&self.hold, self.count);
+        Some(Self { semaphore, count: n, hold: holders.part(&self.hold, n) })
     }
 
     /// As [`Permit::merge`].
@@ -131,6 +143,7 @@ impl OwnedPermit {
             return Err(MergeError { permit: other });
         }
         self.count += other.take().1;
+        self.semaphore.holders.change(&self.hold, self.count);
         Ok(())
     }
 
@@ -155,6 +168,7 @@ impl OwnedPermit {
 impl Drop for OwnedPermit {
     #[inline]
     fn drop(&mut self) {
+        self.semaphore.holders.leave(&self.hold);
         self.semaphore.engine.release(self.count);
     }
 }

@@ -280,16 +280,16 @@ impl Word {
         }
     }
 
-    /// Takes what the front of the line wants, under the lock; false if that is not covered. `last` says that nobody is in line
+    /// Takes what the front of the line wants, under the lock; false if that is not covered, or the semaphore closed. `last` says that nobody is in line
     /// once the front has left it; then the flags go in the same step, so that no release falls
     /// between the two: it is counted here, or it finds nobody queued.
     #[must_use = "permits that were taken must be handed over"]
     pub(super) fn take_for_front(&self, wanted: usize, last: bool) -> bool {
-        // Relaxed: a release that this misses has seen QUEUED and
+        // Relaxed: CLOSED is current under the lock; a release that this misses has seen QUEUED and
         // comes to the lock next (W3), or the front was called and looks for itself.
         let mut seen = State(self.bits.load(Ordering::Relaxed));
         loop {
-            if !seen.covers(wanted) {
+            if seen.is_closed() || !seen.covers(wanted) {
                 return false;
             }
             let rest = seen.less(wanted);
@@ -309,11 +309,9 @@ impl Word {
         }
     }
 
-    /// Sets the flags for a front that wants `wanted`, under the lock: `covered` if so many are free, and then it is to
-    /// be called; else `short`, which has QUEUED. True for the former. A release between the look and the flags makes
-    /// the CAS fail and look again.
+    /// Sets the flags for a front that wants `wanted`, under the lock: `covered` if so many are free, else `short`. True for the
+    /// former. A release between the look and the flags makes the CAS fail and look again: it is counted, or sees the flags.
     pub(super) fn tell(&self, wanted: usize, covered: Flags, short: Flags) -> bool {
-        debug_assert!(short.queued);
         // Relaxed: as in `join`.
         let mut seen = State(self.bits.load(Ordering::Relaxed));
         loop {
@@ -340,15 +338,6 @@ impl Word {
     pub(super) fn clear(&self) {
         // Relaxed: it publishes nothing; W2 is about the lock.
         self.bits.fetch_and(!(QUEUED_BIT | SHUT_BIT), Ordering::Relaxed);
-    }
-
-    /// The front is on its way, and whoever gives back need not come to the lock, or has to; under the lock.
-    pub(super) fn set_queued(&self, queued: bool) {
-        match queued {
-            // Relaxed, twice: as in `clear`; the front looks for itself.
-            true => self.bits.fetch_or(QUEUED_BIT, Ordering::Relaxed),
-            false => self.bits.fetch_and(!QUEUED_BIT, Ordering::Relaxed),
-        };
     }
 
     /// Somebody is in line whom nobody overtakes; under the lock. The caller serves the line.
@@ -440,10 +429,10 @@ mod tests {
             prop_assert_eq!(word.snapshot(), pack(lower.cast_signed(), STRICT, false));
             word.close();
             prop_assert_eq!(word.snapshot(), pack(lower.cast_signed(), STRICT, true));
-            prop_assert!(word.take_for_front(lower, false));
-            prop_assert_eq!(word.snapshot(), pack(0, STRICT, true));
-            prop_assert!(word.take_for_front(0, true));
-            prop_assert_eq!(word.snapshot(), pack(0, Flags::NONE, true));
+            prop_assert!(!word.take_for_front(lower, true));
+            prop_assert_eq!(word.snapshot(), pack(lower.cast_signed(), STRICT, true));
+            word.clear();
+            prop_assert_eq!(word.snapshot(), pack(lower.cast_signed(), Flags::NONE, true));
         }
     }
 

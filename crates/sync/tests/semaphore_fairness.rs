@@ -1,0 +1,528 @@
+//! Who overtakes whom: running callers and those who wait, with a clock that is moved by hand; and what becomes of one that does
+//! not come when it is called.
+#![cfg(not(selvedge_loom))]
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use selvedge_cancel::{ManualClock, Timer};
+use selvedge_sync::{
+    AcquireError, AcquireOwned, Fairness, OwnedPermit, Semaphore, TryAcquireError,
+};
+use selvedge_testkit::watchdog;
+
+/// The bound of the tests.
+const BOUND: Duration = Duration::from_millis(10);
+/// Almost.
+const LESS: Duration = Duration::from_millis(9);
+/// What is missing.
+const REST: Duration = Duration::from_millis(1);
+
+/// A semaphore in which running callers overtake for [`BOUND`], and its clock.
+fn eventual(permits: usize) -> (Arc<Semaphore>, ManualClock) {
+    let (timer, clock) = Timer::manual();
+    let semaphore =
+        Semaphore::new(permits).with_fairness(Fairness::Eventual(BOUND)).with_timer(timer);
+    (Arc::new(semaphore), clock)
+}
+
+/// Counts wakes.
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Somebody who waits.
+struct Waiter {
+    future: Pin<Box<AcquireOwned>>,
+    count: Arc<Count>,
+}
+
+impl Waiter {
+    /// Comes to the line for `n`.
+    #[track_caller]
+    fn new(semaphore: &Arc<Semaphore>, n: usize) -> Self {
+        let future = Box::pin(semaphore.acquire_owned(n));
+        let mut waiter = Self { future, count: Arc::default() };
+        assert!(waiter.poll().is_pending());
+        waiter
+    }
+
+    fn poll(&mut self) -> Poll<Result<OwnedPermit, AcquireError>> {
+        let waker = Waker::from(Arc::clone(&self.count));
+        self.future.as_mut().poll(&mut Context::from_waker(&waker))
+    }
+
+    /// Polled, it is served.
+    #[track_caller]
+    fn served(mut self) -> OwnedPermit {
+        match self.poll() {
+            Poll::Ready(Ok(permit)) => permit,
+            Poll::Ready(Err(error)) => panic!("{error}"),
+            Poll::Pending => panic!("still waits"),
+        }
+    }
+
+    /// How often it was woken since it was asked last.
+    fn wakes(&self) -> usize {
+        self.count.0.swap(0, Ordering::SeqCst)
+    }
+}
+
+/// A running caller takes one and gives it back.
+#[track_caller]
+fn overtakes(semaphore: &Semaphore) {
+    drop(semaphore.try_acquire(1).expect("a running caller overtakes"));
+}
+
+/// A running caller gets nothing.
+#[track_caller]
+fn does_not_overtake(semaphore: &Semaphore) {
+    assert_eq!(semaphore.try_acquire(1).unwrap_err(), TryAcquireError::NoPermits);
+}
+
+#[test]
+fn strict_is_what_one_gets_and_the_other_is_asked_for() {
+    assert_eq!(Semaphore::new(1).fairness(), Fairness::Strict);
+    assert_eq!(Fairness::default(), Fairness::Strict);
+    let semaphore = Semaphore::new(1).with_fairness(Fairness::EVENTUAL);
+    assert_eq!(semaphore.fairness(), Fairness::Eventual(Duration::from_millis(1)));
+    semaphore.set_fairness(Fairness::Strict);
+    assert_eq!(semaphore.fairness(), Fairness::Strict);
+}
+
+#[test]
+fn a_running_caller_overtakes_a_front_that_is_on_its_way() {
+    let (semaphore, _clock) = eventual(1);
+    let permit = semaphore.try_acquire(1).unwrap();
+    let mut waiter = Waiter::new(&semaphore, 1);
+    drop(permit);
+    assert_eq!(waiter.wakes(), 1);
+    for _ in 0..3 {
+        overtakes(&semaphore);
+    }
+    assert_eq!(waiter.wakes(), 0, "it was called once");
+
+    // It comes while another is faster, waits on, and is called for the next.
+    let permit = semaphore.try_acquire(1).unwrap();
+    assert!(waiter.poll().is_pending());
+    drop(permit);
+    assert_eq!(waiter.wakes(), 1);
+    drop(waiter.served());
+    assert_eq!((semaphore.available(), semaphore.waiting()), (1, 0));
+}
+
+#[test]
+fn an_acquire_overtakes_as_a_try_does() {
+    let (semaphore, _clock) = eventual(1);
+    let permit = semaphore.try_acquire(1).unwrap();
+    let waiter = Waiter::new(&semaphore, 1);
+    drop(permit);
+    let polled = pin!(semaphore.acquire(1)).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, Poll::Ready(Ok(_))));
+    drop(polled);
+    drop(waiter);
+}
+
+#[test]
+fn nobody_overtakes_a_front_that_has_waited_for_the_bound() {
+    let (semaphore, clock) = eventual(1);
+    let permit = semaphore.try_acquire(1).unwrap();
+    let mut waiter = Waiter::new(&semaphore, 1);
+    clock.advance(LESS);
+    assert_eq!(waiter.wakes(), 0);
+    drop(permit);
+    let permit = semaphore.try_acquire(1).unwrap();
+    assert_eq!(waiter.wakes(), 1);
+    assert!(waiter.poll().is_pending());
+
+    clock.advance(REST);
+    assert_eq!(waiter.wakes(), 1, "the alarm calls it, to shut the door");
+    assert!(waiter.poll().is_pending());
+    drop(permit);
+    does_not_overtake(&semaphore);
+    assert_eq!(semaphore.available(), 1);
+    assert_eq!(waiter.wakes(), 1);
+    drop(waiter.served());
+    overtakes(&semaphore);
+}
+
+#[test]
+fn a_large_request_is_served_although_small_ones_come_and_go() {
+    let (semaphore, clock) = eventual(4);
+    let mut small: Vec<_> = (0..4).map(|_| semaphore.try_acquire(1).unwrap()).collect();
+    let mut large = Waiter::new(&semaphore, 4);
+    for _ in 0..10 {
+        drop(small.remove(0));
+        small.push(semaphore.try_acquire(1).expect("the door is open"));
+    }
+    clock.advance(BOUND);
+    assert!(large.poll().is_pending());
+    for _ in 0..3 {
+        small.pop();
+        does_not_overtake(&semaphore);
+        assert!(large.poll().is_pending());
+    }
+    small.pop();
+    assert_eq!(large.served().count(), 4);
+}
+
+#[test]
+fn a_turn_goes_from_one_to_the_next_in_line() {
+    let (semaphore, _clock) = eventual(2);
+    let held = semaphore.try_acquire(2).unwrap();
+    let mut line: Vec<_> = (0..3).map(|_| Waiter::new(&semaphore, 1)).collect();
+    drop(held);
+    let wakes: Vec<_> = line.iter().map(Waiter::wakes).collect();
+    assert_eq!(wakes, [1, 0, 0], "one at a time");
+    let first = line.remove(0).served();
+    assert_eq!(line[0].wakes(), 1, "who takes calls the next, for which there is one left");
+    let second = line.remove(0).served();
+    assert_eq!(line[0].wakes(), 0);
+    drop(first);
+    assert_eq!(line[0].wakes(), 1);
+    drop((line, second));
+    assert_eq!(semaphore.available(), 2);
+}
+
+#[test]
+fn a_front_that_is_not_polled_loses_its_turn_after_the_bound() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let mut asleep = Waiter::new(&semaphore, 1);
+    let next = Waiter::new(&semaphore, 1);
+    drop(held);
+    assert_eq!((asleep.wakes(), next.wakes()), (1, 0));
+    clock.advance(LESS);
+    assert_eq!(next.wakes(), 0);
+    // By the alarm: no operation on the semaphore is needed.
+    clock.advance(REST);
+    assert_eq!(next.wakes(), 1);
+    let permit = next.served();
+
+    // It wakes up at last, and has to begin again.
+    assert!(asleep.poll().is_pending());
+    assert_eq!(semaphore.waiting(), 1);
+    drop(permit);
+    assert_eq!(asleep.wakes(), 1);
+    drop(asleep.served());
+}
+
+#[test]
+fn many_that_are_not_polled_lose_their_turns_one_after_the_other() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let asleep: Vec<_> = (0..5).map(|_| Waiter::new(&semaphore, 1)).collect();
+    let last = Waiter::new(&semaphore, 1);
+    drop(held);
+    for _ in 0..5 {
+        assert_eq!(last.wakes(), 0);
+        clock.advance(BOUND);
+    }
+    assert_eq!(last.wakes(), 1);
+    drop(last.served());
+    drop(asleep);
+    assert_eq!((semaphore.available(), semaphore.waiting()), (1, 0));
+}
+
+#[test]
+fn one_alone_that_is_not_polled_keeps_its_turn_and_keeps_nobody_out() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let mut asleep = Waiter::new(&semaphore, 1);
+    clock.advance(BOUND);
+    assert!(asleep.poll().is_pending());
+    // Nobody overtakes it any more.
+    drop(held);
+    does_not_overtake(&semaphore);
+    clock.advance(LESS);
+    does_not_overtake(&semaphore);
+    // But it does not come.
+    clock.advance(REST);
+    overtakes(&semaphore);
+    drop(asleep.served());
+}
+
+#[test]
+fn who_comes_behind_one_that_is_not_polled_is_not_kept() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let asleep = Waiter::new(&semaphore, 1);
+    drop(held);
+    // The alarm has nobody to whom the turn could go.
+    clock.advance(2 * BOUND);
+    let held = semaphore.try_acquire(1).unwrap();
+    let next = Waiter::new(&semaphore, 1);
+    drop(held);
+    clock.advance(BOUND);
+    assert_eq!(next.wakes(), 1);
+    drop(next.served());
+    drop(asleep);
+}
+
+#[test]
+fn a_front_that_leaves_when_it_was_called_passes_its_turn_on_at_once() {
+    let (semaphore, _clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let first = Waiter::new(&semaphore, 1);
+    let second = Waiter::new(&semaphore, 1);
+    let third = Waiter::new(&semaphore, 1);
+    drop(held);
+    drop(first);
+    assert_eq!(second.wakes(), 1);
+    drop(third);
+    drop(second.served());
+    overtakes(&semaphore);
+}
+
+#[test]
+fn a_bound_of_nothing_lets_nobody_overtake() {
+    let (timer, _clock) = Timer::manual();
+    let fairness = Fairness::Eventual(Duration::ZERO);
+    let semaphore = Arc::new(Semaphore::new(1).with_fairness(fairness).with_timer(timer));
+    let held = semaphore.try_acquire(1).unwrap();
+    let first = Waiter::new(&semaphore, 1);
+    let second = Waiter::new(&semaphore, 1);
+    drop(held);
+    assert!(semaphore.try_acquire(1).is_err());
+    // Which of the two has the turn is open: with such a bound it is lost at once.
+    drop(first);
+    drop(second.served());
+}
+
+#[test]
+fn a_bound_without_end_is_never_over() {
+    let (timer, clock) = Timer::manual();
+    let fairness = Fairness::Eventual(Duration::MAX);
+    let semaphore = Arc::new(Semaphore::new(1).with_fairness(fairness).with_timer(timer));
+    let held = semaphore.try_acquire(1).unwrap();
+    let waiter = Waiter::new(&semaphore, 1);
+    clock.advance(Duration::from_secs(1 << 40));
+    drop(held);
+    overtakes(&semaphore);
+    drop(waiter.served());
+}
+
+#[test]
+fn made_strict_the_line_is_served_in_order_and_nobody_overtakes() {
+    let (semaphore, _clock) = eventual(2);
+    let mut held: Vec<_> = (0..2).map(|_| semaphore.try_acquire(1).unwrap()).collect();
+    let called = Waiter::new(&semaphore, 2);
+    let second = Waiter::new(&semaphore, 1);
+    held.pop();
+    overtakes(&semaphore);
+    semaphore.set_fairness(Fairness::Strict);
+    does_not_overtake(&semaphore);
+    held.pop();
+    does_not_overtake(&semaphore);
+    drop(called.served());
+    drop(second.served());
+    overtakes(&semaphore);
+}
+
+#[test]
+fn made_strict_it_grants_to_one_that_was_called_and_did_not_come() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let called = Waiter::new(&semaphore, 1);
+    drop(held);
+    semaphore.set_fairness(Fairness::Strict);
+    assert_eq!(semaphore.available(), 0, "it is as good as held");
+    clock.advance(2 * BOUND);
+    drop(called.served());
+    assert_eq!(semaphore.available(), 1);
+}
+
+#[test]
+fn made_eventual_those_who_came_to_a_strict_line_are_overtaken_by_nobody() {
+    let (timer, _clock) = Timer::manual();
+    let semaphore = Arc::new(Semaphore::new(1).with_timer(timer));
+    let held = semaphore.try_acquire(1).unwrap();
+    let old = Waiter::new(&semaphore, 1);
+    semaphore.set_fairness(Fairness::Eventual(BOUND));
+    let new = Waiter::new(&semaphore, 1);
+    drop(held);
+    does_not_overtake(&semaphore);
+    drop(old.served());
+    overtakes(&semaphore);
+    drop(new.served());
+}
+
+#[test]
+fn a_shorter_bound_holds_at_once() {
+    let (semaphore, clock) = eventual(1);
+    semaphore.set_fairness(Fairness::Eventual(100 * BOUND));
+    let held = semaphore.try_acquire(1).unwrap();
+    let waiter = Waiter::new(&semaphore, 1);
+    semaphore.set_fairness(Fairness::Eventual(BOUND));
+    clock.advance(BOUND);
+    assert_eq!(waiter.wakes(), 1, "the alarm rings by the new bound");
+    drop(held);
+    drop(waiter.served());
+}
+
+#[test]
+fn a_close_tells_all_who_wait_also_one_that_was_called() {
+    let (semaphore, _clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let mut line: Vec<_> = (0..100).map(|_| Waiter::new(&semaphore, 1)).collect();
+    drop(held);
+    semaphore.close();
+    for waiter in &mut line {
+        assert_eq!(waiter.wakes(), 1);
+        assert!(matches!(waiter.poll(), Poll::Ready(Err(AcquireError::Closed))));
+    }
+    assert_eq!((semaphore.available(), semaphore.waiting()), (1, 0));
+}
+
+#[test]
+fn a_timer_that_is_lost_leaves_nobody_behind() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let asleep = Waiter::new(&semaphore, 1);
+    let mut others: Vec<_> = (0..3).map(|_| Waiter::new(&semaphore, 1)).collect();
+    drop(held);
+    clock.lose();
+    // All but one begin again, and find another timer.
+    for waiter in &mut others {
+        assert_eq!(waiter.wakes(), 1);
+        assert!(!matches!(waiter.poll(), Poll::Ready(Err(_))));
+    }
+    drop(asleep);
+    drop(others);
+    assert_eq!((semaphore.available(), semaphore.waiting()), (1, 0));
+    overtakes(&semaphore);
+}
+
+#[test]
+fn a_waiter_outlives_its_semaphore_and_its_alarm() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire_owned(1).unwrap();
+    let waiter = Waiter::new(&semaphore, 1);
+    drop(semaphore);
+    drop(held);
+    drop(waiter);
+    // The alarm is still armed, for a line that nobody else knows.
+    clock.advance(BOUND);
+}
+
+/// A runtime without a time driver: what there is to know about it, tokio tells by a panic that is caught, and whose report
+/// is kept from the output here.
+#[cfg(feature = "tokio")]
+#[test]
+fn without_a_timer_whoever_gives_back_looks_at_the_clock() {
+    let bound = Duration::from_millis(2);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let semaphore = Arc::new(Semaphore::new(2).with_fairness(Fairness::Eventual(bound)));
+    let _inside = runtime.enter();
+    let mut held: Vec<_> = (0..2).map(|_| semaphore.try_acquire(1).unwrap()).collect();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let asleep = Waiter::new(&semaphore, 1);
+    std::panic::set_hook(hook);
+    let next = Waiter::new(&semaphore, 1);
+    held.pop();
+    assert_eq!((asleep.wakes(), next.wakes()), (1, 0));
+    thread::sleep(2 * bound);
+    // At the next operation.
+    held.pop();
+    assert_eq!(next.wakes(), 1);
+    drop(next.served());
+    drop(asleep);
+    assert_eq!(semaphore.available(), 2);
+}
+
+#[cfg(feature = "tokio")]
+#[tokio::test(start_paused = true)]
+async fn on_a_paused_clock_the_bound_is_exact() {
+    use tokio::time::{Instant, sleep};
+
+    let fairness = Fairness::Eventual(BOUND);
+    let semaphore = Arc::new(Semaphore::new(1).with_fairness(fairness));
+    let held = semaphore.acquire_owned(1).await.unwrap();
+    let mut asleep = Box::pin(semaphore.acquire_owned(1));
+    assert!(asleep.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    let next = tokio::spawn({
+        let semaphore = Arc::clone(&semaphore);
+        async move {
+            let permit = semaphore.acquire_owned(1).await.unwrap();
+            (permit, Instant::now())
+        }
+    });
+    sleep(Duration::from_millis(3)).await;
+    let released = Instant::now();
+    drop(held);
+    let (permit, got) = next.await.unwrap();
+    // The one in front has the bound to come; tokio rounds up to a millisecond.
+    assert!(got - released >= BOUND, "{:?}", got - released);
+    assert!(got - released <= 2 * BOUND, "{:?}", got - released);
+    drop((permit, asleep));
+}
+
+#[test]
+fn threads_that_hold_for_a_moment_all_get_their_turns() {
+    for bound in [Duration::ZERO, Duration::from_micros(100), Duration::from_millis(1)] {
+        watchdog(Duration::from_secs(60), "eventual fairness on threads", move || {
+            let fairness = Fairness::Eventual(bound);
+            let semaphore = Semaphore::new(2).with_fairness(fairness);
+            let (out, turns) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            thread::scope(|scope| {
+                for thread in 0..8 {
+                    let (semaphore, out, turns) = (&semaphore, &out, &turns);
+                    scope.spawn(move || {
+                        for turn in 0..3_000 {
+                            let permit =
+                                semaphore.acquire_blocking(1 + (thread + turn) % 2).unwrap();
+                            let count = permit.count();
+                            assert!(out.fetch_add(count, Ordering::SeqCst) + count <= 2);
+                            out.fetch_sub(count, Ordering::SeqCst);
+                            drop(permit);
+                            turns.fetch_add(1, Ordering::SeqCst);
+                        }
+                    });
+                }
+            });
+            assert_eq!(turns.into_inner(), 8 * 3_000);
+            assert_eq!((semaphore.available(), semaphore.waiting()), (2, 0));
+        });
+    }
+}
+
+#[test]
+fn threads_that_come_and_give_up_lose_no_permit() {
+    watchdog(Duration::from_secs(60), "eventual fairness and cancels", || {
+        let (semaphore, clock) = eventual(3);
+        thread::scope(|scope| {
+            for thread in 0..4_u64 {
+                let semaphore = &semaphore;
+                scope.spawn(move || {
+                    let mut random = fastrand::Rng::with_seed(thread);
+                    for _ in 0..5_000 {
+                        let mut acquire = Box::pin(semaphore.acquire(random.usize(1..=3)));
+                        let mut cx = Context::from_waker(Waker::noop());
+                        for _ in 0..random.u8(..4) {
+                            if acquire.as_mut().poll(&mut cx).map(drop).is_ready() {
+                                break;
+                            }
+                            thread::yield_now();
+                        }
+                    }
+                });
+            }
+            for _ in 0..500 {
+                clock.advance(BOUND);
+                thread::yield_now();
+            }
+        });
+        assert_eq!((semaphore.available(), semaphore.waiting()), (3, 0));
+        assert!(semaphore.try_acquire(3).is_ok());
+    });
+}
