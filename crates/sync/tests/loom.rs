@@ -13,12 +13,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use selvedge_cancel::{CauseKind, Context as Tree};
+use selvedge_cancel::{CauseKind, Context as Tree, ManualClock, Timer};
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{block_on, model, thread};
 use selvedge_sync::{
-    AcquireError, AcquireOwned, Fault, GroupTask, Latch, OwnedPermit, Refusal, Semaphore,
+    AcquireError, AcquireOwned, Fairness, Fault, GroupTask, Latch, OwnedPermit, Refusal, Semaphore,
     TaskFailed, TaskGroup, TryAcquireError, WaitGroup,
 };
 
@@ -544,6 +545,312 @@ fn semaphore_tree_cancel_vs_release() {
         match block_on(ctx.run(semaphore.acquire(1))) {
             Ok(permit) => drop(permit.expect("never closed")),
             Err(cause) => assert_eq!(cause.kind(), selvedge_cancel::CauseKind::Cancelled),
+        }
+        releaser.join().unwrap();
+        cancelling.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
+
+// Capacity and fairness that change.
+
+/// Lets running callers overtake for a millisecond of its clock.
+fn eventual(capacity: usize, out: usize) -> (Arc<Semaphore>, Vec<OwnedPermit>, ManualClock) {
+    let (timer, clock) = Timer::manual();
+    let semaphore = Semaphore::new(capacity).with_fairness(Fairness::EVENTUAL).with_timer(timer);
+    let semaphore = Arc::new(semaphore);
+    let permits = (0..out).map(|_| semaphore.try_acquire_owned(1).unwrap()).collect();
+    (semaphore, permits, clock)
+}
+
+/// The bound of the above, over.
+fn pass_the_bound(clock: &ManualClock) {
+    clock.advance(Duration::from_millis(1));
+}
+
+// The capacity is lowered while a permit comes back: it pays the debt, whoever is first, and nobody is served for it.
+#[test]
+fn semaphore_resize_vs_release() {
+    model::check(|| {
+        let (semaphore, mut permits) = semaphore(2, 2);
+        let mut waiter = Box::pin(semaphore.acquire_owned(1));
+        assert!(poll_once(waiter.as_mut()).is_pending());
+        let releaser = {
+            let permit = permits.pop();
+            spawn(move || drop(permit))
+        };
+        semaphore.set_capacity(1).unwrap();
+        releaser.join().unwrap();
+        // One is out still: served before the capacity was lowered, or not at all.
+        let served = poll_once(waiter.as_mut());
+        assert_eq!(semaphore.debt(), usize::from(served.is_ready()));
+        assert_eq!(semaphore.available(), 0);
+        drop((served, waiter));
+        drop(permits);
+        assert_whole(&semaphore);
+    });
+}
+
+// The capacity is lowered while one who wants more than that comes to the line: it is told in any case.
+#[test]
+fn semaphore_resize_vs_queue() {
+    model::check(|| {
+        let (semaphore, out) = semaphore(2, 1);
+        let waiter = {
+            let semaphore = Arc::clone(&semaphore);
+            spawn(move || block_on(semaphore.acquire(2)).map(drop).unwrap_err())
+        };
+        semaphore.set_capacity(1).unwrap();
+        let told = waiter.join().unwrap();
+        assert_eq!(told, AcquireError::OverCapacity { wanted: 2, capacity: 1 });
+        drop(out);
+        assert_whole(&semaphore);
+    });
+}
+
+// The capacity is raised while one comes to the line: it finds the new permit, or is served.
+#[test]
+fn semaphore_raise_vs_queue() {
+    model::check(|| {
+        let (semaphore, out) = semaphore(1, 1);
+        let ledger = Ledger::new();
+        let waiter = {
+            let (semaphore, ledger) = (Arc::clone(&semaphore), Arc::clone(&ledger));
+            spawn(move || {
+                let permit = block_on(semaphore.acquire(1)).unwrap();
+                assert_eq!(ledger.entries(), 1, "what preceded the making is visible");
+                drop(permit);
+            })
+        };
+        ledger.enter();
+        semaphore.add(1).unwrap();
+        waiter.join().unwrap();
+        drop(out);
+        assert_eq!(semaphore.capacity(), 2);
+        assert_whole(&semaphore);
+    });
+}
+
+// A permit is forgotten while another comes back, and one waits for both.
+#[test]
+fn semaphore_forget_vs_release() {
+    model::check(|| {
+        let (semaphore, mut permits) = semaphore(2, 2);
+        let mut both = Box::pin(semaphore.acquire_owned(2));
+        assert!(poll_once(both.as_mut()).is_pending());
+        let releaser = {
+            let permit = permits.pop();
+            spawn(move || drop(permit))
+        };
+        permits.pop().unwrap().forget();
+        releaser.join().unwrap();
+        let told = block_on(both).map(drop);
+        assert_eq!(told, Err(AcquireError::OverCapacity { wanted: 2, capacity: 1 }));
+        assert_whole(&semaphore);
+    });
+}
+
+// A front is called while a running caller takes what it is called for, and gives it back: it is called again, or finds it.
+#[test]
+fn semaphore_called_vs_running_caller() {
+    model::check(|| {
+        let (semaphore, out, _clock) = eventual(1, 1);
+        let ledger = Ledger::new();
+        let waiter = {
+            let (semaphore, ledger) = (Arc::clone(&semaphore), Arc::clone(&ledger));
+            spawn(move || {
+                let permit = block_on(semaphore.acquire(1)).unwrap();
+                ledger.enter();
+                drop(permit);
+            })
+        };
+        drop(out);
+        let mut mine = 0;
+        if let Ok(permit) = semaphore.try_acquire(1) {
+            ledger.enter();
+            mine = 1;
+            drop(permit);
+        }
+        waiter.join().unwrap();
+        assert_eq!(ledger.entries(), 1 + mine);
+        assert_whole(&semaphore);
+    });
+}
+
+// Two releases, of which only the first calls the front; one who waits behind it is called by whoever comes next.
+#[test]
+fn semaphore_called_vs_second_release() {
+    model::check(|| {
+        let (semaphore, mut permits, _clock) = eventual(2, 2);
+        let mut first = Box::pin(semaphore.acquire_owned(1));
+        let mut second = Box::pin(semaphore.acquire_owned(1));
+        assert!(poll_once(first.as_mut()).is_pending());
+        assert!(poll_once(second.as_mut()).is_pending());
+        let releaser = {
+            let permit = permits.pop();
+            spawn(move || drop(permit))
+        };
+        let other = spawn(move || drop(block_on(first).unwrap()));
+        drop(permits);
+        drop(block_on(second).unwrap());
+        releaser.join().unwrap();
+        other.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
+
+// The front leaves while it is called: its turn goes to the next.
+#[test]
+fn semaphore_called_vs_cancel() {
+    model::check(|| {
+        let (semaphore, mut permits, _clock) = eventual(1, 1);
+        let mut quitter = Box::pin(semaphore.acquire_owned(1));
+        let mut next = Box::pin(semaphore.acquire_owned(1));
+        assert!(poll_once(quitter.as_mut()).is_pending());
+        assert!(poll_once(next.as_mut()).is_pending());
+        let releaser = {
+            let permit = permits.pop();
+            spawn(move || drop(permit))
+        };
+        drop(quitter);
+        drop(block_on(next).unwrap());
+        releaser.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
+
+// A turn is taken back while the one that was called comes: it has the permit, or begins again; the next one gets its turn.
+#[test]
+fn semaphore_turn_taken_back_vs_coming() {
+    model::check(|| {
+        let (semaphore, mut permits, clock) = eventual(1, 1);
+        let mut late = Box::pin(semaphore.acquire_owned(1));
+        let mut next = Box::pin(semaphore.acquire_owned(1));
+        assert!(poll_once(late.as_mut()).is_pending());
+        assert!(poll_once(next.as_mut()).is_pending());
+        // Calls the first.
+        permits.pop();
+        let coming = spawn(move || drop(block_on(late).unwrap()));
+        pass_the_bound(&clock);
+        drop(block_on(next).unwrap());
+        coming.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
+
+// A turn is taken back while its owner leaves.
+#[test]
+fn semaphore_turn_taken_back_vs_cancel() {
+    model::check(|| {
+        let (semaphore, mut permits, clock) = eventual(1, 1);
+        let mut late = Box::pin(semaphore.acquire_owned(1));
+        let mut next = Box::pin(semaphore.acquire_owned(1));
+        assert!(poll_once(late.as_mut()).is_pending());
+        assert!(poll_once(next.as_mut()).is_pending());
+        permits.pop();
+        let leaving = spawn(move || drop(late));
+        pass_the_bound(&clock);
+        drop(block_on(next).unwrap());
+        leaving.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
+
+// The alarm calls a front that is overdue while the permit comes back: it takes it, or shuts the door and is called for it.
+#[test]
+fn semaphore_overdue_vs_release() {
+    model::check(|| {
+        let (semaphore, mut permits, clock) = eventual(1, 1);
+        let waiter = {
+            let semaphore = Arc::clone(&semaphore);
+            spawn(move || drop(block_on(semaphore.acquire(1)).unwrap()))
+        };
+        let releaser = {
+            let permit = permits.pop();
+            spawn(move || drop(permit))
+        };
+        pass_the_bound(&clock);
+        waiter.join().unwrap();
+        releaser.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
+
+// The timer is lost while one comes to the line behind one that does not come.
+#[test]
+fn semaphore_timer_lost_vs_queue() {
+    model::check(|| {
+        let (semaphore, mut permits, clock) = eventual(1, 1);
+        let mut asleep = Box::pin(semaphore.acquire_owned(1));
+        assert!(poll_once(asleep.as_mut()).is_pending());
+        let losing = spawn(move || clock.lose());
+        permits.pop();
+        let mut next = Box::pin(semaphore.acquire_owned(1));
+        let polled = poll_once(next.as_mut());
+        losing.join().unwrap();
+        drop(asleep);
+        match polled {
+            Poll::Ready(permit) => drop(permit.unwrap()),
+            Poll::Pending => drop(block_on(next).unwrap()),
+        }
+        assert_whole(&semaphore);
+    });
+}
+
+// The line becomes strict while its front is called, and while a running caller is about to take.
+#[test]
+fn semaphore_fairness_switch_vs_release() {
+    model::check(|| {
+        let (semaphore, mut permits, _clock) = eventual(1, 1);
+        let mut waiter = Box::pin(semaphore.acquire_owned(1));
+        assert!(poll_once(waiter.as_mut()).is_pending());
+        let releaser = {
+            let permit = permits.pop();
+            spawn(move || drop(permit))
+        };
+        semaphore.set_fairness(Fairness::Strict);
+        // From here on nobody overtakes, and what is free is granted.
+        assert!(semaphore.try_acquire(1).is_err());
+        drop(block_on(waiter).unwrap());
+        releaser.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
+
+// The line becomes eventual while one comes to it, and while the permit comes back.
+#[test]
+fn semaphore_fairness_switch_vs_queue() {
+    model::check(|| {
+        let (timer, _clock) = Timer::manual();
+        let semaphore = Arc::new(Semaphore::new(1).with_timer(timer));
+        let permit = semaphore.try_acquire_owned(1).unwrap();
+        let waiter = {
+            let semaphore = Arc::clone(&semaphore);
+            spawn(move || drop(block_on(semaphore.acquire(1)).unwrap()))
+        };
+        let releaser = spawn(move || drop(permit));
+        semaphore.set_fairness(Fairness::EVENTUAL);
+        waiter.join().unwrap();
+        releaser.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
+
+// A wait within a context ends with it while the permit comes: it has it, or the next one gets it.
+#[test]
+fn semaphore_acquire_in_vs_release() {
+    model::check(|| {
+        let (semaphore, mut permits) = semaphore(1, 1);
+        let (ctx, canceller) = Tree::background().child();
+        let releaser = {
+            let permit = permits.pop();
+            spawn(move || drop(permit))
+        };
+        let cancelling = spawn(move || canceller.cancel());
+        match block_on(semaphore.acquire_in(&ctx, 1)) {
+            Ok(permit) => drop(permit),
+            Err(AcquireError::Ended(cause)) => assert_eq!(cause.kind(), CauseKind::Cancelled),
+            Err(error) => panic!("{error}"),
         }
         releaser.join().unwrap();
         cancelling.join().unwrap();
