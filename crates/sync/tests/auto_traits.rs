@@ -8,10 +8,11 @@ use std::future::Ready;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use selvedge_sync::{
-    Acquire, AcquireError, AcquireOwned, AddError, Counts, Failure, Fault, GroupTask, Join,
-    JoinError, Joined, Latch, LatchWait, OwnedPermit, OwnedWaitGuard, Permit, Refusal, Reserve,
-    Semaphore, Slot, SpawnError, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
-    TryAcquireError, WaitGroup, WaitGroupWait, WaitGuard,
+    Acquire, AcquireError, AcquireIn, AcquireOwned, AcquireOwnedIn, AddError, CapacityError,
+    Counts, Failure, Fairness, Fault, GroupTask, Join, JoinError, Joined, Latch, LatchWait,
+    MergeError, OwnedPermit, OwnedWaitGuard, Permit, Refusal, Reserve, Semaphore, Slot, SpawnError,
+    TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError, TryAcquireError, WaitGroup,
+    WaitGroupWait, WaitGuard,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -26,6 +27,13 @@ assert_impl_all!(TryAcquireError: Error, Send, Sync, Copy, Unpin, UnwindSafe, Re
 // The line points at futures that wait, so they stay where they are.
 assert_not_impl_any!(Acquire<'_>: Unpin);
 assert_not_impl_any!(AcquireOwned: Unpin);
+assert_impl_all!(AcquireIn<'_, '_>: Debug, Send, Sync);
+assert_impl_all!(AcquireOwnedIn: Debug, Send, Sync);
+assert_not_impl_any!(AcquireIn<'_, '_>: Unpin);
+assert_not_impl_any!(AcquireOwnedIn: Unpin);
+assert_impl_all!(Fairness: Copy, Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(CapacityError: Error, Copy, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(MergeError<Permit<'_>>: Error, Send, Sync, Unpin);
 
 // Whoever has a copy of a permit has one permit too many.
 assert_not_impl_any!(Permit<'_>: Clone);

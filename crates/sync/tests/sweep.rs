@@ -5,10 +5,13 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use selvedge_cancel::Context as Tree;
-use selvedge_sync::{AcquireError, Latch, OwnedPermit, Refusal, Semaphore, TaskGroup, WaitGroup};
+use selvedge_cancel::{Canceller, Context as Tree, Timer};
+use selvedge_sync::{
+    AcquireError, Fairness, Latch, OwnedPermit, Refusal, Semaphore, TaskGroup, WaitGroup,
+};
 use selvedge_testkit::{CountingWaker, Ended, Mode, Run, Summary, block_on, sweep, yield_now};
 
 /// All permits of the scenarios.
@@ -90,6 +93,39 @@ fn closed_in_the_middle<F: Acquired>(run: &mut Run, semaphore: &Arc<Semaphore>, 
     conserved(run, semaphore);
 }
 
+/// `future` waits for two within a context, which ends in the runs that ask for it; one stands behind it.
+fn ended_by_its_context<F: Acquired>(
+    run: &mut Run,
+    semaphore: &Arc<Semaphore>,
+    canceller: &Canceller,
+    future: F,
+) {
+    let mut out = all_out(semaphore);
+    let waker = CountingWaker::new();
+    let woken = waker.waker();
+    let mut behind = pin!(semaphore.acquire_owned(1));
+    let ended = run.drive_cancel(
+        future,
+        |step| {
+            if step == 0 {
+                let polled = behind.as_mut().poll(&mut Context::from_waker(&woken));
+                assert!(polled.is_pending(), "one overtook the other");
+            }
+            out.clear();
+        },
+        || canceller.cancel(),
+    );
+    if let (Mode::Cancel, Ended::Ready(result)) = (run.mode(), ended) {
+        assert!(matches!(result.map(drop), Err(AcquireError::Ended(_))));
+    }
+    out.clear();
+    match behind.as_mut().poll(&mut Context::from_waker(&woken)) {
+        Poll::Ready(one) => drop(one.unwrap()),
+        Poll::Pending => panic!("the one behind was not served"),
+    }
+    conserved(run, semaphore);
+}
+
 /// Nothing is lost, and nothing is left behind.
 fn conserved(run: &Run, semaphore: &Semaphore) {
     assert_eq!(semaphore.available(), CAPACITY);
@@ -134,6 +170,65 @@ fn acquire_owned_loses_nothing_at_any_await_point() {
         closed_in_the_middle(run, &semaphore, semaphore.acquire_owned(2));
     });
     assert_swept(&summary, 1, 8);
+}
+
+#[test]
+fn acquire_in_loses_nothing_at_any_await_point() {
+    let summary = sweep("AcquireIn", |run| {
+        let (semaphore, (ctx, canceller)) = (fresh(), Tree::background().child());
+        ended_by_its_context(run, &semaphore, &canceller, semaphore.acquire_in(&ctx, 2));
+    });
+    assert_swept(&summary, 1, 8);
+}
+
+#[test]
+fn acquire_owned_in_loses_nothing_at_any_await_point() {
+    let summary = sweep("AcquireOwnedIn", |run| {
+        let (semaphore, (ctx, canceller)) = (fresh(), Tree::background().child());
+        ended_by_its_context(run, &semaphore, &canceller, semaphore.acquire_owned_in(&ctx, 2));
+    });
+    assert_swept(&summary, 1, 8);
+}
+
+#[test]
+fn an_eventual_acquire_loses_nothing_at_any_await_point() {
+    let eventual = || {
+        let (timer, clock) = Timer::manual();
+        let fairness = Fairness::EVENTUAL;
+        let semaphore = Semaphore::new(CAPACITY).with_fairness(fairness).with_timer(timer);
+        (Arc::new(semaphore), clock)
+    };
+    let summary = sweep("AcquireOwned", |run| {
+        let (semaphore, _clock) = eventual();
+        permits_come_one_by_one(run, &semaphore, semaphore.acquire_owned(CAPACITY));
+    });
+    assert_swept(&summary, CAPACITY, 6);
+    // Behind one that does not come when it is called, and loses its turn.
+    let summary = sweep("AcquireOwned", |run| {
+        let (semaphore, clock) = eventual();
+        let mut out = all_out(&semaphore);
+        let mut asleep = pin!(semaphore.acquire_owned(1));
+        assert!(asleep.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let ended = run.drive_cancel(
+            semaphore.acquire_owned(2),
+            |step| match step {
+                0 => out.clear(),
+                _ => clock.advance(Duration::from_millis(1)),
+            },
+            || semaphore.close(),
+        );
+        if let (Mode::Cancel, Ended::Ready(result)) = (run.mode(), ended) {
+            assert_eq!(result.map(drop), Err(AcquireError::Closed));
+        }
+        out.clear();
+        clock.advance(Duration::from_millis(1));
+        match asleep.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(one) => assert!(one.is_ok() || semaphore.is_closed()),
+            Poll::Pending => panic!("nobody else is there, and it is not served"),
+        }
+        conserved(run, &semaphore);
+    });
+    assert_swept(&summary, 2, 8);
 }
 
 #[test]
