@@ -104,14 +104,17 @@
 mod gate;
 mod latch;
 mod semaphore;
+mod single_flight;
 mod task_group;
 mod wait_group;
 
 pub use latch::{Latch, LatchWait};
 pub use selvedge_primitives::Panic;
+pub use selvedge_primitives::time::{ManualClock, Timer};
 pub use semaphore::{
     Acquire, AcquireError, AcquireOwned, OwnedPermit, Permit, Semaphore, TryAcquireError,
 };
+pub use single_flight::{FlightWait, SingleFlight, SingleFlightBuilder};
 #[cfg(feature = "tokio")]
 pub use task_group::Spawn;
 pub use task_group::{

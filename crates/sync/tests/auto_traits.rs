@@ -8,10 +8,10 @@ use std::future::Ready;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use selvedge_sync::{
-    Acquire, AcquireError, AcquireOwned, AddError, Counts, Failure, Fault, GroupTask, Join,
-    JoinError, Joined, Latch, LatchWait, OwnedPermit, OwnedWaitGuard, Permit, Refusal, Reserve,
-    Semaphore, Slot, SpawnError, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
-    TryAcquireError, WaitGroup, WaitGroupWait, WaitGuard,
+    Acquire, AcquireError, AcquireOwned, AddError, Counts, Failure, Fault, FlightWait, GroupTask,
+    Join, JoinError, Joined, Latch, LatchWait, OwnedPermit, OwnedWaitGuard, Permit, Refusal,
+    Reserve, Semaphore, SingleFlight, SingleFlightBuilder, Slot, SpawnError, TaskFailed, TaskGroup,
+    TaskGroupBuilder, TaskGroupError, TryAcquireError, WaitGroup, WaitGroupWait, WaitGuard,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -82,3 +82,13 @@ mod with_tokio {
     assert_impl_all!(Spawn<'_, Value, Fails, Ready<()>>: Debug, Send, Sync);
     assert_not_impl_any!(Spawn<'_, Value, Fails, Ready<()>>: Unpin);
 }
+
+/// May go to another thread and not be looked at from two: the keys of a single flight.
+type Key = Cell<u32>;
+type Flights = SingleFlight<Key, u32, String>;
+type MakesWork = fn() -> Ready<Result<u32, String>>;
+
+assert_impl_all!(Flights: Debug, Clone, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(SingleFlightBuilder<Key, u32, String>: Debug, Send, Sync, Unpin);
+assert_impl_all!(FlightWait<Key, u32, String, MakesWork>: Debug, Send);
+assert_not_impl_any!(FlightWait<Key, u32, String, MakesWork>: Unpin);

@@ -22,6 +22,9 @@ use selvedge_sync::{
     TaskFailed, TaskGroup, TryAcquireError, WaitGroup,
 };
 
+#[path = "loom/flight.rs"]
+mod flight;
+
 /// A number that only the type under test protects.
 struct Ledger(AtomicUsize);
 

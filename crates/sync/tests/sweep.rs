@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use selvedge_cancel::Context as Tree;
-use selvedge_sync::{AcquireError, Latch, OwnedPermit, Refusal, Semaphore, TaskGroup, WaitGroup};
+use selvedge_sync::{
+    AcquireError, Latch, OwnedPermit, Refusal, Semaphore, SingleFlight, TaskGroup, WaitGroup,
+};
 use selvedge_testkit::{CountingWaker, Ended, Mode, Run, Summary, block_on, sweep, yield_now};
 
 /// All permits of the scenarios.
@@ -318,6 +320,51 @@ fn group_task_tells_of_its_end_at_any_await_point() {
         assert_eq!((counts.spawned, counts.running()), (1, 0));
         assert_eq!(counts.finished, usize::from(finishes));
         assert_eq!(counts.cancelled, usize::from(!finishes));
+    });
+    assert_swept(&summary, 2, 8);
+}
+
+#[test]
+fn flight_wait_loses_nothing_at_any_await_point() {
+    let summary = sweep("FlightWait", |run| {
+        let flights: SingleFlight<u8, u8, &str> = SingleFlight::new();
+        let (tree, canceller) = Tree::background().child();
+        // The work needs both, one after the other.
+        let opens = Arc::new([Latch::new(1), Latch::new(1)]);
+        let work = |name| {
+            let opens = Arc::clone(&opens);
+            move || async move {
+                for open in opens.iter() {
+                    open.wait().await;
+                }
+                Ok::<u8, &str>(name)
+            }
+        };
+        let waker = CountingWaker::new();
+        let mut behind = Box::pin(flights.run(7, work(2)));
+        let ended = run.drive_cancel(
+            tree.run(flights.run(7, work(1))),
+            |step| {
+                if step == 0 {
+                    let polled = behind.as_mut().poll(&mut Context::from_waker(&waker.waker()));
+                    assert!(polled.is_pending());
+                }
+                opens[step].count_down(1);
+            },
+            || canceller.cancel(),
+        );
+        let cancelled = matches!(run.mode(), Mode::Cancel | Mode::WakeThenCancel);
+        match ended {
+            Ended::Ready(result) => assert_eq!(result.ok(), (!cancelled).then_some(Ok(1))),
+            Ended::Dropped => {}
+        }
+        for open in opens.iter() {
+            open.count_down(1);
+        }
+        // Who stands behind goes on with the work that is there, or begins its own.
+        assert!(matches!(block_on(behind), Ok(1 | 2)));
+        assert_eq!((flights.len(), run.live_wakers(), waker.live()), (0, 0, 0));
+        assert_eq!(Arc::strong_count(&opens), 1);
     });
     assert_swept(&summary, 2, 8);
 }
