@@ -101,6 +101,7 @@
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
+mod barrier;
 mod gate;
 mod latch;
 mod semaphore;
@@ -108,6 +109,7 @@ mod single_flight;
 mod task_group;
 mod wait_group;
 
+pub use barrier::{Barrier, BarrierBroken, BarrierWait, NoParties, Passed};
 pub use latch::{Latch, LatchWait};
 pub use selvedge_primitives::Panic;
 pub use selvedge_primitives::time::{ManualClock, Timer};

@@ -8,10 +8,11 @@ use std::future::Ready;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use selvedge_sync::{
-    Acquire, AcquireError, AcquireOwned, AddError, Counts, Failure, Fault, FlightWait, GroupTask,
-    Join, JoinError, Joined, Latch, LatchWait, OwnedPermit, OwnedWaitGuard, Permit, Refusal,
-    Reserve, Semaphore, SingleFlight, SingleFlightBuilder, Slot, SpawnError, TaskFailed, TaskGroup,
-    TaskGroupBuilder, TaskGroupError, TryAcquireError, WaitGroup, WaitGroupWait, WaitGuard,
+    Acquire, AcquireError, AcquireOwned, AddError, Barrier, BarrierBroken, BarrierWait, Counts,
+    Failure, Fault, FlightWait, GroupTask, Join, JoinError, Joined, Latch, LatchWait, NoParties,
+    OwnedPermit, OwnedWaitGuard, Passed, Permit, Refusal, Reserve, Semaphore, SingleFlight,
+    SingleFlightBuilder, Slot, SpawnError, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
+    TryAcquireError, WaitGroup, WaitGroupWait, WaitGuard,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -92,3 +93,10 @@ assert_impl_all!(Flights: Debug, Clone, Send, Sync, Unpin, UnwindSafe, RefUnwind
 assert_impl_all!(SingleFlightBuilder<Key, u32, String>: Debug, Send, Sync, Unpin);
 assert_impl_all!(FlightWait<Key, u32, String, MakesWork>: Debug, Send);
 assert_not_impl_any!(FlightWait<Key, u32, String, MakesWork>: Unpin);
+
+assert_impl_all!(Barrier: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(BarrierWait<'_>: Debug, Send, Sync);
+assert_not_impl_any!(BarrierWait<'_>: Unpin);
+assert_impl_all!(Passed: Debug, Send, Sync, Copy, Unpin);
+assert_impl_all!(BarrierBroken: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(NoParties: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);

@@ -22,6 +22,8 @@ use selvedge_sync::{
     TaskFailed, TaskGroup, TryAcquireError, WaitGroup,
 };
 
+#[path = "loom/barrier.rs"]
+mod barrier;
 #[path = "loom/flight.rs"]
 mod flight;
 

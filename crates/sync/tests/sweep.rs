@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 
 use selvedge_cancel::Context as Tree;
 use selvedge_sync::{
-    AcquireError, Latch, OwnedPermit, Refusal, Semaphore, SingleFlight, TaskGroup, WaitGroup,
+    AcquireError, Barrier, BarrierBroken, Latch, OwnedPermit, Refusal, Semaphore, SingleFlight,
+    TaskGroup, WaitGroup,
 };
 use selvedge_testkit::{CountingWaker, Ended, Mode, Run, Summary, block_on, sweep, yield_now};
 
@@ -367,4 +368,44 @@ fn flight_wait_loses_nothing_at_any_await_point() {
         assert_eq!(Arc::strong_count(&opens), 1);
     });
     assert_swept(&summary, 2, 8);
+}
+
+#[test]
+fn barrier_wait_loses_nothing_at_any_await_point() {
+    let summary = sweep("BarrierWait", |run| {
+        let barrier = Barrier::new(3).unwrap();
+        let (tree, canceller) = Tree::background().child();
+        let waker = CountingWaker::new();
+        let woken = waker.waker();
+        let mut cx = Context::from_waker(&woken);
+        let mut before = Box::pin(barrier.wait());
+        assert!(before.as_mut().poll(&mut cx).is_pending());
+        let mut last = None;
+        let ended = run.drive_cancel(
+            tree.run(barrier.wait()),
+            |_| last = Some(block_on(barrier.wait()).unwrap()),
+            || canceller.cancel(),
+        );
+        match (run.mode(), &last, before.as_mut().poll(&mut cx)) {
+            // All have come, whatever became of one afterwards.
+            (_, Some(last), Poll::Ready(passed)) => {
+                assert!(last.is_last() && !passed.unwrap().is_last() && !barrier.is_broken());
+            }
+            // It had not come.
+            (_, None, Poll::Pending) => assert!(!barrier.is_broken()),
+            (_, None, Poll::Ready(broken)) => {
+                assert_eq!(broken, Err(BarrierBroken));
+                assert!(barrier.is_broken());
+            }
+            (mode, Some(_), Poll::Pending) => panic!("{mode:?}: a party was forgotten"),
+        }
+        if let Ended::Ready(Ok(passed)) = ended {
+            assert!(!passed.unwrap().is_last());
+        }
+        drop(before);
+        barrier.reset();
+        drop(woken);
+        assert_eq!((barrier.waiting(), run.live_wakers(), waker.live()), (0, 0, 0));
+    });
+    assert_swept(&summary, 1, 8);
 }
