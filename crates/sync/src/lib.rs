@@ -101,6 +101,7 @@
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
+mod ageing_queue;
 mod barrier;
 mod gate;
 mod latch;
@@ -109,6 +110,7 @@ mod single_flight;
 mod task_group;
 mod wait_group;
 
+pub use ageing_queue::{AgeingQueue, ClassCountError, NoSuchClass};
 pub use barrier::{Barrier, BarrierBroken, BarrierWait, NoParties, Passed};
 pub use latch::{Latch, LatchWait};
 pub use selvedge_primitives::Panic;

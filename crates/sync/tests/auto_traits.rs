@@ -8,11 +8,12 @@ use std::future::Ready;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use selvedge_sync::{
-    Acquire, AcquireError, AcquireOwned, AddError, Barrier, BarrierBroken, BarrierWait, Counts,
-    Failure, Fault, FlightWait, GroupTask, Join, JoinError, Joined, Latch, LatchWait, NoParties,
-    OwnedPermit, OwnedWaitGuard, Passed, Permit, Refusal, Reserve, Semaphore, SingleFlight,
-    SingleFlightBuilder, Slot, SpawnError, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
-    TryAcquireError, WaitGroup, WaitGroupWait, WaitGuard,
+    Acquire, AcquireError, AcquireOwned, AddError, AgeingQueue, Barrier, BarrierBroken,
+    BarrierWait, ClassCountError, Counts, Failure, Fault, FlightWait, GroupTask, Join, JoinError,
+    Joined, Latch, LatchWait, NoParties, NoSuchClass, OwnedPermit, OwnedWaitGuard, Passed, Permit,
+    Refusal, Reserve, Semaphore, SingleFlight, SingleFlightBuilder, Slot, SpawnError, TaskFailed,
+    TaskGroup, TaskGroupBuilder, TaskGroupError, TryAcquireError, WaitGroup, WaitGroupWait,
+    WaitGuard,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -100,3 +101,8 @@ assert_not_impl_any!(BarrierWait<'_>: Unpin);
 assert_impl_all!(Passed: Debug, Send, Sync, Copy, Unpin);
 assert_impl_all!(BarrierBroken: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(NoParties: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+
+assert_impl_all!(AgeingQueue<Value>: Debug, Clone, Send, Unpin, UnwindSafe);
+assert_impl_all!(AgeingQueue<u32>: Sync, RefUnwindSafe);
+assert_impl_all!(NoSuchClass<Value>: Error, Send);
+assert_impl_all!(ClassCountError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
