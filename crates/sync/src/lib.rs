@@ -104,6 +104,7 @@
 mod ageing_queue;
 mod barrier;
 mod gate;
+mod keyed_lanes;
 mod latch;
 mod semaphore;
 mod single_flight;
@@ -112,6 +113,7 @@ mod wait_group;
 
 pub use ageing_queue::{AgeingQueue, ClassCountError, NoSuchClass};
 pub use barrier::{Barrier, BarrierBroken, BarrierWait, NoParties, Passed};
+pub use keyed_lanes::{KeyedLanes, LaneHold, LanesClosed, Lease, TakeLease};
 pub use latch::{Latch, LatchWait};
 pub use selvedge_primitives::Panic;
 pub use selvedge_primitives::time::{ManualClock, Timer};

@@ -10,10 +10,10 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use selvedge_sync::{
     Acquire, AcquireError, AcquireOwned, AddError, AgeingQueue, Barrier, BarrierBroken,
     BarrierWait, ClassCountError, Counts, Failure, Fault, FlightWait, GroupTask, Join, JoinError,
-    Joined, Latch, LatchWait, NoParties, NoSuchClass, OwnedPermit, OwnedWaitGuard, Passed, Permit,
-    Refusal, Reserve, Semaphore, SingleFlight, SingleFlightBuilder, Slot, SpawnError, TaskFailed,
-    TaskGroup, TaskGroupBuilder, TaskGroupError, TryAcquireError, WaitGroup, WaitGroupWait,
-    WaitGuard,
+    Joined, KeyedLanes, LaneHold, LanesClosed, Latch, LatchWait, Lease, NoParties, NoSuchClass,
+    OwnedPermit, OwnedWaitGuard, Passed, Permit, Refusal, Reserve, Semaphore, SingleFlight,
+    SingleFlightBuilder, Slot, SpawnError, TakeLease, TaskFailed, TaskGroup, TaskGroupBuilder,
+    TaskGroupError, TryAcquireError, WaitGroup, WaitGroupWait, WaitGuard,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -106,3 +106,13 @@ assert_impl_all!(AgeingQueue<Value>: Debug, Clone, Send, Unpin, UnwindSafe);
 assert_impl_all!(AgeingQueue<u32>: Sync, RefUnwindSafe);
 assert_impl_all!(NoSuchClass<Value>: Error, Send);
 assert_impl_all!(ClassCountError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+
+assert_impl_all!(KeyedLanes<Key, Value>: Debug, Clone, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(TakeLease<'_, Key, Value>: Debug, Send, Sync);
+assert_impl_all!(Lease<Key, Value>: Debug, Send, Unpin);
+assert_impl_all!(LaneHold<Key, Value>: Debug, Send, Sync, Unpin);
+assert_impl_all!(LanesClosed<Key, Value>: Error, Send, Unpin);
+assert_not_impl_any!(TakeLease<'_, Key, Value>: Unpin);
+// Whoever has a copy of a lease hands its lane on twice.
+assert_not_impl_any!(Lease<Key, u32>: Clone);
+assert_not_impl_any!(LaneHold<Key, Value>: Clone);

@@ -26,6 +26,8 @@ use selvedge_sync::{
 mod barrier;
 #[path = "loom/flight.rs"]
 mod flight;
+#[path = "loom/lanes.rs"]
+mod lanes;
 
 /// A number that only the type under test protects.
 struct Ledger(AtomicUsize);

@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 
 use selvedge_cancel::Context as Tree;
 use selvedge_sync::{
-    AcquireError, Barrier, BarrierBroken, Latch, OwnedPermit, Refusal, Semaphore, SingleFlight,
-    TaskGroup, WaitGroup,
+    AcquireError, Barrier, BarrierBroken, KeyedLanes, Latch, OwnedPermit, Refusal, Semaphore,
+    SingleFlight, TaskGroup, WaitGroup,
 };
 use selvedge_testkit::{CountingWaker, Ended, Mode, Run, Summary, block_on, sweep, yield_now};
 
@@ -406,6 +406,36 @@ fn barrier_wait_loses_nothing_at_any_await_point() {
         barrier.reset();
         drop(woken);
         assert_eq!((barrier.waiting(), run.live_wakers(), waker.live()), (0, 0, 0));
+    });
+    assert_swept(&summary, 1, 8);
+}
+
+#[test]
+fn take_lease_loses_nothing_at_any_await_point() {
+    let summary = sweep("TakeLease", |run| {
+        let lanes = KeyedLanes::new();
+        let (tree, canceller) = Tree::background().child();
+        let ended = run.drive_cancel(
+            tree.run(lanes.take()),
+            |_| {
+                for item in 0..2 {
+                    assert!(lanes.push("key", item).is_ok());
+                }
+            },
+            || canceller.cancel(),
+        );
+        let mut seen = 0;
+        if let Ended::Ready(Ok(lease)) = ended {
+            assert_eq!(*lease.unwrap(), 0);
+            seen = 1;
+        }
+        // What was not seen is still there, in order.
+        while let Some(lease) = lanes.try_take() {
+            assert_eq!(*lease, seen);
+            seen += 1;
+        }
+        assert!(seen == 0 || seen == 2);
+        assert_eq!((lanes.len(), lanes.lanes(), run.live_wakers()), (0, 0, 0));
     });
     assert_swept(&summary, 1, 8);
 }
