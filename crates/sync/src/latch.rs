@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
+use selvedge_cancel::Run;
 use selvedge_primitives::{Origin, const_fn, coop};
 
 use crate::gate::{Gate, GateWait, MAX_COUNT};
@@ -24,7 +25,7 @@ use crate::gate::{Gate, GateWait, MAX_COUNT};
 /// | open | once and for good | whenever the count is zero |
 /// | dropping what counts | leaves it closed for ever | is the done |
 ///
-/// A wait that is to end with a context, too, is `ctx.run(latch.wait())`.
+/// A wait that is to end with a context, too, is [`wait_in`](Self::wait_in).
 ///
 /// # Fairness
 ///
@@ -166,19 +167,12 @@ impl Latch {
     ///
     /// # Examples
     ///
-    /// Wait, but not longer than the context lasts:
-    ///
     /// ```
-    /// use selvedge_cancel::Context;
     /// use selvedge_sync::Latch;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// let (ctx, canceller) = Context::background().child();
     /// let latch = Latch::new(1);
-    /// canceller.cancel();
-    /// assert!(ctx.run(latch.wait()).await.is_err());
-    ///
     /// latch.count_down(1);
     /// latch.wait().await;
     /// # }
@@ -191,6 +185,41 @@ impl Latch {
     #[inline]
     pub fn wait(&self) -> LatchWait<'_> {
         LatchWait { wait: GateWait::new(&self.gate), place: Location::caller() }
+    }
+
+    /// As [`wait`](Self::wait), until the context is cancelled: then it gives the cause, and waits for
+    /// nothing any more. A context that is over before the first poll wins, also when the latch is open.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`wait`](Self::wait).
+    ///
+    /// # Errors
+    ///
+    /// The cause of the context.
+    ///
+    /// # Examples
+    ///
+    /// Wait, but not longer than the context lasts:
+    ///
+    /// ```
+    /// use selvedge_cancel::Context;
+    /// use selvedge_sync::Latch;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let (ctx, canceller) = Context::background().child();
+    /// let latch = Latch::new(1);
+    /// canceller.cancel();
+    /// assert!(latch.wait_in(&ctx).await.is_err());
+    ///
+    /// latch.count_down(1);
+    /// assert!(latch.wait_in(&Context::background()).await.is_ok());
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn wait_in(&self, ctx: &selvedge_cancel::Context) -> Run<LatchWait<'_>> {
+        ctx.run(self.wait())
     }
 
     /// Waits until the latch is open, blocking the thread. Not for use in a task: it blocks the

@@ -101,21 +101,30 @@
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
+mod ageing_queue;
+mod barrier;
 mod gate;
+mod keyed_lanes;
 mod latch;
 mod semaphore;
+mod single_flight;
 mod task_group;
 mod wait_group;
 mod within;
 
+pub use ageing_queue::{AgeingQueue, ClassCountError, NoSuchClass};
+pub use barrier::{Barrier, BarrierBroken, BarrierWait, NoParties, Passed};
+pub use keyed_lanes::{KeyedLanes, LaneHold, LanesClosed, Lease, TakeLease};
 pub use latch::{Latch, LatchWait};
 pub use selvedge_primitives::Panic;
+pub use selvedge_primitives::time::{ManualClock, Timer};
 #[cfg(feature = "age")]
 pub use semaphore::Holder;
 pub use semaphore::{
     Acquire, AcquireError, AcquireIn, AcquireOwned, AcquireOwnedIn, CapacityError, Fairness,
     MergeError, OwnedPermit, Permit, Semaphore, TryAcquireError,
 };
+pub use single_flight::{FlightWait, SingleFlight, SingleFlightBuilder};
 #[cfg(feature = "tokio")]
 pub use task_group::Spawn;
 pub use task_group::{

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
+use selvedge_cancel::Run;
 use selvedge_primitives::{Origin, const_fn, coop};
 
 use crate::gate::{Gate, GateWait, MAX_COUNT};
@@ -31,7 +32,7 @@ use crate::gate::{Gate, GateWait, MAX_COUNT};
 /// | reuse before all waits have returned panics | allowed, see below |
 ///
 /// To run tasks and get their results, take a [`TaskGroup`](crate::TaskGroup). A wait that is to end
-/// with a context, too, is `ctx.run(group.wait())`.
+/// with a context, too, is [`wait_in`](Self::wait_in).
 ///
 /// # Reuse
 ///
@@ -207,20 +208,13 @@ impl WaitGroup {
     ///
     /// # Examples
     ///
-    /// Wait, but not longer than the context lasts:
-    ///
     /// ```
-    /// use selvedge_cancel::Context;
     /// use selvedge_sync::WaitGroup;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), selvedge_sync::AddError> {
-    /// let (ctx, canceller) = Context::background().child();
     /// let group = WaitGroup::new();
-    /// let stuck = group.add(1)?;
-    /// canceller.cancel();
-    /// assert!(ctx.run(group.wait()).await.is_err());
-    /// drop(stuck);
+    /// drop(group.add(1)?);
     /// group.wait().await;
     /// # Ok(())
     /// # }
@@ -233,6 +227,43 @@ impl WaitGroup {
     #[inline]
     pub fn wait(&self) -> WaitGroupWait<'_> {
         WaitGroupWait { wait: GateWait::new(&self.gate), place: Location::caller() }
+    }
+
+    /// As [`wait`](Self::wait), until the context is cancelled: then it gives the cause, and waits for
+    /// nothing any more. A context that is over before the first poll wins, also when the group is empty.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`wait`](Self::wait).
+    ///
+    /// # Errors
+    ///
+    /// The cause of the context.
+    ///
+    /// # Examples
+    ///
+    /// Wait, but not longer than the context lasts:
+    ///
+    /// ```
+    /// use selvedge_cancel::Context;
+    /// use selvedge_sync::WaitGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), selvedge_sync::AddError> {
+    /// let (ctx, canceller) = Context::background().child();
+    /// let group = WaitGroup::new();
+    /// let stuck = group.add(1)?;
+    /// canceller.cancel();
+    /// assert!(group.wait_in(&ctx).await.is_err());
+    ///
+    /// drop(stuck);
+    /// assert!(group.wait_in(&Context::background()).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn wait_in(&self, ctx: &selvedge_cancel::Context) -> Run<WaitGroupWait<'_>> {
+        ctx.run(self.wait())
     }
 
     /// Waits until the group is empty, blocking the thread. Not for use in a task: it blocks the

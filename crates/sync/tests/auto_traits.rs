@@ -8,10 +8,12 @@ use std::future::Ready;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use selvedge_sync::{
-    Acquire, AcquireError, AcquireIn, AcquireOwned, AcquireOwnedIn, AddError, CapacityError,
-    Counts, Failure, Fairness, Fault, GroupTask, Join, JoinError, Joined, Latch, LatchWait,
-    MergeError, OwnedPermit, OwnedWaitGuard, Permit, Refusal, Reserve, Semaphore, Slot, SpawnError,
-    TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError, TryAcquireError, WaitGroup,
+    Acquire, AcquireError, AcquireIn, AcquireOwned, AcquireOwnedIn, AddError, AgeingQueue, Barrier,
+    BarrierBroken, BarrierWait, CapacityError, ClassCountError, Counts, Failure, Fairness, Fault,
+    FlightWait, GroupTask, Join, JoinError, Joined, KeyedLanes, LaneHold, LanesClosed, Latch,
+    LatchWait, Lease, MergeError, NoParties, NoSuchClass, OwnedPermit, OwnedWaitGuard, Passed,
+    Permit, Refusal, Reserve, Semaphore, SingleFlight, SingleFlightBuilder, Slot, SpawnError,
+    TakeLease, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError, TryAcquireError, WaitGroup,
     WaitGroupWait, WaitGuard,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -90,3 +92,35 @@ mod with_tokio {
     assert_impl_all!(Spawn<'_, Value, Fails, Ready<()>>: Debug, Send, Sync);
     assert_not_impl_any!(Spawn<'_, Value, Fails, Ready<()>>: Unpin);
 }
+
+/// May go to another thread and not be looked at from two: the keys of a single flight.
+type Key = Cell<u32>;
+type Flights = SingleFlight<Key, u32, String>;
+type MakesWork = fn() -> Ready<Result<u32, String>>;
+
+assert_impl_all!(Flights: Debug, Clone, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(SingleFlightBuilder<Key, u32, String>: Debug, Send, Sync, Unpin);
+assert_impl_all!(FlightWait<Key, u32, String, MakesWork>: Debug, Send);
+assert_not_impl_any!(FlightWait<Key, u32, String, MakesWork>: Unpin);
+
+assert_impl_all!(Barrier: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(BarrierWait<'_>: Debug, Send, Sync);
+assert_not_impl_any!(BarrierWait<'_>: Unpin);
+assert_impl_all!(Passed: Debug, Send, Sync, Copy, Unpin);
+assert_impl_all!(BarrierBroken: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(NoParties: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+
+assert_impl_all!(AgeingQueue<Value>: Debug, Clone, Send, Unpin, UnwindSafe);
+assert_impl_all!(AgeingQueue<u32>: Sync, RefUnwindSafe);
+assert_impl_all!(NoSuchClass<Value>: Error, Send);
+assert_impl_all!(ClassCountError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+
+assert_impl_all!(KeyedLanes<Key, Value>: Debug, Clone, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(TakeLease<'_, Key, Value>: Debug, Send, Sync);
+assert_impl_all!(Lease<Key, Value>: Debug, Send, Unpin);
+assert_impl_all!(LaneHold<Key, Value>: Debug, Send, Sync, Unpin);
+assert_impl_all!(LanesClosed<Key, Value>: Error, Send, Unpin);
+assert_not_impl_any!(TakeLease<'_, Key, Value>: Unpin);
+// Whoever has a copy of a lease hands its lane on twice.
+assert_not_impl_any!(Lease<Key, u32>: Clone);
+assert_not_impl_any!(LaneHold<Key, Value>: Clone);

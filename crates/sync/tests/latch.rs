@@ -196,3 +196,20 @@ fn an_always_ready_loop_yields_to_tokio() {
         });
     });
 }
+
+#[test]
+fn a_wait_in_a_context_ends_with_it_or_with_the_latch() {
+    within_reason(|| {
+        let latch = Latch::new(1);
+        let (tree, canceller) = Tree::background().child();
+        let mut wait = pin!(latch.wait_in(&tree));
+        let mut other = pin!(latch.wait_in(&Tree::background()));
+        assert!(wait.as_mut().poll(&mut noop()).is_pending());
+        assert!(other.as_mut().poll(&mut noop()).is_pending());
+        canceller.cancel();
+        assert!(block_on(wait).is_err());
+        latch.count_down(1);
+        assert!(block_on(other).is_ok());
+        assert!(block_on(latch.wait_in(&tree)).is_err(), "the context comes first");
+    });
+}

@@ -23,6 +23,13 @@ use selvedge_sync::{
     TaskFailed, TaskGroup, TryAcquireError, WaitGroup,
 };
 
+#[path = "loom/barrier.rs"]
+mod barrier;
+#[path = "loom/flight.rs"]
+mod flight;
+#[path = "loom/lanes.rs"]
+mod lanes;
+
 /// A number that only the type under test protects.
 struct Ledger(AtomicUsize);
 

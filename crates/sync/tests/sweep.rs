@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use selvedge_cancel::{Canceller, Context as Tree, Timer};
 use selvedge_sync::{
-    AcquireError, Fairness, Latch, OwnedPermit, Refusal, Semaphore, TaskGroup, WaitGroup,
+    AcquireError, Barrier, BarrierBroken, Fairness, KeyedLanes, Latch, OwnedPermit, Refusal,
+    Semaphore, SingleFlight, TaskGroup, WaitGroup,
 };
 use selvedge_testkit::{CountingWaker, Ended, Mode, Run, Summary, block_on, sweep, yield_now};
 
@@ -415,4 +416,119 @@ fn group_task_tells_of_its_end_at_any_await_point() {
         assert_eq!(counts.cancelled, usize::from(!finishes));
     });
     assert_swept(&summary, 2, 8);
+}
+
+#[test]
+fn flight_wait_loses_nothing_at_any_await_point() {
+    let summary = sweep("FlightWait", |run| {
+        let flights: SingleFlight<u8, u8, &str> = SingleFlight::new();
+        let (tree, canceller) = Tree::background().child();
+        // The work needs both, one after the other.
+        let opens = Arc::new([Latch::new(1), Latch::new(1)]);
+        let work = |name| {
+            let opens = Arc::clone(&opens);
+            move || async move {
+                for open in opens.iter() {
+                    open.wait().await;
+                }
+                Ok::<u8, &str>(name)
+            }
+        };
+        let waker = CountingWaker::new();
+        let mut behind = Box::pin(flights.run(7, work(2)));
+        let ended = run.drive_cancel(
+            tree.run(flights.run(7, work(1))),
+            |step| {
+                if step == 0 {
+                    let polled = behind.as_mut().poll(&mut Context::from_waker(&waker.waker()));
+                    assert!(polled.is_pending());
+                }
+                opens[step].count_down(1);
+            },
+            || canceller.cancel(),
+        );
+        let cancelled = matches!(run.mode(), Mode::Cancel | Mode::WakeThenCancel);
+        match ended {
+            Ended::Ready(result) => assert_eq!(result.ok(), (!cancelled).then_some(Ok(1))),
+            Ended::Dropped => {}
+        }
+        for open in opens.iter() {
+            open.count_down(1);
+        }
+        // Who stands behind goes on with the work that is there, or begins its own.
+        assert!(matches!(block_on(behind), Ok(1 | 2)));
+        assert_eq!((flights.len(), run.live_wakers(), waker.live()), (0, 0, 0));
+        assert_eq!(Arc::strong_count(&opens), 1);
+    });
+    assert_swept(&summary, 2, 8);
+}
+
+#[test]
+fn barrier_wait_loses_nothing_at_any_await_point() {
+    let summary = sweep("BarrierWait", |run| {
+        let barrier = Barrier::new(3).unwrap();
+        let (tree, canceller) = Tree::background().child();
+        let waker = CountingWaker::new();
+        let woken = waker.waker();
+        let mut cx = Context::from_waker(&woken);
+        let mut before = Box::pin(barrier.wait());
+        assert!(before.as_mut().poll(&mut cx).is_pending());
+        let mut last = None;
+        let ended = run.drive_cancel(
+            tree.run(barrier.wait()),
+            |_| last = Some(block_on(barrier.wait()).unwrap()),
+            || canceller.cancel(),
+        );
+        match (run.mode(), &last, before.as_mut().poll(&mut cx)) {
+            // All have come, whatever became of one afterwards.
+            (_, Some(last), Poll::Ready(passed)) => {
+                assert!(last.is_last() && !passed.unwrap().is_last() && !barrier.is_broken());
+            }
+            // It had not come.
+            (_, None, Poll::Pending) => assert!(!barrier.is_broken()),
+            (_, None, Poll::Ready(broken)) => {
+                assert_eq!(broken, Err(BarrierBroken));
+                assert!(barrier.is_broken());
+            }
+            (mode, Some(_), Poll::Pending) => panic!("{mode:?}: a party was forgotten"),
+        }
+        if let Ended::Ready(Ok(passed)) = ended {
+            assert!(!passed.unwrap().is_last());
+        }
+        drop(before);
+        barrier.reset();
+        drop(woken);
+        assert_eq!((barrier.waiting(), run.live_wakers(), waker.live()), (0, 0, 0));
+    });
+    assert_swept(&summary, 1, 8);
+}
+
+#[test]
+fn take_lease_loses_nothing_at_any_await_point() {
+    let summary = sweep("TakeLease", |run| {
+        let lanes = KeyedLanes::new();
+        let (tree, canceller) = Tree::background().child();
+        let ended = run.drive_cancel(
+            tree.run(lanes.take()),
+            |_| {
+                for item in 0..2 {
+                    assert!(lanes.push("key", item).is_ok());
+                }
+            },
+            || canceller.cancel(),
+        );
+        let mut seen = 0;
+        if let Ended::Ready(Ok(lease)) = ended {
+            assert_eq!(*lease.unwrap(), 0);
+            seen = 1;
+        }
+        // What was not seen is still there, in order.
+        while let Some(lease) = lanes.try_take() {
+            assert_eq!(*lease, seen);
+            seen += 1;
+        }
+        assert!(seen == 0 || seen == 2);
+        assert_eq!((lanes.len(), lanes.lanes(), run.live_wakers()), (0, 0, 0));
+    });
+    assert_swept(&summary, 1, 8);
 }

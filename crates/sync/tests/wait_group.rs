@@ -223,3 +223,21 @@ fn an_always_ready_loop_yields_to_tokio() {
         });
     });
 }
+
+#[test]
+fn a_wait_in_a_context_ends_with_it_or_with_the_group() {
+    within_reason(|| {
+        let group = WaitGroup::new();
+        let guard = group.add(1).unwrap();
+        let (tree, canceller) = Tree::background().child();
+        let mut wait = pin!(group.wait_in(&tree));
+        let mut other = pin!(group.wait_in(&Tree::background()));
+        assert!(wait.as_mut().poll(&mut noop()).is_pending());
+        assert!(other.as_mut().poll(&mut noop()).is_pending());
+        canceller.cancel();
+        assert!(block_on(wait).is_err());
+        drop(guard);
+        assert!(block_on(other).is_ok());
+        assert!(block_on(group.wait_in(&tree)).is_err(), "the context comes first");
+    });
+}

@@ -1,0 +1,109 @@
+//! Making a single flight with more than the defaults.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use selvedge_primitives::Origin;
+use selvedge_primitives::time::Timer;
+
+use super::SingleFlight;
+use super::map::{Keep, Map};
+
+/// How many results are kept unless told otherwise.
+const KEPT: usize = 1024;
+
+/// What makes flights of these, and has none.
+type Maker<K, V, E> = fn() -> (K, V, E);
+
+/// Makes a [`SingleFlight`] with a name, or one that keeps results for a time; from
+/// [`SingleFlight::builder`].
+#[must_use = "call `build`"]
+pub struct SingleFlightBuilder<K, V, E> {
+    /// Name and place.
+    origin: Origin,
+    /// How long values are kept.
+    values: Duration,
+    /// How long errors are kept.
+    errors: Duration,
+    /// How many of both.
+    at_most: usize,
+    /// Whose clock tells the time; none for that of the place of the build.
+    timer: Option<Timer>,
+    /// What it is of.
+    flights: PhantomData<Maker<K, V, E>>,
+}
+
+impl<K, V, E> SingleFlightBuilder<K, V, E> {
+    /// The defaults.
+    #[track_caller]
+    pub(super) fn new() -> Self {
+        Self {
+            origin: Origin::here(),
+            values: Duration::ZERO,
+            errors: Duration::ZERO,
+            at_most: KEPT,
+            timer: None,
+            flights: PhantomData,
+        }
+    }
+
+    /// Names it, for `{:?}`.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.origin = self.origin.named(name);
+        self
+    }
+
+    /// Gives a value to whoever calls within `time` after the flight has landed, instead of another
+    /// flight. Zero, the default, keeps nothing; [`Duration::MAX`] is for ever.
+    pub fn keep_values(mut self, time: Duration) -> Self {
+        self.values = time;
+        self
+    }
+
+    /// The same for errors: a key that cannot be had is not asked for again and again.
+    pub fn keep_errors(mut self, time: Duration) -> Self {
+        self.errors = time;
+        self
+    }
+
+    /// Keeps no more than `count` results at a time, 1024 by default. Room for another is made by dropping the
+    /// one whose time ends first, among those in the same shard: so it may happen some results before `count`. With 0 nothing
+    /// is kept.
+    pub fn keep_at_most(mut self, count: usize) -> Self {
+        self.at_most = count;
+        self
+    }
+
+    /// Tells the time by the clock of `timer`. By default it is that of the place where
+    /// [`build`](Self::build) is called: tokio's inside a tokio runtime with a time driver, the system's elsewhere. Nothing is
+    /// ever registered with it.
+    pub fn timer(mut self, timer: Timer) -> Self {
+        self.timer = Some(timer);
+        self
+    }
+
+    /// Makes it.
+    #[must_use]
+    pub fn build(self) -> SingleFlight<K, V, E> {
+        let Self { origin, values, errors, at_most, timer, .. } = self;
+        let keeps = at_most > 0 && !(values.is_zero() && errors.is_zero());
+        let clock = keeps
+            .then(|| timer.unwrap_or_else(|| Timer::ambient().unwrap_or_else(|_| Timer::thread())));
+        let keep = clock.map(|clock| Keep { values, errors, at_most, clock });
+        SingleFlight { map: Arc::new(Map::new(keep)), origin }
+    }
+}
+
+impl<K, V, E> fmt::Debug for SingleFlightBuilder<K, V, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SingleFlightBuilder")
+            .field("origin", &self.origin)
+            .field("keep_values", &self.values)
+            .field("keep_errors", &self.errors)
+            .field("keep_at_most", &self.at_most)
+            .finish_non_exhaustive()
+    }
+}
