@@ -128,8 +128,8 @@ pub use single_flight::{FlightWait, SingleFlight, SingleFlightBuilder};
 #[cfg(feature = "tokio")]
 pub use task_group::Spawn;
 pub use task_group::{
-    Counts, Failure, Fault, GroupTask, Join, JoinError, Joined, Refusal, Reserve, Slot, SpawnError,
-    TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
+    Counts, Failure, Fault, GroupTask, Join, JoinError, Joined, Next, Refusal, Reserve, Slot,
+    SpawnError, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
 };
 pub use wait_group::{AddError, OwnedWaitGuard, WaitGroup, WaitGroupWait, WaitGuard};
 

@@ -2,11 +2,14 @@
 //! in `task_group/engine.rs`; there are no locks here.
 
 mod admission;
+#[cfg(feature = "tokio")]
+mod blocking;
 mod builder;
 mod core;
 mod counts;
 mod engine;
 mod join;
+mod next;
 mod refusal;
 mod report;
 mod runtime;
@@ -18,6 +21,7 @@ mod task;
 pub use builder::TaskGroupBuilder;
 pub use counts::Counts;
 pub use join::Join;
+pub use next::Next;
 pub use refusal::{Refusal, SpawnError, TaskGroupError};
 pub use report::{Failure, Fault, JoinError, Joined, TaskFailed};
 pub use slot::{Reserve, Slot};
@@ -51,7 +55,9 @@ use runtime::Runtime;
 /// | `g.Go(f)` | [`spawn(future).await`](Self::spawn): waits if the limit is reached; without a limit it never does |
 /// | `g.TryGo(f)` | [`try_spawn(future)`](Self::try_spawn) |
 /// | `g.Wait()` | [`join().await`](Self::join) |
+/// | a goroutine that blocks | [`try_spawn_blocking(closure)`](Self::try_spawn_blocking) |
 /// | only the first error | or all of them: [`collect_all`](TaskGroupBuilder::collect_all) |
+/// | values go where the closure puts them | in order at the join; or [as they come](TaskGroupBuilder::stream_results); or [nowhere](TaskGroupBuilder::discard_results) |
 /// | a panic ends the process | it goes on at the join, or [is returned](TaskGroupBuilder::return_panics) |
 ///
 /// # What ends what
@@ -59,7 +65,7 @@ use runtime::Runtime;
 /// | event | new tasks | tasks that run |
 /// |---|---|---|
 /// | the context is stopping | [refused](Refusal::Stopping) | go on |
-/// | the context is cancelled: from above, by [`cancel`](Self::cancel), by the first failure, by the group's drop | refused | dropped at their next `await`, counted as cancelled |
+/// | the context is cancelled: from above, by [`cancel`](Self::cancel), by the first failure, by the group's drop | refused | dropped at their next `await` (after a [grace](TaskGroupBuilder::abort_after), if there is one), counted as cancelled |
 /// | the group is [joined](Self::join) | [refused](Refusal::Closed) | go on |
 /// | the runtime is shut down | dropped, counted as cancelled | dropped by it, counted as cancelled |
 ///
@@ -161,7 +167,7 @@ impl<T, E> TaskGroup<T, E> {
     /// the one in which each spawn is.
     #[track_caller]
     pub fn new(ctx: &Context) -> Self {
-        Self::builder(ctx).make()
+        Self::builder(ctx).make(None)
     }
 
     /// A group with a limit, or with another policy.
@@ -189,6 +195,24 @@ impl<T, E> TaskGroup<T, E> {
     /// How many tasks there were and how they ended: right at the moment of the call.
     pub fn counts(&self) -> Counts {
         self.engine.counts()
+    }
+
+    /// The most tasks at once.
+    pub fn limit(&self) -> usize {
+        self.engine.limit()
+    }
+
+    /// Lets at most `limit` tasks run at once from now on, and gives what the limit was. Whoever waits for room stays in line. Tasks
+    /// that run go on: if there are more than that now, nobody is let in before enough of them have ended.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskGroupError::ZeroLimit`] for 0; nothing has changed then.
+    pub fn set_limit(&self, limit: usize) -> Result<usize, TaskGroupError> {
+        if limit == 0 {
+            return Err(TaskGroupError::ZeroLimit);
+        }
+        Ok(self.engine.set_limit(limit))
     }
 
     /// Ends the tasks: cancels the group's context. [`join`](Self::join) waits until they have ended.
@@ -351,6 +375,46 @@ impl<T, E> TaskGroup<T, E> {
         Ok(index)
     }
 
+    /// Runs `work`, which may block, on one of tokio's threads for that if there is room, and gives its index. To wait for room,
+    /// [`reserve`](Self::reserve) it and take [`Slot::spawn_blocking`].
+    ///
+    /// It is a task like others, but for its end: a cancel drops it if it has not begun, and never after. The join waits for it.
+    /// Give it the [`context`](Self::context) to look at.
+    ///
+    /// # Errors
+    ///
+    /// With the closure, not called: [`Refusal::Full`], [`Refusal::Closed`], [`Refusal::Stopping`], or [`Refusal::NoRuntime`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_cancel::Context;
+    /// use selvedge_sync::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let group = TaskGroup::<usize, std::io::Error>::new(&Context::background());
+    /// for path in ["Cargo.toml", "README.md"] {
+    ///     group.try_spawn_blocking(move || Ok(std::fs::read(path)?.len())).map_err(|error| error.to_string())?;
+    /// }
+    /// assert_eq!(group.join().await.into_result()?.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "tokio")]
+    #[track_caller]
+    pub fn try_spawn_blocking<F>(&self, work: F) -> Result<usize, SpawnError<F>>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: fmt::Display + Send + 'static,
+    {
+        match self.try_reserve() {
+            Ok(slot) => slot.spawn_blocking(work),
+            Err(refusal) => Err(SpawnError::new(work, refusal)),
+        }
+    }
+
     /// Waits for room for one task, without a future in hand. Completes at once without a limit.
     ///
     /// # Cancel safety
@@ -418,6 +482,55 @@ impl<T, E> TaskGroup<T, E> {
         }
     }
 
+    /// Waits for the next value, in the order in which they come, and gives it with its task's index. None when there is none and no
+    /// task is alive; a task that is spawned later has it wait again. Only of a group that
+    /// [streams](TaskGroupBuilder::stream_results) its results; of another it waits for the end of all tasks and gives none.
+    ///
+    /// Failures are not values: they go to the [`join`](Self::join), which is still to be called.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe. Dropped, no value is lost, and another who waits is woken for it.
+    ///
+    /// # Fairness
+    ///
+    /// Of several who wait, one is woken for each value, in the order in which they came; who comes at that moment may be faster.
+    ///
+    /// # Memory ordering
+    ///
+    /// What the task did, the drop of its future included, is visible after this completes with its value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_cancel::Context;
+    /// use selvedge_sync::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let group = TaskGroup::<_, String>::builder(&Context::background()).stream_results().build()?;
+    /// for n in 0..100_u32 {
+    ///     group.spawn(async move { Ok(n) }).await?;
+    /// }
+    /// let mut sum = 0;
+    /// while let Some((_, n)) = group.next().await {
+    ///     sum += n;
+    /// }
+    /// assert_eq!(sum, 4950);
+    /// // Has anything failed?
+    /// group.join().await.into_result()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// See [`TaskGroup`](Self#algorithm); one more lock an end, for those who wait here.
+    #[track_caller]
+    pub fn next(&self) -> Next<'_, T, E> {
+        Next::new(&self.engine)
+    }
+
     /// Waits until every task has ended, and tells what became of them.
     ///
     /// The first poll closes the group: whoever waits for room, and whoever spawns later, is
@@ -442,8 +555,8 @@ impl<T, E> TaskGroup<T, E> {
     /// # Panics
     ///
     /// With the panic of a task, when all have ended: the first, unless the group
-    /// [returns them](TaskGroupBuilder::return_panics). The others are counted. A join after that has
-    /// the values and errors.
+    /// [returns them](TaskGroupBuilder::return_panics). A text goes on as a `String` that tells the task's index and place, too; any
+    /// other payload goes on as it is. The others are counted. A join after that has the values and errors.
     ///
     /// The future panics when it is polled after it was ready.
     ///

@@ -106,3 +106,19 @@ fn a_task_of_a_group_allocates_a_share_in_the_results_and_nothing_else() {
     // 4, 8, 16, ..., 1024.
     assert!(counted.allocations <= 9, "{counted:?}");
 }
+
+#[test]
+fn a_group_that_discards_its_results_does_not_grow() {
+    let tree = Tree::background();
+    let group = TaskGroup::<u64, String>::builder(&tree).discard_results().build().unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    let counted = CountingAllocator::count(|| {
+        for n in 0..1024 {
+            let future = std::future::ready(Ok(n));
+            let mut task = pin!(group.try_reserve().unwrap().into_task(future).unwrap());
+            assert!(task.as_mut().poll(&mut cx).is_ready());
+        }
+    });
+    assert_eq!((counted.allocations, counted.frees), (0, 0));
+    assert_eq!(group.counts().finished, 1024);
+}

@@ -11,10 +11,10 @@ use selvedge_sync::{
     Acquire, AcquireError, AcquireIn, AcquireOwned, AcquireOwnedIn, AddError, AgeingQueue, Barrier,
     BarrierBroken, BarrierWait, CapacityError, ClassCountError, Counts, Failure, Fairness, Fault,
     FlightWait, GroupTask, Join, JoinError, Joined, KeyedLanes, LaneHold, LanesClosed, Latch,
-    LatchWait, Lease, MergeError, NoParties, NoSuchClass, OwnedPermit, OwnedWaitGuard, Passed,
-    Permit, Refusal, Reserve, Semaphore, SingleFlight, SingleFlightBuilder, Slot, SpawnError,
-    TakeLease, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError, TryAcquireError, WaitGroup,
-    WaitGroupWait, WaitGuard,
+    LatchWait, Lease, MergeError, Next, NoParties, NoSuchClass, OwnedPermit, OwnedWaitGuard,
+    Passed, Permit, Refusal, Reserve, Semaphore, SingleFlight, SingleFlightBuilder, Slot,
+    SpawnError, TakeLease, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
+    TryAcquireError, WaitGroup, WaitGroupWait, WaitGuard,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -72,7 +72,9 @@ assert_impl_all!(Fault<Fails>: Debug, Send, Unpin);
 assert_impl_all!(JoinError<String>: Error, Send, Sync, Unpin);
 assert_impl_all!(SpawnError<Ready<()>>: Error, Send, Sync, Unpin);
 assert_impl_all!(Refusal: Error, Send, Sync, Clone, Unpin);
-assert_impl_all!(TaskGroupError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(TaskGroupError: Error, Send, Sync, Clone, Eq, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Next<'_, Value, Fails>: Debug, Send, Sync);
+assert_not_impl_any!(Next<'_, Value, Fails>: Unpin);
 assert_impl_all!(TaskFailed: Error, Send, Sync, Clone, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(Counts: Debug, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
 assert_not_impl_any!(Join<'_, Value, Fails>: Unpin);

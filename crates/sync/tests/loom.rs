@@ -1303,6 +1303,110 @@ fn task_group_room_vs_cancelled_waiter() {
     });
 }
 
+// An end against one who waits for its value, and against another who does: each value is taken once, and both are told of
+// the end.
+#[test]
+fn task_group_end_vs_next() {
+    model::check(|| {
+        let tree = Tree::background();
+        let group = TaskGroup::builder(&tree).stream_results().build().unwrap();
+        let group: Arc<TaskGroup<usize, Text>> = Arc::new(group);
+        let ledger = Ledger::new();
+        let executor = {
+            let ledger = Arc::clone(&ledger);
+            let task = task(&group, async move {
+                ledger.enter();
+                Ok(1)
+            });
+            spawn(move || block_on(task))
+        };
+        let taker = {
+            let group = Arc::clone(&group);
+            spawn(move || block_on(group.next()))
+        };
+        let mine = block_on(group.next());
+        let theirs = taker.join().unwrap();
+        executor.join().unwrap();
+        assert!(matches!((mine, theirs), (Some((0, 1)), None) | (None, Some((0, 1)))));
+        if mine.is_some() {
+            assert_eq!(ledger.entries(), 1);
+        }
+        assert_ended(&group);
+    });
+}
+
+// One who was woken for a value and leaves against another who waits for it.
+#[test]
+fn task_group_end_vs_next_that_leaves() {
+    model::check(|| {
+        let tree = Tree::background();
+        let group = TaskGroup::builder(&tree).stream_results().build().unwrap();
+        let group: Arc<TaskGroup<usize, Text>> = Arc::new(group);
+        // Alive all the time: no last end wakes everybody.
+        let alive = task(&group, pending());
+        let executor = {
+            let task = task(&group, ready(Ok(1)));
+            spawn(move || block_on(task))
+        };
+        let mut leaves = Box::pin(group.next());
+        let taken = match leaves.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(next) => next,
+            Poll::Pending => {
+                let mut stays = Box::pin(group.next());
+                let polled = stays.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                drop(leaves);
+                match polled {
+                    Poll::Ready(next) => next,
+                    Poll::Pending => block_on(stays),
+                }
+            }
+        };
+        assert_eq!(taken, Some((1, 1)));
+        executor.join().unwrap();
+        drop(alive);
+        assert_ended(&group);
+    });
+}
+
+// A limit that is raised against one on the way to wait for room.
+#[test]
+fn task_group_limit_vs_wait_for_room() {
+    model::check(|| {
+        let group = group(&Tree::background(), 1);
+        let held = group.try_reserve().unwrap();
+        let waits = {
+            let group = Arc::clone(&group);
+            spawn(move || drop(block_on(group.reserve()).unwrap()))
+        };
+        assert_eq!(group.set_limit(2), Ok(1));
+        waits.join().unwrap();
+        drop(held);
+        assert!(matches!(group.set_limit(1), Ok(2)));
+        drop(group.try_reserve().expect("the room came back"));
+        assert!(group.try_reserve().is_ok());
+    });
+}
+
+// A cancel of a group with a grace against a task that becomes pending: it is dropped when the grace is over, and not lost.
+#[test]
+fn task_group_grace_vs_pending_task() {
+    model::check(|| {
+        let (timer, clock) = Timer::manual();
+        let tree = Tree::background();
+        let builder = TaskGroup::builder(&tree).abort_after(Duration::from_secs(1)).timer(timer);
+        let group: Arc<TaskGroup<usize, Text>> = Arc::new(builder.build().unwrap());
+        let executor = {
+            let task = task(&group, pending());
+            spawn(move || block_on(task))
+        };
+        group.cancel();
+        clock.advance(Duration::from_secs(1));
+        executor.join().unwrap();
+        assert_eq!(group.counts().cancelled, 1);
+        assert_ended(&group);
+    });
+}
+
 // A stop against somebody who waits for room, and against the end that gives it: the wait ends, and
 // the room is not lost to the count of those that are taken.
 #[test]

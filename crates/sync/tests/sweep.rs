@@ -532,3 +532,36 @@ fn take_lease_loses_nothing_at_any_await_point() {
     });
     assert_swept(&summary, 1, 8);
 }
+
+#[test]
+fn next_loses_no_value_at_any_await_point() {
+    let summary = sweep("Next", |run| {
+        let tree = Tree::background();
+        let group = TaskGroup::<u32, String>::builder(&tree).stream_results().build().unwrap();
+        let mut task = Box::pin(
+            group.try_reserve().unwrap().into_task(std::future::ready(Ok(7))).ok().unwrap(),
+        );
+        let alive = group.try_reserve().unwrap().into_task(std::future::pending()).ok().unwrap();
+        let waker = CountingWaker::new();
+        let woken = waker.waker();
+        let mut cx = Context::from_waker(&woken);
+        let mut behind = pin!(group.next());
+        let ended = run.drive(group.next(), |step| {
+            if step == 0 {
+                assert!(behind.as_mut().poll(&mut Context::from_waker(&woken)).is_pending());
+                assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+            }
+        });
+        if let Ended::Ready(next) = ended {
+            assert_eq!(next, Some((0, 7)));
+        } else {
+            let _ = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(behind.as_mut().poll(&mut cx), Poll::Ready(Some((0, 7))));
+        }
+        // The last end tells everybody.
+        drop(alive);
+        assert_eq!(block_on(group.next()), None);
+        assert_eq!(run.live_wakers(), 0);
+    });
+    assert_swept(&summary, 1, 6);
+}

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
-use selvedge_cancel::{Cause, CauseKind, Context};
+use selvedge_cancel::{Cause, CauseKind, Context, Timer};
 use selvedge_primitives::Origin;
 
 use super::TaskGroup;
+use super::core::Keep;
 use super::engine::{Engine, Policy};
 use super::refusal::TaskGroupError;
 use super::runtime::Runtime;
@@ -22,8 +24,12 @@ pub struct TaskGroupBuilder<'a, T, E> {
     origin: Origin,
     /// The most tasks at once.
     limit: usize,
-    /// What happens when a task fails.
+    /// What happens when a task ends.
     policy: Policy,
+    /// How long a task may go on when the group's context is cancelled.
+    grace: Option<Duration>,
+    /// What times that.
+    timer: Option<Timer>,
     /// What the group is of.
     group: PhantomData<fn() -> (T, E)>,
 }
@@ -36,7 +42,13 @@ impl<'a, T, E> TaskGroupBuilder<'a, T, E> {
             parent,
             origin: Origin::here(),
             limit: usize::MAX,
-            policy: Policy { first_failure_cancels: true, resume_panics: true },
+            policy: Policy {
+                first_failure_cancels: true,
+                resume_panics: true,
+                keep: Keep::InOrder,
+            },
+            grace: None,
+            timer: None,
             group: PhantomData,
         }
     }
@@ -69,24 +81,61 @@ impl<'a, T, E> TaskGroupBuilder<'a, T, E> {
         self
     }
 
+    /// Gives values out as they come, by [`TaskGroup::next`], and keeps none that was taken. For more tasks than
+    /// there is memory for their values.
+    ///
+    /// Nothing limits how many values wait for somebody to take them but how many tasks are spawned: take them as fast.
+    pub fn stream_results(mut self) -> Self {
+        self.policy.keep = Keep::AsTheyCome;
+        self
+    }
+
+    /// Drops values as they come, so that a group of any number of tasks does not grow. Failures are kept all the same.
+    pub fn discard_results(mut self) -> Self {
+        self.policy.keep = Keep::Nothing;
+        self
+    }
+
+    /// Gives the tasks `grace` to end by themselves when the group's context is cancelled. Without it they are dropped at their next
+    /// `await` then; with it they see the cancel in [`context`](TaskGroup::context), may clean up and still return a value,
+    /// and whoever has not ended when the grace is over is dropped at its next `await`.
+    ///
+    /// The grace is the same for a failure, for [`cancel`](TaskGroup::cancel), for a cancel from above and for the group's drop.
+    pub fn abort_after(mut self, grace: Duration) -> Self {
+        self.grace = Some(grace);
+        self
+    }
+
+    /// Times the [grace](Self::abort_after) with a timer of the caller's. Without one it is that of the place where the group is
+    /// made: tokio's in a runtime, else the timer thread of the process.
+    pub fn timer(mut self, timer: Timer) -> Self {
+        self.timer = Some(timer);
+        self
+    }
+
     /// Makes the group, as [`TaskGroup::new`] does.
     ///
     /// # Errors
     ///
-    /// [`TaskGroupError::ZeroLimit`] for a limit of 0.
+    /// [`TaskGroupError::ZeroLimit`] for a limit of 0; [`TaskGroupError::NoTimer`] for a grace in a runtime without a time driver.
     #[track_caller]
     pub fn build(self) -> Result<TaskGroup<T, E>, TaskGroupError> {
         if self.limit == 0 {
             return Err(TaskGroupError::ZeroLimit);
         }
-        Ok(self.make())
+        let grace = match (self.grace, self.timer.clone()) {
+            (None, _) => None,
+            (Some(grace), Some(timer)) => Some((grace, timer)),
+            (Some(grace), None) => Some((grace, Timer::ambient()?)),
+        };
+        Ok(self.make(grace))
     }
 
     /// Makes the group; the limit is not 0.
     #[track_caller]
-    pub(super) fn make(self) -> TaskGroup<T, E> {
+    pub(super) fn make(self, grace: Option<(Duration, Timer)>) -> TaskGroup<T, E> {
         TaskGroup {
-            engine: Engine::new(self.parent, self.limit, self.policy),
+            engine: Engine::new(self.parent, self.limit, self.policy, grace),
             runtime: Runtime::here(),
             origin: self.origin,
             dropped: Cause::new(CauseKind::Dropped),
@@ -100,6 +149,7 @@ impl<T, E> fmt::Debug for TaskGroupBuilder<'_, T, E> {
             .field("origin", &self.origin)
             .field("limit", &self.limit)
             .field("policy", &self.policy)
+            .field("grace", &self.grace)
             .finish_non_exhaustive()
     }
 }

@@ -3,31 +3,30 @@
 //!
 //! # Invariants
 //!
-//! - **C1** spawned = finished + failed + panicked + cancelled + alive, and there are as many slots as
-//!   tasks were spawned, until the results are taken.
+//! - **C1** spawned = finished + failed + panicked + cancelled + alive, and, where values are kept in order, there are as many
+//!   slots as tasks were spawned, until the results are taken.
 //! - **C2** taken = alive + reserved rooms. It never exceeds the limit.
 //! - **C3** Once closed, `spawned` grows no more.
 //! - **C4** Nothing of the user's is dropped under the lock: what is not to be kept is asked for
 //!   first ([`is_first_failure`](Core::is_first_failure), [`is_first_panic`](Core::is_first_panic)) and
 //!   never comes here.
 
+use std::collections::VecDeque;
 use std::mem;
-
-use selvedge_primitives::Panic;
 
 use super::counts::Counts;
 use super::report::Failure;
 
 /// How a task ended, as far as the group keeps it.
 pub(super) enum Ended<T, E> {
-    /// It returned a value.
-    Finished(T),
+    /// It returned a value, which is kept or was dropped.
+    Finished(Option<T>),
     /// It returned an error, which is kept or was dropped.
     Failed(Option<Failure<E>>),
     /// It panicked, and the panic is one of the failures.
     Panicked(Failure<E>),
     /// It panicked, and the panic goes on at the join if it is the first; another was dropped.
-    PanickedToResume(Option<Panic>),
+    PanickedToResume(Option<Failure<E>>),
     /// It was dropped before it had ended.
     Cancelled,
 }
@@ -41,13 +40,34 @@ pub(super) enum Shut {
     Full,
 }
 
+/// What becomes of values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// They are kept by index, for the join.
+    InOrder,
+    /// They are kept as they come, until somebody takes them.
+    AsTheyCome,
+    /// They are dropped by the task.
+    Nothing,
+}
+
+/// The values that are kept.
+enum Values<T> {
+    /// Of each task that returned one, by index.
+    InOrder(Vec<Option<T>>),
+    /// With their indices, as they came.
+    AsTheyCame(VecDeque<(usize, T)>),
+    /// None.
+    Nothing,
+}
+
 /// What a join takes.
 pub(super) enum Harvest<T, E> {
     /// A panic that has to go on first.
-    Panic(Panic),
+    Panic(Failure<E>),
     /// Everything.
     Results {
-        /// By index.
+        /// By index; or those that nobody has taken, as they came.
         results: Vec<Option<T>>,
         /// In the order in which they came.
         failures: Vec<Failure<E>>,
@@ -56,12 +76,12 @@ pub(super) enum Harvest<T, E> {
 
 /// See the file's header.
 pub(super) struct Core<T, E> {
-    /// The value of each task that returned one, by index.
-    slots: Vec<Option<T>>,
+    /// What tasks returned.
+    values: Values<T>,
     /// What is kept of tasks that failed, in the order in which they did.
     failures: Vec<Failure<E>>,
     /// The first panic, if panics go on at the join.
-    panic: Option<Panic>,
+    panic: Option<Failure<E>>,
     /// How many tasks were let in and how they ended.
     counts: Counts,
     /// Tasks that have not ended, and rooms that are reserved.
@@ -78,9 +98,13 @@ pub(super) struct Core<T, E> {
 
 impl<T, E> Core<T, E> {
     /// No tasks yet.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize, keep: Keep) -> Self {
         Self {
-            slots: Vec::new(),
+            values: match keep {
+                Keep::InOrder => Values::InOrder(Vec::new()),
+                Keep::AsTheyCome => Values::AsTheyCame(VecDeque::new()),
+                Keep::Nothing => Values::Nothing,
+            },
             failures: Vec::new(),
             panic: None,
             counts: Counts::default(),
@@ -138,7 +162,9 @@ impl<T, E> Core<T, E> {
         }
         let index = self.counts.spawned;
         self.counts.spawned += 1;
-        self.slots.push(None);
+        if let Values::InOrder(slots) = &mut self.values {
+            slots.push(None);
+        }
         Ok(index)
     }
 
@@ -158,7 +184,11 @@ impl<T, E> Core<T, E> {
         match ended {
             Ended::Finished(value) => {
                 self.counts.finished += 1;
-                self.slots[index] = Some(value);
+                match (&mut self.values, value) {
+                    (Values::InOrder(slots), value) => slots[index] = value,
+                    (Values::AsTheyCame(line), Some(value)) => line.push_back((index, value)),
+                    (Values::AsTheyCame(_) | Values::Nothing, _) => {}
+                }
             }
             Ended::Failed(failure) => {
                 self.counts.failed += 1;
@@ -177,13 +207,42 @@ impl<T, E> Core<T, E> {
         }
     }
 
+    /// Takes the value that came first, with its index. Nothing is ready while there is none and tasks are alive; no value, when there
+    /// is none and none is coming.
+    pub(super) fn next_value(&mut self) -> Option<Option<(usize, T)>> {
+        let next = match &mut self.values {
+            Values::AsTheyCame(line) => line.pop_front(),
+            Values::InOrder(_) | Values::Nothing => None,
+        };
+        match next {
+            None if self.counts.running() > 0 => None,
+            next => Some(next),
+        }
+    }
+
+    /// The most that may be taken from now on; gives what it was. What is taken already stays so.
+    pub(super) fn set_limit(&mut self, limit: usize) -> usize {
+        mem::replace(&mut self.limit, limit)
+    }
+
+    /// The most that may be taken.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Takes a panic, or else everything there is; nothing is left for the next.
     pub(super) fn harvest(&mut self) -> Harvest<T, E> {
         if let Some(panic) = self.panic.take() {
             return Harvest::Panic(panic);
         }
         Harvest::Results {
-            results: mem::take(&mut self.slots),
+            results: match &mut self.values {
+                Values::InOrder(slots) => mem::take(slots),
+                Values::AsTheyCame(line) => {
+                    mem::take(line).into_iter().map(|(_, value)| Some(value)).collect()
+                }
+                Values::Nothing => Vec::new(),
+            },
             failures: mem::take(&mut self.failures),
         }
     }

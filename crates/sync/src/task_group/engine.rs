@@ -22,8 +22,10 @@
 //!    then a failure that ends the others cancels the context; then, in one critical section, the
 //!    task is counted, its result is put in its slot, its room is given back. Nothing of the user's
 //!    but a waker runs after that.
-//! 4. *Join*: close, which refuses all who want room; wait for the end; take the results.
-//! 5. *Leave*: who wanted room and was granted it gives it to the next.
+//! 4. *Next*: where values are streamed, take the one that came first, or wait for an end in a queue of its own: those who
+//!    stand in the other want what not every end gives.
+//! 5. *Join*: close, which refuses all who want room; wait for the end; take the results.
+//! 6. *Leave*: who wanted room and was granted it gives it to the next.
 //!
 //! # The races
 //!
@@ -37,9 +39,14 @@
 //!   is refused when it is used after; nobody waits for it.
 //! - *Room against a waiter that leaves*: decided by the lock. Either the waiter is out of the queue,
 //!   or it finds the grant and gives the room to the next.
+//! - *End against next*. A value is put into the line before the lock of those who wait for one is taken, and one who comes
+//!   there looks at the line under that lock. So it sees the value, or is in the queue when it is woken. An end wakes one of them,
+//!   and one that leaves when it was woken wakes another; the last end wakes them all.
 //! - *Cancel against end*. A task that is polled when the flag is set may still return its value, and
 //!   then it has finished; one that is polled later is dropped. The lock decides nothing here: a task
 //!   tells of its end once, because telling takes its share of the engine.
+//! - *Cancel against grace*. With a grace the tasks are dropped by a context of their own, which nobody else sees: a callback of the
+//!   group's stops it, when that is cancelled, and it is cancelled when the grace is over.
 //! - *Close against close*, with many who want room: they are refused in batches, and between two the
 //!   lock is free. A second join refuses the rest itself before it enters the queue, so those who
 //!   want the end stand behind nobody who wants room and is not about to be refused.
@@ -54,12 +61,14 @@ use std::fmt::Display;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, ready};
 
-use selvedge_cancel::{Canceller, Cause, Context};
+use std::time::Duration;
+
+use selvedge_cancel::{Canceller, Cause, Context, Registration, Timer};
 use selvedge_primitives::{Anchor, Entry, Left, Locked, Panic, WaitQueue, Waiter, contain};
 
-use super::core::{Core, Ended, Harvest, Shut};
+use super::core::{Core, Ended, Harvest, Keep, Shut};
 use super::counts::Counts;
 use super::refusal::Refusal;
 use super::report::{Failure, Fault, TaskFailed};
@@ -87,21 +96,50 @@ pub(super) enum Grant {
 /// A place in the queue.
 pub(super) type Place<'g, T, E> = Waiter<'g, Core<T, E>, Want, Grant>;
 
-/// What a group does when a task fails.
+/// A place in the queue of those who want a value.
+pub(super) type NextPlace<'g> = Waiter<'g, (), (), ()>;
+
+/// What a group does when a task ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Policy {
     /// Whether the first failure ends the others, and later errors are only counted.
     pub(super) first_failure_cancels: bool,
     /// Whether a panic goes on at the join.
     pub(super) resume_panics: bool,
+    /// What becomes of values.
+    pub(super) keep: Keep,
+}
+
+/// What drops the tasks when the group's context is cancelled and their grace is over.
+struct Abort {
+    /// Cancelled then.
+    context: Context,
+    /// Cancels it; dropped last, because the drop cancels.
+    _canceller: Canceller,
+    /// Stops it when the group's context is cancelled.
+    _callback: Registration,
+}
+
+impl Abort {
+    /// `grace` after `group` is cancelled.
+    fn new(group: &Context, grace: Duration, timer: Timer) -> Self {
+        let (context, canceller) = Context::background().child();
+        let stopper = canceller.clone();
+        let callback = group.on_cancel(move |cause| stopper.stop_on(&timer, cause, grace));
+        Self { context, _canceller: canceller, _callback: callback }
+    }
 }
 
 /// A task group without a face; shared by the group and its tasks.
 pub(super) struct Engine<T, E> {
     /// The state, and those who wait.
     queue: WaitQueue<Core<T, E>, Want, Grant>,
+    /// Those who wait for a value.
+    nexts: WaitQueue<(), (), ()>,
     /// What the tasks run under.
     context: Context,
+    /// What drops them, if not that.
+    abort: Option<Abort>,
     /// Ends `context`.
     canceller: Canceller,
     /// Of the kind `Cancelled`, at the place where the group was made: what a failure is added to.
@@ -113,10 +151,17 @@ pub(super) struct Engine<T, E> {
 impl<T, E> Engine<T, E> {
     /// An engine whose tasks run under a child of `parent`; at most `limit` of them at once.
     #[track_caller]
-    pub(super) fn new(parent: &Context, limit: usize, policy: Policy) -> Arc<Self> {
+    pub(super) fn new(
+        parent: &Context,
+        limit: usize,
+        policy: Policy,
+        grace: Option<(Duration, Timer)>,
+    ) -> Arc<Self> {
         let (context, canceller) = parent.child();
         Arc::new(Self {
-            queue: WaitQueue::new(Core::new(limit)),
+            queue: WaitQueue::new(Core::new(limit, policy.keep)),
+            nexts: WaitQueue::new(()),
+            abort: grace.map(|(grace, timer)| Abort::new(&context, grace, timer)),
             context,
             canceller,
             cause: Cause::new(selvedge_cancel::CauseKind::Cancelled),
@@ -127,6 +172,29 @@ impl<T, E> Engine<T, E> {
     /// What the tasks run under.
     pub(super) fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// What drops the tasks at their next `await`, when it is cancelled.
+    pub(super) fn abort_context(&self) -> &Context {
+        self.abort.as_ref().map_or(&self.context, |abort| &abort.context)
+    }
+
+    /// Whether a join has a value for each task.
+    pub(super) fn keeps_in_order(&self) -> bool {
+        self.policy.keep == Keep::InOrder
+    }
+
+    /// The most tasks at once.
+    pub(super) fn limit(&self) -> usize {
+        self.queue.lock().limit()
+    }
+
+    /// Lets at most `limit` tasks run at once from now on; gives what it was.
+    pub(super) fn set_limit(&self, limit: usize) -> usize {
+        let mut locked = self.queue.lock();
+        let before = locked.set_limit(limit);
+        self.serve(locked);
+        before
     }
 
     /// The counts now.
@@ -239,15 +307,69 @@ impl<T, E> Engine<T, E> {
         over.map(|_| ())
     }
 
+    /// Takes the value that came first; none when there is none and no task is alive.
+    pub(super) fn poll_next(
+        &self,
+        mut place: Pin<&mut NextPlace<'_>>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<(usize, T)>> {
+        loop {
+            let mut next = None;
+            ready!(place.as_mut().poll_enter(cx, |_| {
+                next = self.queue.lock().next_value();
+                if next.is_some() { Entry::Ready(()) } else { Entry::Wait(()) }
+            }));
+            if let Some(next) = next {
+                return Poll::Ready(next);
+            }
+        }
+    }
+
+    /// Waits for no value any more; if it was woken for one, another is.
+    pub(super) fn leave_next(&self, place: Pin<&mut NextPlace<'_>>) {
+        if let Left::Granted(()) = place.cancel() {
+            self.wake_next(false);
+        }
+    }
+
+    /// A value has come, or the last task has ended, for which all are woken.
+    fn wake_next(&self, all: bool) {
+        let mut most = if all { usize::MAX } else { 1 };
+        contain(|| {
+            self.nexts.grant_while(self.nexts.lock(), |(), ()| {
+                let next = most.checked_sub(1)?;
+                most = next;
+                Some(())
+            });
+        });
+    }
+
     /// What is to be taken after the end, and the counts.
     pub(super) fn harvest(&self) -> (Harvest<T, E>, Counts) {
         let mut locked = self.queue.lock();
         (locked.harvest(), locked.counts())
     }
 
+    /// A place in the queue of those who want a value.
+    pub(super) fn next_place(&self) -> NextPlace<'_> {
+        Waiter::new(Anchor::borrowed(&self.nexts))
+    }
+
     /// An anchor for a place in the queue.
     pub(super) fn place(&self) -> Place<'_, T, E> {
         Waiter::new(Anchor::borrowed(&self.queue))
+    }
+
+    /// A task returned a value.
+    pub(super) fn finished(&self, index: usize, value: T) {
+        let kept = if self.policy.keep == Keep::Nothing {
+            // Before the task counts as ended: its destructor is the task's, too.
+            contain(|| drop(value));
+            None
+        } else {
+            Some(value)
+        };
+        self.end(index, Ended::Finished(kept));
     }
 
     /// A task returned an error: ends the others if it is the first and the policy says so, then
@@ -280,13 +402,14 @@ impl<T, E> Engine<T, E> {
                 TaskFailed::new(index, place, panic.message().to_owned(), true)
             });
         }
+        let failure = Failure::new(index, place, Fault::Panic(panic));
         let ended = if !self.policy.resume_panics {
-            Ended::Panicked(Failure::new(index, place, Fault::Panic(panic)))
+            Ended::Panicked(failure)
         } else if self.queue.lock().is_first_panic() {
-            Ended::PanickedToResume(Some(panic))
+            Ended::PanickedToResume(Some(failure))
         } else {
             // Before the task counts as ended, as above.
-            contain(|| drop(panic));
+            contain(|| drop(failure));
             Ended::PanickedToResume(None)
         };
         self.end(index, ended);
@@ -305,9 +428,15 @@ impl<T, E> Engine<T, E> {
     pub(super) fn end(&self, index: usize, ended: Ended<T, E>) {
         let mut locked = self.queue.lock();
         locked.end(index, ended);
+        let last = locked.counts().running() == 0;
         // Of most ends nobody is to be told.
-        if !locked.is_empty() {
+        if locked.is_empty() {
+            drop(locked);
+        } else {
             self.serve(locked);
+        }
+        if self.policy.keep == Keep::AsTheyCome {
+            self.wake_next(last);
         }
     }
 

@@ -63,13 +63,15 @@ impl<T, E> Future for Join<'_, T, E> {
         proceed.made_progress();
         *this.stage = Stage::Done;
         let (harvest, counts) = this.engine.harvest();
-        match harvest {
-            Harvest::Panic(panic) => panic.resume(),
-            Harvest::Results { results, failures } => {
-                let cause = this.engine.context().cause();
-                Poll::Ready(Joined { results, failures, counts, cause })
+        let (results, failures) = match harvest {
+            Harvest::Panic(failure) => {
+                failure.resume();
+                (Vec::new(), Vec::new())
             }
-        }
+            Harvest::Results { results, failures } => (results, failures),
+        };
+        let (cause, in_order) = (this.engine.context().cause(), this.engine.keeps_in_order());
+        Poll::Ready(Joined { results, failures, counts, cause, in_order })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use selvedge_cancel::Cause;
+use selvedge_cancel::{Cause, TimerError};
 
 /// Why a task was not let into a [`TaskGroup`](crate::TaskGroup).
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,11 +81,19 @@ impl<F> Error for SpawnError<F> {
     }
 }
 
-/// A task group was not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// A task group was not made, or its limit not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TaskGroupError {
     /// A limit of 0 was asked for: no task would ever run.
-    #[error("task group not made: a limit of 0 lets no task run, leave it out for no limit")]
+    #[error("task group's limit not set: 0 lets no task run, leave it out for no limit")]
     ZeroLimit,
+    /// There is no timer for the [grace](crate::TaskGroupBuilder::abort_after).
+    #[error("task group not made: its grace cannot be timed")]
+    NoTimer(
+        /// Why not.
+        #[from]
+        #[source]
+        TimerError,
+    ),
 }

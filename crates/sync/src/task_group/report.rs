@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::Location;
+use std::panic::{Location, resume_unwind};
 
 use selvedge_cancel::Cause;
 use selvedge_primitives::Panic;
@@ -15,7 +15,9 @@ use super::counts::Counts;
 #[non_exhaustive]
 pub struct Joined<T, E> {
     /// The value of each task, by its index, which is the order in which they were spawned; none where
-    /// it did not return one. Empty if a join before this one took them.
+    /// it did not return one. Empty if a join before this one took them, and where the group
+    /// [discards](crate::TaskGroupBuilder::discard_results) them. Of a group that
+    /// [streams](crate::TaskGroupBuilder::stream_results) them, those that nobody has taken, as they came.
     pub results: Vec<Option<T>>,
     /// What is kept of the failures, in the order in which they came: all of them if the group
     /// collects them, else the first (and every panic, if panics are returned). The others are in
@@ -25,10 +27,13 @@ pub struct Joined<T, E> {
     pub counts: Counts,
     /// Why the group's context ended, if it did.
     pub cause: Option<Cause>,
+    /// Whether there is to be a result for each task.
+    pub(super) in_order: bool,
 }
 
 impl<T, E> Joined<T, E> {
-    /// All values in the order in which the tasks were spawned, if every task returned one.
+    /// All values in the order in which the tasks were spawned, if every task returned one. (Of a group that does not keep them in
+    /// order, those that are left.)
     ///
     /// # Errors
     ///
@@ -36,8 +41,9 @@ impl<T, E> Joined<T, E> {
     /// values of the tasks that did finish are dropped; take them from `results` instead where they
     /// are wanted.
     pub fn into_result(self) -> Result<Vec<T>, JoinError<E>> {
-        let Self { results, failures, counts, cause } = self;
-        let all = results.len() == counts.spawned && counts.finished == counts.spawned;
+        let Self { results, failures, counts, cause, in_order } = self;
+        let there = !in_order || results.len() == counts.spawned;
+        let all = there && counts.finished == counts.spawned;
         if all {
             return Ok(results.into_iter().flatten().collect());
         }
@@ -70,6 +76,18 @@ impl<E> Failure<E> {
     /// The task `index`, spawned at `place`, failed.
     pub(super) fn new(index: usize, place: &'static Location<'static>, fault: Fault<E>) -> Self {
         Self { index, place, fault }
+    }
+}
+
+impl<E> Failure<E> {
+    /// Goes on with the panic, on this thread and without another call of the panic hook. A text is told with the task's index and place;
+    /// any other payload goes on as it is.
+    pub(super) fn resume(self) {
+        let Self { index, place, fault: Fault::Panic(panic) } = self else { return };
+        let told = format!("task {index} (spawned at {place}) panicked: {panic}");
+        let payload = panic.into_payload();
+        let is_text = payload.is::<String>() || payload.is::<&'static str>();
+        resume_unwind(if is_text { Box::new(told) } else { payload })
     }
 }
 

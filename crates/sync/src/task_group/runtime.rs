@@ -53,6 +53,17 @@ impl Spawner<'_> {
         // Detached: the task tells the group of its end, also when it is dropped.
         drop(handle.spawn(task));
     }
+
+    /// Runs `work` on a thread that may be blocked. On a runtime that was shut down tokio drops it at once.
+    #[track_caller]
+    pub(super) fn spawn_blocking(&self, work: impl FnOnce() + Send + 'static) {
+        let handle = match self {
+            Self::Home(handle) => *handle,
+            Self::Here(handle) => handle,
+        };
+        // Detached, as above.
+        drop(handle.spawn_blocking(work));
+    }
 }
 
 impl fmt::Debug for Runtime {

@@ -11,6 +11,8 @@ use pin_project::pin_project;
 use selvedge_primitives::coop;
 
 use super::admission::Admission;
+#[cfg(feature = "tokio")]
+use super::blocking::BlockingTask;
 use super::engine::Engine;
 use super::refusal::{Refusal, SpawnError};
 use super::task::GroupTask;
@@ -126,6 +128,37 @@ impl<'g, T, E> Slot<'g, T, E> {
         let index = task.index();
         local.spawn_local(task);
         Ok(index)
+    }
+
+    /// Runs `work` on one of tokio's threads for blocking work in this room and gives its index, as
+    /// [`try_spawn_blocking`](crate::TaskGroup::try_spawn_blocking) does.
+    ///
+    /// # Errors
+    ///
+    /// With the closure: [`Refusal::Closed`], [`Refusal::Stopping`], or [`Refusal::NoRuntime`]. The
+    /// room goes to the next.
+    #[cfg(feature = "tokio")]
+    #[track_caller]
+    pub fn spawn_blocking<F>(self, work: F) -> Result<usize, SpawnError<F>>
+    where
+        F: FnOnce() -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: fmt::Display + Send + 'static,
+    {
+        let Some(runtime) = self.runtime.get() else {
+            return Err(SpawnError::new(work, Refusal::NoRuntime));
+        };
+        let engine = self.engine;
+        // From here on the room is the engine's to give back.
+        mem::forget(self);
+        match engine.let_in() {
+            Ok(index) => {
+                let task = BlockingTask::new(Arc::clone(engine), index, Location::caller(), work);
+                runtime.spawn_blocking(move || task.run());
+                Ok(index)
+            }
+            Err(refusal) => Err(SpawnError::new(work, refusal)),
+        }
     }
 
     /// Makes `future` a task of the group in this room, for the caller to hand to an executor of

@@ -40,14 +40,47 @@ pub struct GroupTask<T, E, F> {
     cancelled: Option<Cancelled<'static>>,
 }
 
-/// How the user's future ended.
-enum Outcome<R> {
+/// How the user's future, or closure, ended.
+pub(super) enum Outcome<R> {
     /// It returned this.
     Returned(R),
     /// It panicked with this.
     Panicked(Box<dyn Any + Send>),
     /// It was dropped, and not polled to its end.
     Dropped,
+}
+
+impl<R> Outcome<R> {
+    /// Of what was dropped, not of what has ended: tells the engine, and lets go of it.
+    pub(super) fn tell_of_drop<T, E>(
+        self,
+        engine: Arc<Engine<T, E>>,
+        index: usize,
+        place: &'static Location<'static>,
+    ) {
+        match self {
+            Self::Panicked(panic) => engine.panicked(index, place, Panic::new(panic)),
+            Self::Returned(_) | Self::Dropped => engine.end(index, Ended::Cancelled),
+        }
+        let_go(engine);
+    }
+}
+
+impl<T, E: Display> Outcome<Result<T, E>> {
+    /// Tells the engine, and lets go of it.
+    pub(super) fn tell(
+        self,
+        engine: Arc<Engine<T, E>>,
+        index: usize,
+        place: &'static Location<'static>,
+    ) {
+        match self {
+            Self::Returned(Ok(value)) => engine.finished(index, value),
+            Self::Returned(Err(error)) => engine.failed(index, place, error),
+            outcome => return outcome.tell_of_drop(engine, index, place),
+        }
+        let_go(engine);
+    }
 }
 
 impl<T, E, F> GroupTask<T, E, F> {
@@ -102,7 +135,7 @@ where
             ready!(coop::poll_proceed(cx)).made_progress();
         }
         let Some(engine) = this.engine.as_ref() else { return Poll::Ready(()) };
-        let outcome = if engine.context().is_cancelled() {
+        let outcome = if engine.abort_context().is_cancelled() {
             Outcome::Dropped
         } else {
             let future = this.future.as_mut().as_pin_mut().expect("it is there until the end");
@@ -112,7 +145,7 @@ where
                 Err(payload) => Outcome::Panicked(payload),
                 Ok(Poll::Pending) => {
                     if this.cancelled.is_none() {
-                        this.cancelled.set(Some(engine.context().cancelled_owned()));
+                        this.cancelled.set(Some(engine.abort_context().cancelled_owned()));
                     }
                     let cancelled = this.cancelled.as_mut().as_pin_mut().expect("made above");
                     ready!(cancelled.poll(cx));
@@ -123,15 +156,7 @@ where
         let outcome = self.as_mut().clear(outcome);
         let this = self.project();
         let engine = this.engine.take().expect("it was there above");
-        match outcome {
-            Outcome::Returned(Ok(value)) => engine.end(*this.index, Ended::Finished(value)),
-            Outcome::Returned(Err(error)) => engine.failed(*this.index, this.place, error),
-            Outcome::Panicked(panic) => {
-                engine.panicked(*this.index, this.place, Panic::new(panic));
-            }
-            Outcome::Dropped => engine.end(*this.index, Ended::Cancelled),
-        }
-        let_go(engine);
+        outcome.tell(engine, *this.index, this.place);
         Poll::Ready(())
     }
 }
@@ -144,13 +169,7 @@ impl<T, E, F> PinnedDrop for GroupTask<T, E, F> {
         let Some(engine) = self.as_mut().project().engine.take() else { return };
         let outcome = self.as_mut().clear(Outcome::<()>::Dropped);
         let this = self.project();
-        match outcome {
-            Outcome::Panicked(panic) => {
-                engine.panicked(*this.index, this.place, Panic::new(panic));
-            }
-            Outcome::Returned(()) | Outcome::Dropped => engine.end(*this.index, Ended::Cancelled),
-        }
-        let_go(engine);
+        outcome.tell_of_drop(engine, *this.index, this.place);
     }
 }
 
