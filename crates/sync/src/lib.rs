@@ -104,6 +104,7 @@
 mod ageing_queue;
 mod barrier;
 mod gate;
+mod keyed;
 mod keyed_lanes;
 mod latch;
 mod semaphore;
@@ -114,6 +115,9 @@ mod within;
 
 pub use ageing_queue::{AgeingQueue, ClassCountError, NoSuchClass};
 pub use barrier::{Barrier, BarrierBroken, BarrierWait, NoParties, Passed};
+pub use keyed::{
+    AcquireKeyed, AcquireKeyedIn, KeyedError, KeyedLock, KeyedPermit, KeyedSemaphore, TryKeyedError,
+};
 pub use keyed_lanes::{KeyedLanes, LaneHold, LanesClosed, Lease, TakeLease};
 pub use latch::{Latch, LatchWait};
 pub use selvedge_primitives::Panic;

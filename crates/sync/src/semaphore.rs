@@ -29,9 +29,11 @@ use selvedge_cancel::Context;
 use selvedge_primitives::time::Timer;
 use selvedge_primitives::{Origin, block_on, const_fn, coop};
 
-use acquiring::Acquiring;
 use age::{Caller, Holders};
-use engine::Engine;
+
+pub(crate) use acquiring::{Acquiring, Handle};
+pub(crate) use engine::Engine;
+pub(crate) use line::Queue;
 
 /// So many permits, given out in the order in which they are asked for.
 ///
@@ -644,6 +646,29 @@ impl Semaphore {
     /// Whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
         self.engine.state().is_closed()
+    }
+}
+
+/// For the semaphores that are a part of something else, whose guards are of that.
+impl Semaphore {
+    /// A semaphore of somebody's who was made elsewhere; `permits` is not too large.
+    pub(crate) fn of_key(permits: usize, origin: Origin) -> Self {
+        Self { engine: Engine::new(permits, origin), holders: Holders::new() }
+    }
+
+    /// The engine.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), without a guard.
+    pub(crate) fn try_take(&self, n: usize) -> Result<(), TryAcquireError> {
+        self.engine.try_acquire(n)
+    }
+
+    /// Gives back what was acquired without a guard.
+    pub(crate) fn put_back(&self, n: usize) {
+        self.engine.release(n);
     }
 }
 

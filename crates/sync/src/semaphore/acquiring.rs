@@ -13,7 +13,7 @@ use super::error::{AcquireError, TryAcquireError};
 use super::line::{Grant, Place, Queue};
 
 /// What leads to the semaphore: a borrow or a shared owner.
-pub(super) trait Handle<'q> {
+pub(crate) trait Handle<'q> {
     /// The semaphore's engine.
     fn engine(&self) -> &Engine;
 
@@ -23,7 +23,7 @@ pub(super) trait Handle<'q> {
 
 /// An acquisition on its way.
 #[pin_project(PinnedDrop)]
-pub(super) struct Acquiring<'q, H: Handle<'q>> {
+pub(crate) struct Acquiring<'q, H: Handle<'q>> {
     /// The semaphore; goes on to the permit, so it is gone once this is ready.
     handle: Option<H>,
     /// How many permits.
@@ -36,12 +36,12 @@ pub(super) struct Acquiring<'q, H: Handle<'q>> {
 
 impl<'q, H: Handle<'q>> Acquiring<'q, H> {
     /// An acquisition that has not begun.
-    pub(super) fn new(handle: H, wanted: usize) -> Self {
+    pub(crate) fn new(handle: H, wanted: usize) -> Self {
         Self { handle: Some(handle), wanted, place: None }
     }
 
     /// How many permits it wants.
-    pub(super) fn wanted(&self) -> usize {
+    pub(crate) fn wanted(&self) -> usize {
         self.wanted
     }
 
@@ -51,7 +51,7 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
     ///
     /// When it was ready before.
     #[inline]
-    pub(super) fn poll_acquire(
+    pub(crate) fn poll_acquire(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<H, AcquireError>> {

@@ -64,7 +64,7 @@ use super::word::{Flags, Join, MAX_PERMITS, State, Take, Word};
 
 /// A counting semaphore without a face.
 #[derive(Debug)]
-pub(super) struct Engine {
+pub(crate) struct Engine {
     /// How many are free, and what there is to know of the line.
     word: Word,
     /// How many permits there are in all; changes under the lock of the line.
@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// The queue in the line, for a waiter to hold on to.
-    pub(super) fn queue(&self) -> &Queue {
+    pub(crate) fn queue(&self) -> &Queue {
         &self.line().queue
     }
 

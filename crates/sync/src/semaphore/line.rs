@@ -72,7 +72,7 @@ pub(super) struct Rules {
 }
 
 /// The queue of those who wait.
-pub(super) type Queue = WaitQueue<Rules, Wish, Grant>;
+pub(crate) type Queue = WaitQueue<Rules, Wish, Grant>;
 
 /// A place in the line.
 pub(super) type Place<'q> = Waiter<'q, Rules, Wish, Grant>;
