@@ -62,7 +62,9 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::observe::Subject;
-use crate::{FirstPanic, SpinGuard as MutexGuard, SpinLock as Mutex, WakeBatch, const_fn, release_then};
+use crate::{
+    FirstPanic, SpinGuard as MutexGuard, SpinLock as Mutex, WakeBatch, const_fn, release_then,
+};
 
 /// A FIFO queue of waiting futures beside a state `S`, under one lock.
 pub struct WaitQueue<S, R, O> {

@@ -169,8 +169,8 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         let slot = unsafe { list.remove(&this.node) };
         this.line.counted(&mut locked, false);
         this.task.set(None);
-        then(locked);
-        // The outcome survives whatever these drops do. (Of the node's own waker nothing is left: it was called.)
+        // The outcome survives whatever others' wakers do, and this drop. (Of the node's own waker nothing is left: it was called.)
+        contain(|| then(locked));
         contain(|| drop(waker));
         drop(slot.request);
         this.waiting.granted(this.line.subject());

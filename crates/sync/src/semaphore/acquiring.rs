@@ -85,16 +85,17 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
         cx: &mut Context<'_>,
         wanted: usize,
     ) -> Poll<Result<(), AcquireError>> {
+        let mut again = false;
         let ended = loop {
             let standing = place.as_mut().as_pin_mut().expect("the caller has made it");
-            match ready!(handle.engine().poll_wait(standing, cx, wanted)) {
+            match ready!(handle.engine().poll_wait(standing, cx, wanted, again)) {
                 Grant::Permits => break Ok(()),
                 Grant::Closed => break Err(AcquireError::Closed),
                 Grant::OverCapacity(capacity) => {
                     break Err(AcquireError::OverCapacity { wanted, capacity });
                 }
-                // It did not come when it was called: to the end of the line.
-                Grant::Again => {}
+                // It did not come when it was called: to the end of the line, if there is nothing for it.
+                Grant::Again => again = true,
             }
         };
         // What keeps the line alive goes, too.

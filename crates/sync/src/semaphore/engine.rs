@@ -52,7 +52,7 @@ use std::task::{Context, Poll};
 use selvedge_primitives::atomic::{AtomicBool, AtomicUsize, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{Entry, Left, OnceArc, Origin, Serve, const_fn};
+use selvedge_primitives::{Entry, FirstPanic, Left, OnceArc, Origin, Serve, const_fn};
 
 use super::age::Age;
 use super::error::TryAcquireError;
@@ -100,19 +100,25 @@ impl Engine {
 
     /// The same under a name.
     pub(super) fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.origin = self.origin.named(name);
+        self.origin = self.origin.clone().named(name);
         self
     }
 
-    /// The same with another fairness; nobody waits yet.
+    /// The same with another fairness.
     pub(super) fn with_fairness(mut self, fairness: Fairness) -> Self {
         self.fairness = fairness;
         self.eventual = AtomicBool::new(fairness != Fairness::Strict);
+        if self.line.get().is_some() {
+            self.set_fairness(fairness);
+        }
         self
     }
 
-    /// The same with this timer; nobody waits yet.
+    /// The same with this timer.
     pub(super) fn with_timer(mut self, timer: Timer) -> Self {
+        if let Some(line) = self.line.get() {
+            line.set_timer(Some(timer.clone()));
+        }
         self.timer = Some(timer);
         self
     }
@@ -190,21 +196,23 @@ impl Engine {
         Err(TryAcquireError::NoPermits)
     }
 
-    /// Stands in line for `wanted` permits.
+    /// Stands in line for `wanted` permits. `again` says that the caller has lost its turn: it takes what is there although the door
+    /// is shut, or those who are called and come late would take it from each other for ever.
     pub(super) fn poll_wait(
         &self,
         place: Pin<&mut Place<'_>>,
         cx: &mut Context<'_>,
         wanted: usize,
+        again: bool,
     ) -> Poll<Grant> {
         // Relaxed: a hint; the lock says what holds.
         if self.eventual.load(Ordering::Relaxed) {
             self.line().find_timer();
         }
-        let errand = Cell::new(Errand::default());
+        let errand = Cell::new(Errand::Nothing);
         let polled = place.poll_look(
             cx,
-            |locked| self.join(locked, wanted, &errand),
+            |locked| self.join(locked, wanted, again, &errand),
             |locked| self.look(locked, wanted, &errand),
             |locked| self.serve(locked),
         );
@@ -217,6 +225,7 @@ impl Engine {
         &self,
         locked: &mut Held<'_>,
         wanted: usize,
+        again: bool,
         errand: &Cell<Errand>,
     ) -> Entry<Wish, Grant> {
         let capacity = self.capacity();
@@ -224,13 +233,16 @@ impl Engine {
             return Entry::Ready(Grant::OverCapacity(capacity));
         }
         let eventual = locked.is_eventual();
-        match self.word.join(wanted, locked.is_empty(), !eventual) {
+        let shut = !eventual || locked.is_boundless();
+        match self.word.join(wanted, locked.is_empty(), shut, again) {
             Join::Taken => Entry::Ready(Grant::Permits),
             Join::Closed => Entry::Ready(Grant::Closed),
             Join::Queue => {
                 let since = eventual.then(|| locked.now());
                 if let Some(now) = since {
-                    errand.set(locked.wait(now));
+                    let late = !locked.is_empty() && front(locked, now) == Front::Late;
+                    let alone_with_it = late || !locked.sees_to_front(now);
+                    errand.set(if alone_with_it { Errand::Serve } else { locked.wait(now) });
                 }
                 Entry::Wait(Wish { permits: wanted, since, age: Age::now() })
             }
@@ -240,11 +252,13 @@ impl Engine {
     /// Has been called, and looks, under the lock; it is the front.
     fn look(&self, locked: &mut Held<'_>, wanted: usize, errand: &Cell<Errand>) -> Option<Grant> {
         let last = locked.len() == 1;
-        if self.word.snapshot().is_closed() {
+        // News that a server would have had for it, if it was not called by the alarm, which knows nothing of the word.
+        let (closed, capacity) = (self.word.snapshot().is_closed(), self.capacity());
+        if closed || wanted > capacity {
             if last {
                 self.word.clear();
             }
-            return Some(Grant::Closed);
+            return Some(if closed { Grant::Closed } else { Grant::OverCapacity(capacity) });
         }
         locked.come();
         let now = locked.now();
@@ -334,6 +348,10 @@ impl Engine {
 
     /// Sets who may overtake whom.
     pub(super) fn set_fairness(&self, fairness: Fairness) {
+        if fairness != Fairness::Strict {
+            // Those who wait are not polled, perhaps, and look for none.
+            self.line().find_timer();
+        }
         let mut locked = self.queue().lock();
         locked.change(fairness);
         // Relaxed: a hint, as in `refuse`.
@@ -352,9 +370,14 @@ impl Engine {
 
     /// Serves the line from its front for as long as there is something for the front.
     fn serve<'a>(&'a self, locked: Held<'a>) {
-        let mut errand = Errand::default();
-        self.line().queue.serve_each(locked, |locked| self.next(locked, &mut errand));
+        let mut errand = Errand::Nothing;
+        let mut panics = FirstPanic::new();
+        panics.catch(|| {
+            self.line().queue.serve_each(locked, |locked| self.next(locked, &mut errand));
+        });
+        // Whatever a waker does, the alarm that is said to be armed is.
         self.run(errand);
+        panics.resume();
     }
 
     /// What is next for the front.
@@ -390,7 +413,7 @@ impl Engine {
             Front::Late => self.send_away(Grant::Again, locked.len() == 1),
             Front::OnItsWay => {
                 // Whether there is what it wants is for itself to see.
-                let shut = self.word.snapshot().is_shut() || is_overdue(locked, now);
+                let shut = is_overdue(locked, now);
                 let flags = Flags { queued, shut };
                 self.word.tell(wanted, flags, flags);
                 *errand = arm_for_front(locked, now);
@@ -421,18 +444,30 @@ impl Engine {
     /// Does what is to be done when the lock is free.
     #[inline]
     fn run(&self, errand: Errand) {
-        if !errand.is_none() {
-            self.arm(errand);
+        if !errand.is_nothing() {
+            self.run_errand(errand);
         }
     }
 
-    /// Arms the alarm.
+    /// As [`run`](Self::run), out of line.
     #[cold]
-    fn arm(&self, errand: Errand) {
-        if let Some(line) = self.line.share()
-            && line.run(errand)
-        {
+    fn run_errand(&self, errand: Errand) {
+        let Some(line) = self.line.share() else { return };
+        let serve = match errand {
+            Errand::Nothing => false,
+            Errand::Arm(timer, at) => line.arm(&timer, at),
+            Errand::Serve => true,
+        };
+        if serve {
             self.serve(line.queue.lock());
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(line) = self.line.get() {
+            line.disarm();
         }
     }
 }

@@ -12,19 +12,24 @@
 //!   taken out of the line, told to begin *again*, and the next one is called.
 //!
 //! For this the line has one alarm, a registration with a timer, that is armed when somebody comes to the line or is
-//! called and no alarm is armed, so at most once a bound. It reaches the line and not the word, because a semaphore may be
+//! called and no alarm is armed for as early, so at most once a bound. It reaches the line and not the word, because a semaphore may be
 //! moved or dropped while nobody borrows it: so it changes nothing that the word tells (W2). It takes nobody out who is alone in line:
-//! there is nobody to whom the turn could go, and running callers look for themselves.
+//! there is nobody to whom the turn could go, and running callers look for themselves. One that is overdue and has seen that it is
+//! is left alone: the door is shut, and whoever gives back calls it.
 //!
-//! Without a timer (a runtime without its time driver, or a driver that was shut down) no alarm is armed. Then QUEUED stays set while a
-//! front is on its way, and whoever gives back looks at the clock himself.
+//! The timer is that of the place where the first waits, unless the user gives one. If it is lost (its runtime was shut down) the
+//! timer thread of the process takes over. Where there is none (a runtime without its time driver) no alarm is armed: then QUEUED stays
+//! set while a front is on its way, and whoever gives back, or comes to the line, looks at the clock himself.
+//!
+//! Times are of the timer's clock. Who came before a timer was lost has a time of that one's: with clocks that do not agree (one that was
+//! moved by hand, or paused) it may be let pass earlier or later than the bound says.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use selvedge_primitives::atomic::{AtomicBool, Ordering};
 use selvedge_primitives::observe::Subject;
-use selvedge_primitives::time::{Expire, Expiry, Timer};
+use selvedge_primitives::time::{Expire, Expiry, Ticket, Timer};
 use selvedge_primitives::{Locked, Serve, WaitQueue, Waiter, contain};
 
 use super::age::Age;
@@ -35,7 +40,7 @@ const TURN: Duration = Duration::from_millis(1);
 
 /// What a waiter wants.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish {
+pub(crate) struct Wish {
     /// So many permits.
     pub(super) permits: usize,
     /// When it came to the line, if that was eventual.
@@ -47,7 +52,7 @@ pub(super) struct Wish {
 
 /// What a waiter is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Grant {
+pub(crate) enum Grant {
     /// The permits it asked for are its own.
     Permits,
     /// The semaphore was closed.
@@ -60,15 +65,19 @@ pub(super) enum Grant {
 
 /// What the lock of the line guards, beside the line.
 #[derive(Debug)]
-pub(super) struct Rules {
+pub(crate) struct Rules {
     /// Who may overtake whom.
     fairness: Fairness,
     /// When the front was called, if it was.
     called: Option<Instant>,
+    /// When the front was last told how it stands, or looked.
+    seen: Option<Instant>,
     /// The clock, and what rings the alarm; found when the first waits.
     timer: Option<Timer>,
-    /// Whether the alarm is armed.
-    armed: bool,
+    /// For when the alarm is armed.
+    armed: Option<Instant>,
+    /// The registration, to be revoked if the semaphore goes before.
+    ticket: Option<Ticket>,
 }
 
 /// The queue of those who wait.
@@ -89,18 +98,24 @@ pub(super) struct Line {
     timed: AtomicBool,
 }
 
-/// What is to be done when the lock is free: arm the alarm.
+/// What is to be done when the lock is free.
 #[derive(Debug, Default)]
-#[must_use = "arm the alarm"]
-pub(super) struct Errand(
-    /// With which timer, for when.
-    Option<(Timer, Instant)>,
-);
+#[must_use = "do it"]
+pub(super) enum Errand {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Arm the alarm: with this timer, for this moment.
+    Arm(Timer, Instant),
+    /// Serve the line: nobody else may see to its front.
+    Serve,
+}
 
 impl Errand {
     /// Whether nothing is to be done.
-    pub(super) fn is_none(&self) -> bool {
-        self.0.is_none()
+    #[inline]
+    pub(super) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
     }
 }
 
@@ -108,7 +123,7 @@ impl Line {
     /// Nobody waits.
     pub(super) fn new(fairness: Fairness, timer: Option<Timer>, subject: Subject) -> Self {
         let timed = AtomicBool::new(timer.is_some());
-        let rules = Rules { fairness, called: None, timer, armed: false };
+        let rules = Rules { fairness, called: None, seen: None, timer, armed: None, ticket: None };
         Self { queue: Queue::observed(rules, subject), timed }
     }
 
@@ -123,44 +138,72 @@ impl Line {
         if locked.timer.is_none() {
             locked.timer = found;
         }
-        drop(locked);
         // Relaxed: as above. Where there is none it is not looked for again: tokio tells it by a panic.
         self.timed.store(true, Ordering::Relaxed);
     }
 
-    /// The timer is gone. The next one who is about to wait finds another.
-    fn lose_timer(&self, mut locked: Held<'_>) {
-        locked.armed = false;
-        let timer = locked.timer.take();
-        drop(locked);
-        drop(timer);
+    /// Takes this timer from now on; the alarm of another one counts no more.
+    pub(super) fn set_timer(&self, timer: Option<Timer>) {
+        let mut locked = self.queue.lock();
+        let before = std::mem::replace(&mut locked.timer, timer);
+        locked.armed = None;
+        locked.ticket = None;
+        if locked.called.is_some() {
+            locked.called = Some(locked.now());
+        }
         // Relaxed: as in `find_timer`.
-        self.timed.store(false, Ordering::Relaxed);
+        self.timed.store(true, Ordering::Relaxed);
+        drop(locked);
+        drop(before);
     }
 
-    /// Arms the alarm, if that is the errand. True if it cannot be: then whoever comes has to look at the clock, and the caller
-    /// serves the line, which says so.
-    pub(super) fn run(self: &Arc<Self>, errand: Errand) -> bool {
-        let Some((timer, at)) = errand.0 else { return false };
-        let alarm: Arc<Self> = Arc::clone(self);
-        if timer.register(at, alarm).is_ok() {
-            return false;
+    /// `timer` is gone, if it is the line's: the timer thread takes over. If that is what is gone, there is none.
+    fn lose_timer(&self, timer: &Timer) {
+        let thread = Timer::thread();
+        let is_ours = |ours: &Timer| ours.same_driver(timer);
+        if self.queue.lock().timer.as_ref().is_some_and(is_ours) {
+            let next = if timer.same_driver(&thread) { None } else { Some(thread) };
+            self.set_timer(next);
         }
-        self.lose_timer(self.queue.lock());
-        true
+    }
+
+    /// Arms the alarm. True if there is no timer any more: the caller serves the line, which sets the flags accordingly.
+    pub(super) fn arm(self: &Arc<Self>, timer: &Timer, at: Instant) -> bool {
+        let alarm = Arc::new(Alarm { line: Arc::clone(self), timer: timer.clone() });
+        let Ok(ticket) = timer.register(at, alarm) else {
+            self.lose_timer(timer);
+            self.ring();
+            return self.queue.lock().timer.is_none();
+        };
+        let mut locked = self.queue.lock();
+        if locked.armed == Some(at) {
+            locked.ticket = Some(ticket);
+        }
+        locked.timer.is_none()
+    }
+
+    /// The semaphore is gone, and nobody waits who is alive: the alarm need not ring.
+    pub(super) fn disarm(&self) {
+        let mut locked = self.queue.lock();
+        let (timer, ticket) = (locked.timer.clone(), locked.ticket.take());
+        drop(locked);
+        if let (Some(timer), Some(ticket)) = (timer, ticket) {
+            timer.revoke(ticket);
+        }
     }
 
     /// The alarm: see to the front. Calls it, or the next.
-    fn ring(self: &Arc<Self>, expiry: Expiry) {
-        if expiry == Expiry::Lost {
-            self.lose_timer(self.queue.lock());
-        }
+    fn ring(self: &Arc<Self>) {
         let mut locked = self.queue.lock();
-        locked.armed = false;
-        let (mut errand, mut passed) = (Errand::default(), false);
+        let now = locked.now();
+        if locked.armed.is_some_and(|at| at <= now) {
+            locked.armed = None;
+            locked.ticket = None;
+        }
+        let (mut errand, mut passed) = (Errand::Nothing, false);
         // A waker that panics is nobody's fault here.
         contain(|| {
-            self.queue.serve_each(locked, |locked| match see_to_front(locked, expiry, passed) {
+            self.queue.serve_each(locked, |locked| match see_to_front(locked, passed) {
                 (Serve::Grant(Grant::Again), _) => {
                     passed = true;
                     Serve::Grant(Grant::Again)
@@ -171,55 +214,73 @@ impl Line {
                 }
             });
         });
-        if self.run(errand) {
-            self.ring(Expiry::Lost);
+        if let Errand::Arm(timer, at) = errand {
+            // Without a timer everybody has begun again, and sets the flags himself.
+            let _none = self.arm(&timer, at);
         }
     }
 }
 
 /// What the alarm does for the front, and what then. `passed` says that another has just lost its turn to it.
 ///
-/// Without a timer everybody begins again but one: they find another timer, or look at the clock themselves.
-fn see_to_front(locked: &mut Held<'_>, expiry: Expiry, passed: bool) -> (Serve<Grant>, Errand) {
+/// Without a timer everybody begins again but one: they look at the clock themselves.
+fn see_to_front(locked: &mut Held<'_>, passed: bool) -> (Serve<Grant>, Errand) {
     let (called, alone, lost) =
-        (locked.is_front_called(), locked.len() == 1, expiry == Expiry::Lost);
+        (locked.is_front_called(), locked.len() == 1, locked.timer.is_none());
     let now = locked.now();
-    let Some(due) = due(locked, now) else { return (Serve::Rest, Errand::default()) };
-    if !alone && (lost || called && due <= now) {
-        return (Serve::Grant(Grant::Again), Errand::default());
+    if !locked.is_eventual() {
+        return (Serve::Rest, Errand::Nothing);
+    }
+    let due = due(locked);
+    let is_due = due.is_some_and(|due| due <= now);
+    if !alone && (lost || called && is_due) {
+        return (Serve::Grant(Grant::Again), Errand::Nothing);
     }
     if called {
         // It is on its way, or there is nobody to whom its turn could go.
-        let again = if alone { None } else { Some(due) };
+        let again = due.filter(|_| !alone);
         return (Serve::Rest, locked.arm_at(again));
     }
-    if !(lost || passed || due <= now) {
-        return (Serve::Rest, locked.arm_at(Some(due)));
+    // Overdue, and it knows.
+    let knows = due.is_none_or(|due| locked.seen.is_some_and(|seen| seen >= due));
+    if passed || lost || (is_due && !knows) {
+        return (Serve::Call, locked.call(now));
     }
-    (Serve::Call, locked.call(now))
+    (Serve::Rest, locked.arm_at(due.filter(|_| !is_due)))
 }
 
-/// When the front has to be seen to, if ever. If it came while the line was strict, now.
-fn due(locked: &Held<'_>, now: Instant) -> Option<Instant> {
+/// When the front has to be seen to, if ever: it has waited for the bound then, or has lost its turn.
+fn due(locked: &Held<'_>) -> Option<Instant> {
     let Fairness::Eventual(bound) = locked.fairness else { return None };
     match locked.called.filter(|_| locked.is_front_called()) {
         Some(called) => called.checked_add(bound.max(TURN)),
-        None => match locked.front(|wish| wish.since)? {
-            Some(since) => since.checked_add(bound),
-            None => Some(now),
-        },
+        // Without a time it came while the line was strict, and was told that nobody overtakes it when that changed.
+        None => locked.front(|wish| wish.since).flatten()?.checked_add(bound),
     }
 }
 
-/// Arms the alarm for the front, if it is not armed, unless it is overdue already: then nothing is to be done before it is called.
+/// The front has been told how it stands, or has looked: arms the alarm for it, if it is not armed, unless it is overdue: then
+/// nothing is to be done before it is called.
 pub(super) fn arm_for_front(locked: &mut Held<'_>, now: Instant) -> Errand {
-    let due = due(locked, now).filter(|due| *due > now);
+    locked.seen = Some(now);
+    let due = due(locked).filter(|due| *due > now);
     locked.arm_at(due)
 }
 
-impl Expire for Line {
+/// The alarm of a line, as it is registered.
+struct Alarm {
+    /// Whose it is.
+    line: Arc<Line>,
+    /// With what it is registered.
+    timer: Timer,
+}
+
+impl Expire for Alarm {
     fn expire(self: Arc<Self>, expiry: Expiry) {
-        self.ring(expiry);
+        if expiry == Expiry::Lost {
+            self.line.lose_timer(&self.timer);
+        }
+        self.line.ring();
     }
 }
 
@@ -236,7 +297,7 @@ pub(super) enum Front {
 
 /// How the front stands at `now`.
 pub(super) fn front(locked: &Held<'_>, now: Instant) -> Front {
-    match due(locked, now) {
+    match due(locked) {
         _ if locked.called.is_none() || !locked.is_front_called() => Front::Waits,
         Some(due) if due <= now => Front::Late,
         _ => Front::OnItsWay,
@@ -261,6 +322,11 @@ impl Rules {
         matches!(self.fairness, Fairness::Eventual(_))
     }
 
+    /// Whether whoever waits has waited for the bound from the start.
+    pub(super) fn is_boundless(&self) -> bool {
+        self.fairness == Fairness::Eventual(Duration::ZERO)
+    }
+
     /// The time.
     pub(super) fn now(&self) -> Instant {
         match &self.timer {
@@ -271,7 +337,7 @@ impl Rules {
 
     /// Whether a front that is called need not be seen to by whoever gives back: an alarm does, or will, or it may take for ever.
     pub(super) fn sees_to_front(&self, now: Instant) -> bool {
-        self.armed || self.timer.is_some() || self.is_unbounded(now)
+        self.timer.is_some() || self.is_unbounded(now)
     }
 
     /// Whether the bound is so long that it is never over.
@@ -302,23 +368,22 @@ impl Rules {
     fn arm(&mut self, now: Instant, least: Duration) -> Errand {
         match self.fairness {
             Fairness::Eventual(bound) => self.arm_at(now.checked_add(bound.max(least))),
-            Fairness::Strict => Errand::default(),
+            Fairness::Strict => Errand::Nothing,
         }
     }
 
-    /// Changes who may overtake whom. The alarm, if it is armed, may be for a moment that is too late by the new bound: it
-    /// does not count any more.
+    /// Changes who may overtake whom.
     pub(super) fn change(&mut self, fairness: Fairness) {
         self.fairness = fairness;
-        self.armed = false;
     }
 
-    /// Arms the alarm for `at`, if it is not armed and there ever is such a moment.
+    /// Arms the alarm for `at`, if it is not armed for as early and there ever is such a moment.
     fn arm_at(&mut self, at: Option<Instant>) -> Errand {
-        let (Some(at), Some(timer), false) = (at, &self.timer, self.armed) else {
-            return Errand::default();
-        };
-        self.armed = true;
-        Errand(Some((timer.clone(), at)))
+        let (Some(at), Some(timer)) = (at, &self.timer) else { return Errand::Nothing };
+        if self.armed.is_some_and(|armed| armed <= at) {
+            return Errand::Nothing;
+        }
+        self.armed = Some(at);
+        Errand::Arm(timer.clone(), at)
     }
 }

@@ -246,8 +246,8 @@ impl Word {
 
     /// Comes to the end of the line, under the lock: a last look, then the flags. The CAS is on the
     /// whole word, so a release between the look and QUEUED makes it fail and look again. `first` says that nobody is in line,
-    /// `shut` what SHUT becomes then.
-    pub(super) fn join(&self, wanted: usize, first: bool, shut: bool) -> Join {
+    /// `shut` what SHUT becomes then; `again` that the caller has stood in line before: it takes what is there although the door is shut.
+    pub(super) fn join(&self, wanted: usize, first: bool, shut: bool, again: bool) -> Join {
         // Relaxed: the flags change only under the lock that is held here, so they
         // are current; the permits are decided by the CAS below.
         let mut seen = State(self.bits.load(Ordering::Relaxed));
@@ -255,7 +255,7 @@ impl Word {
             if seen.is_closed() {
                 return Join::Closed;
             }
-            let admitted = seen.admits(wanted);
+            let admitted = seen.admits(wanted) || (again && seen.covers(wanted));
             if !admitted && !first {
                 // The flags say what is to be said of those before.
                 return Join::Queue;
@@ -419,7 +419,7 @@ mod tests {
         ) {
             let word = Word::new(capacity);
             prop_assert_eq!(word.try_take(capacity), Take::Taken);
-            prop_assert_eq!(word.join(1, true, true), Join::Queue);
+            prop_assert_eq!(word.join(1, true, true, false), Join::Queue);
             prop_assert_eq!(word.try_take(0), Take::Taken);
             prop_assert_eq!(word.try_take(1), Take::Shut);
             word.change(lower.cast_signed() - capacity.cast_signed());
@@ -448,7 +448,7 @@ mod tests {
     #[test]
     fn the_last_of_the_line_clears_the_flags_in_the_same_step() {
         let word = Word::new(3);
-        assert_eq!(word.join(4, true, true), Join::Queue);
+        assert_eq!(word.join(4, true, true, false), Join::Queue);
         assert!(!word.take_for_front(4, true));
         assert_eq!(word.snapshot(), pack(3, STRICT, false));
         assert!(word.take_for_front(2, false));
@@ -460,16 +460,16 @@ mod tests {
     #[test]
     fn coming_late_to_no_line_takes() {
         let word = Word::new(3);
-        assert_eq!(word.join(2, true, true), Join::Taken);
+        assert_eq!(word.join(2, true, true, false), Join::Taken);
         assert_eq!(word.snapshot(), pack(1, Flags::NONE, false));
     }
 
     #[test]
     fn where_nobody_is_shut_out_a_running_caller_takes_beside_a_line() {
         let word = Word::new(1);
-        assert_eq!(word.join(2, true, false), Join::Queue);
+        assert_eq!(word.join(2, true, false, false), Join::Queue);
         assert_eq!(word.try_take(1), Take::Taken);
-        assert_eq!(word.join(1, false, false), Join::Queue);
+        assert_eq!(word.join(1, false, false, false), Join::Queue);
         assert!(word.give_back(1).is_queued());
         let (call, wait) = (Flags::NONE, Flags { queued: true, shut: false });
         assert!(word.tell(1, call, wait));
