@@ -102,6 +102,7 @@
 #![forbid(unsafe_code)]
 
 mod ageing_queue;
+mod backoff;
 mod barrier;
 mod gate;
 mod keyed_lanes;
@@ -112,6 +113,7 @@ mod task_group;
 mod wait_group;
 
 pub use ageing_queue::{AgeingQueue, ClassCountError, NoSuchClass};
+pub use backoff::{Backoff, BackoffError, Delays, Jitter};
 pub use barrier::{Barrier, BarrierBroken, BarrierWait, NoParties, Passed};
 pub use keyed_lanes::{KeyedLanes, LaneHold, LanesClosed, Lease, TakeLease};
 pub use latch::{Latch, LatchWait};
