@@ -10,6 +10,7 @@ pub mod sync;
 
 mod digest;
 mod poll;
+mod single_flight;
 
 use crate::harness::{Shape, Tally, go};
 

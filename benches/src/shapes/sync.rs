@@ -38,6 +38,7 @@ pub fn shapes(_: Scale) -> Vec<Shape> {
         shapes.push(intrusive_shape(permits));
     }
     shapes.extend([wait_group(), wait_group_owned(), task_group()]);
+    shapes.extend(super::single_flight::shapes());
     shapes
 }
 

@@ -102,6 +102,7 @@
 #![forbid(unsafe_code)]
 
 mod ageing_queue;
+mod backoff;
 mod barrier;
 mod gate;
 mod keyed;
@@ -114,6 +115,7 @@ mod wait_group;
 mod within;
 
 pub use ageing_queue::{AgeingQueue, ClassCountError, NoSuchClass};
+pub use backoff::{Backoff, BackoffError, Delays, Jitter};
 pub use barrier::{Barrier, BarrierBroken, BarrierWait, NoParties, Passed};
 pub use keyed::{
     AcquireKeyed, AcquireKeyedIn, KeyedError, KeyedLock, KeyedPermit, KeyedSemaphore, TryKeyedError,

@@ -110,7 +110,8 @@ use map::Map;
 ///
 /// Keys are spread over shards, each a lock around a hash table with a keyed hash; the hash is computed
 /// outside the lock. To join a flight costs the lock of the shard, a reference count, a place in the flight's line
-/// and no allocation; to start one costs three allocations, one of them with its future, to land it one. The line is
+/// and no allocation; to start one costs three allocations, one of them with its future, to land it with more than one
+/// caller another: a caller that is alone gets the result itself, and not a clone. The line is
 /// entered again after each wake-up.
 pub struct SingleFlight<K, V, E> {
     /// What is in flight, and what is kept.

@@ -9,9 +9,9 @@ use std::task::{Context, Poll, Waker};
 use selvedge_cancel::Context as Tree;
 #[cfg(not(feature = "age"))]
 use selvedge_cancel::Timer;
+use selvedge_sync::{Barrier, KeyedLanes, Latch, SingleFlight, TaskGroup, WaitGroup};
 #[cfg(not(feature = "age"))]
 use selvedge_sync::{Fairness, Semaphore};
-use selvedge_sync::{Latch, TaskGroup, WaitGroup};
 use selvedge_testkit::CountingAllocator;
 
 #[global_allocator]
@@ -121,4 +121,42 @@ fn a_group_that_discards_its_results_does_not_grow() {
     });
     assert_eq!((counted.allocations, counted.frees), (0, 0));
     assert_eq!(group.counts().finished, 1024);
+}
+
+#[test]
+fn to_join_a_flight_allocates_nothing_and_to_fly_alone_three_times() {
+    let flights: SingleFlight<u32, u32, ()> = SingleFlight::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut first = pin!(flights.run(7, std::future::pending::<Result<u32, ()>>));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    let counted = CountingAllocator::count(|| {
+        for _ in 0..1024 {
+            let mut joins = pin!(flights.run(7, || std::future::ready(Ok(1))));
+            assert!(joins.as_mut().poll(&mut cx).is_pending());
+        }
+    });
+    assert_eq!((counted.allocations, counted.frees), (0, 0));
+    let fly = || {
+        let mut flies = pin!(flights.run(8, || std::future::ready(Ok(1))));
+        assert!(flies.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    };
+    fly();
+    let counted = CountingAllocator::count(|| (0..1024).for_each(|_| fly()));
+    // The flight, its signal, its work.
+    assert_eq!((counted.allocations, counted.frees), (3 * 1024, 3 * 1024));
+}
+
+#[test]
+fn neither_a_barrier_nor_a_wait_for_a_lane_allocates() {
+    let (barrier, lanes) = (Barrier::new(2).unwrap(), KeyedLanes::<u32, u32>::new());
+    let mut cx = Context::from_waker(Waker::noop());
+    let counted = CountingAllocator::count(|| {
+        let (mut one, mut two) = (pin!(barrier.wait()), pin!(barrier.wait()));
+        assert!(one.as_mut().poll(&mut cx).is_pending());
+        assert!(two.as_mut().poll(&mut cx).is_ready());
+        assert!(one.as_mut().poll(&mut cx).is_ready());
+        let mut take = pin!(lanes.take());
+        assert!(take.as_mut().poll(&mut cx).is_pending());
+    });
+    assert_eq!((counted.allocations, counted.frees), (0, 0));
 }

@@ -8,13 +8,13 @@ use std::future::Ready;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use selvedge_sync::{
-    Acquire, AcquireError, AcquireIn, AcquireOwned, AcquireOwnedIn, AddError, AgeingQueue, Barrier,
-    BarrierBroken, BarrierWait, CapacityError, ClassCountError, Counts, Failure, Fairness, Fault,
-    FlightWait, GroupTask, Join, JoinError, Joined, KeyedLanes, LaneHold, LanesClosed, Latch,
-    LatchWait, Lease, MergeError, Next, NoParties, NoSuchClass, OwnedPermit, OwnedWaitGuard,
-    Passed, Permit, Refusal, Reserve, Semaphore, SingleFlight, SingleFlightBuilder, Slot,
-    SpawnError, TakeLease, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
-    TryAcquireError, WaitGroup, WaitGroupWait, WaitGuard,
+    Acquire, AcquireError, AcquireIn, AcquireOwned, AcquireOwnedIn, AddError, AgeingQueue, Backoff,
+    BackoffError, Barrier, BarrierBroken, BarrierWait, CapacityError, ClassCountError, Counts,
+    Delays, Failure, Fairness, Fault, FlightWait, GroupTask, Jitter, Join, JoinError, Joined,
+    KeyedLanes, LaneHold, LanesClosed, Latch, LatchWait, Lease, MergeError, Next, NoParties,
+    NoSuchClass, OwnedPermit, OwnedWaitGuard, Passed, Permit, Refusal, Reserve, Semaphore,
+    SingleFlight, SingleFlightBuilder, Slot, SpawnError, TakeLease, TaskFailed, TaskGroup,
+    TaskGroupBuilder, TaskGroupError, TryAcquireError, WaitGroup, WaitGroupWait, WaitGuard,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -126,3 +126,8 @@ assert_not_impl_any!(TakeLease<'_, Key, Value>: Unpin);
 // Whoever has a copy of a lease hands its lane on twice.
 assert_not_impl_any!(Lease<Key, u32>: Clone);
 assert_not_impl_any!(LaneHold<Key, Value>: Clone);
+
+assert_impl_all!(Backoff: Debug, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Jitter: Debug, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(BackoffError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Delays: Debug, Clone, Iterator, Send, Unpin, UnwindSafe);

@@ -2,6 +2,7 @@
 //! not come when it is called.
 #![cfg(not(selvedge_loom))]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -384,34 +385,185 @@ fn a_close_tells_all_who_wait_also_one_that_was_called() {
 }
 
 #[test]
-fn a_timer_that_is_lost_leaves_nobody_behind() {
-    let (semaphore, clock) = eventual(1);
-    let held = semaphore.try_acquire(1).unwrap();
-    let asleep = Waiter::new(&semaphore, 1);
-    let mut others: Vec<_> = (0..3).map(|_| Waiter::new(&semaphore, 1)).collect();
-    drop(held);
-    clock.lose();
-    // All but one begin again, and find another timer.
-    for waiter in &mut others {
-        assert_eq!(waiter.wakes(), 1);
-        assert!(!matches!(waiter.poll(), Poll::Ready(Err(_))));
-    }
-    drop(asleep);
-    drop(others);
-    assert_eq!((semaphore.available(), semaphore.waiting()), (1, 0));
-    overtakes(&semaphore);
+fn when_its_timer_is_lost_the_timer_thread_takes_over() {
+    watchdog(Duration::from_secs(60), "a timer that is lost", || {
+        let (semaphore, clock) = eventual(1);
+        let held = semaphore.try_acquire(1).unwrap();
+        let asleep = Waiter::new(&semaphore, 1);
+        let mut next = Waiter::new(&semaphore, 1);
+        drop(held);
+        assert_eq!((asleep.wakes(), next.wakes()), (1, 0));
+        clock.lose();
+        // In real time from here on: the one that was called loses its turn.
+        while next.wakes() == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(matches!(next.poll(), Poll::Ready(Ok(_))));
+        drop((asleep, next));
+        assert_eq!((semaphore.available(), semaphore.waiting()), (1, 0));
+        overtakes(&semaphore);
+    });
 }
 
 #[test]
-fn a_waiter_outlives_its_semaphore_and_its_alarm() {
+fn a_timer_that_is_lost_before_anybody_waits_is_replaced_when_somebody_does() {
+    watchdog(Duration::from_secs(60), "a timer that is lost", || {
+        let (semaphore, clock) = eventual(1);
+        clock.lose();
+        let held = semaphore.try_acquire(1).unwrap();
+        let waiter = Waiter::new(&semaphore, 1);
+        // The alarm calls it when the bound is over.
+        while waiter.wakes() == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(held);
+        drop(waiter.served());
+    });
+}
+
+/// Panics when it is woken.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("this waker panics");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_costs_nobody_a_permit() {
+    let (semaphore, _clock) = eventual(2);
+    let held = semaphore.try_acquire(2).unwrap();
+    let first = Waiter::new(&semaphore, 1);
+    let mut second = Box::pin(semaphore.acquire_owned(1));
+    let panics = Waker::from(Arc::new(Panics));
+    assert!(second.as_mut().poll(&mut Context::from_waker(&panics)).is_pending());
+    drop(held);
+    // Takes one, and calls the second with the other: what that does is not the first one's fault.
+    let permit = first.served();
+    assert_eq!((permit.count(), semaphore.available()), (1, 1));
+    drop((permit, second));
+    assert_eq!((semaphore.available(), semaphore.waiting()), (2, 0));
+}
+
+#[test]
+fn a_waker_that_panics_leaves_no_alarm_unarmed() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let mut asleep = Box::pin(semaphore.acquire_owned(1));
+    let panics = Waker::from(Arc::new(Panics));
+    // In line, called, overtaken: its alarm has rung and is not armed again, because it is alone.
+    assert!(asleep.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    drop(held);
+    let held = semaphore.try_acquire(1).unwrap();
+    clock.advance(BOUND);
+    assert!(asleep.as_mut().poll(&mut Context::from_waker(&panics)).is_pending());
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(held)));
+    assert!(dropped.is_err(), "a release tells of a waker that panics");
+    let next = Waiter::new(&semaphore, 1);
+    clock.advance(BOUND);
+    assert_eq!(next.wakes(), 1);
+    drop(next.served());
+}
+
+#[test]
+fn those_who_all_come_late_do_not_take_each_others_turns_for_ever() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let mut one = Waiter::new(&semaphore, 1);
+    let mut other = Waiter::new(&semaphore, 1);
+    clock.advance(BOUND);
+    assert!(one.poll().is_pending(), "it shuts the door");
+    drop(held);
+    clock.advance(BOUND);
+    // It comes too late, finds the permit there, and takes it.
+    let Poll::Ready(Ok(permit)) = one.poll() else { panic!("nobody gets the permit") };
+    assert!(other.poll().is_pending());
+    drop(permit);
+    drop(other.served());
+}
+
+#[test]
+fn an_overdue_front_is_woken_once_and_then_when_there_is_something() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let mut waiter = Waiter::new(&semaphore, 1);
+    for turn in 0..20 {
+        clock.advance(BOUND);
+        assert_eq!(waiter.wakes(), usize::from(turn == 0), "turn {turn}");
+        assert!(waiter.poll().is_pending());
+    }
+    assert_eq!(clock.registered(), 0, "nothing is to be done before a release");
+    drop(held);
+    assert_eq!(waiter.wakes(), 1);
+    drop(waiter.served());
+}
+
+#[test]
+fn a_bound_that_is_raised_opens_the_door_again() {
+    let (semaphore, _clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let waiter = Waiter::new(&semaphore, 1);
+    drop(held);
+    semaphore.set_fairness(Fairness::Eventual(Duration::MAX));
+    overtakes(&semaphore);
+    drop(waiter.served());
+}
+
+#[test]
+fn what_is_asked_for_after_the_line_was_made_holds_as_well() {
+    let (timer, clock) = Timer::manual();
+    let semaphore = Semaphore::new(1);
+    semaphore.set_capacity(4).unwrap();
+    let semaphore = semaphore.with_fairness(Fairness::Eventual(BOUND)).with_timer(timer);
+    let semaphore = Arc::new(semaphore);
+    assert_eq!(semaphore.fairness(), Fairness::Eventual(BOUND));
+    let held = semaphore.try_acquire(4).unwrap();
+    let waiter = Waiter::new(&semaphore, 1);
+    clock.advance(BOUND);
+    assert_eq!(waiter.wakes(), 1);
+    drop((held, waiter));
+}
+
+#[test]
+fn made_eventual_while_nobody_is_polled_the_line_has_an_alarm() {
+    watchdog(Duration::from_secs(60), "a line that becomes eventual", || {
+        let semaphore = Arc::new(Semaphore::new(1));
+        let held = semaphore.try_acquire(1).unwrap();
+        let asleep = Waiter::new(&semaphore, 1);
+        let next = Waiter::new(&semaphore, 1);
+        semaphore.set_fairness(Fairness::Eventual(Duration::from_millis(1)));
+        drop(held);
+        while next.wakes() == 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(next.served());
+        drop(asleep);
+    });
+}
+
+#[test]
+fn many_changes_arm_no_more_than_one_alarm() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let waiter = Waiter::new(&semaphore, 1);
+    for turn in 0..100 {
+        semaphore.set_fairness(Fairness::Eventual(BOUND * (2 + turn % 3)));
+    }
+    assert_eq!(clock.registered(), 1);
+    clock.advance(4 * BOUND);
+    assert_eq!(waiter.wakes(), 1);
+    drop((held, waiter));
+}
+
+#[test]
+fn the_alarm_of_a_semaphore_that_is_gone_is_revoked() {
     let (semaphore, clock) = eventual(1);
     let held = semaphore.try_acquire_owned(1).unwrap();
     let waiter = Waiter::new(&semaphore, 1);
-    drop(semaphore);
-    drop(held);
-    drop(waiter);
-    // The alarm is still armed, for a line that nobody else knows.
-    clock.advance(BOUND);
+    assert_eq!(clock.registered(), 1);
+    drop((held, waiter, semaphore));
+    assert_eq!(clock.registered(), 0);
 }
 
 /// A runtime without a time driver: what there is to know about it, tokio tells by a panic that is caught, and whose report

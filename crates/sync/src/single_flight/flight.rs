@@ -14,9 +14,9 @@
 //! | phase | the work is | left by |
 //! |---|---|---|
 //! | `Parked` | in the state | a caller that finds the work woken, to `Driven`; the last to leave, to `Left` |
-//! | `Driven` | with a caller, in a poll | that caller: to `Parked`, to `Landed`, or to `Left` if nobody is counted any more |
+//! | `Driven` | with a caller, in a poll | that caller: to `Parked`, to `Landed`, or to `Left` if nobody else is counted |
 //! | `Landed` | dropped, its result is here | nobody |
-//! | `Left` | dropped, unfinished | nobody |
+//! | `Left` | dropped: unfinished, or its only caller has the result | nobody |
 //!
 //! 1. A flight begins as `Driven` by the caller that inserted it into the map: it calls the closure and
 //!    drives what that made. So the closure and the work run with no lock held, and who joins
@@ -28,7 +28,8 @@
 //!    the work, under the same lock, and pokes all who wait, and its own task. Otherwise it enters
 //!    the line in the same critical section in which it parks.
 //! 4. *Land*: the work is dropped; then the slot in the map is settled; then, under the lock, the result is stored and given
-//!    to all who wait.
+//!    to all who wait. If nobody but the one who drives has boarded, and nothing is kept, it has the result for itself, and
+//!    the flight is `Left`: who has found it and not boarded begins anew, as if it had come a moment later.
 //! 5. *Leave*: a caller that is dropped takes itself off the count, under the lock; the last one takes the
 //!    work and sets `Left`. With no lock held it takes the slot out of the map, and drops the work.
 //!
@@ -89,7 +90,7 @@ enum Phase<K, V, E> {
     Driven,
     /// It has ended.
     Landed(Arc<Landed<V, E>>),
-    /// It was dropped: nobody waits for it.
+    /// It was dropped, and nobody waits for it.
     Left,
 }
 
@@ -328,6 +329,26 @@ pub(super) fn abandon<K, V, E>(flight: &Flight<K, V, E>, craft: Option<Craft<K, 
         contain(|| map.remove(*hash, flight));
         drop(craft);
     }
+}
+
+/// The flight has landed. If its result is not kept, and its only caller is the one who drove it, that one has the result,
+/// and the flight is left by all.
+pub(super) fn land_alone<K, V, E>(
+    flight: &Flight<K, V, E>,
+    home: &Home<K, V, E>,
+    result: &Result<V, E>,
+) -> bool {
+    if home.map.keeps(result) {
+        return false;
+    }
+    contain(|| home.map.remove(home.hash, flight));
+    let mut held = flight.lock();
+    // Nobody waits either: a call by the work itself does not count, and is owed the result.
+    let is_alone = held.callers == 1 && held.is_empty();
+    if is_alone {
+        held.phase = Phase::Left;
+    }
+    is_alone
 }
 
 /// The flight has landed: its slot goes or keeps the result, and all who wait get it. A panic of a

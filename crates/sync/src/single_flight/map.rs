@@ -5,15 +5,14 @@
 //!
 //! # Protocol
 //!
-//! 1. *Find*: under the lock of the shard, the flight is cloned out of the slot, or the result.
-//! 2. *Insert*: the flight is made before the lock is taken; under it one looks again, and who has lost
-//!    the race gets the winner's flight and has its own key back.
-//! 3. *Settle*, before the flight tells anybody that it has landed: the slot is taken out, or the flight in it is
+//! 1. *Find or insert*: under the lock of the shard, the flight is cloned out of the slot, or the result; if there is neither,
+//!    a flight is begun and put in. Its closure is called afterwards, with no lock held.
+//! 2. *Settle*, before the flight tells anybody that it has landed: the slot is taken out, or the flight in it is
 //!    replaced by the result. So a call that begins after any wait has completed finds no flight that
 //!    has landed.
-//! 4. *Remove*: who was the last to leave a flight takes the slot out, and so does whoever finds a flight
+//! 3. *Remove*: who was the last to leave a flight takes the slot out, and so does whoever finds a flight
 //!    in the map that everybody has left.
-//! 5. *Forget* takes the slot out, whatever is in it. Settle and remove know a slot by its flight, not by
+//! 4. *Forget* takes the slot out, whatever is in it. Settle and remove know a slot by its flight, not by
 //!    its key, so they pass by a slot that is somebody else's by now.
 //!
 //! # What is kept
@@ -151,19 +150,13 @@ impl Until {
 }
 
 /// What is found of a key.
-pub(super) enum Found<K, V, E> {
+pub(super) enum Found<K, V, E, W> {
     /// It is in flight.
     Flying(Arc<Flight<K, V, E>>),
     /// It has landed, and here is what it gave.
     Kept(Arc<Landed<V, E>>),
-}
-
-/// What became of a flight that was to be inserted.
-pub(super) enum Inserted<K, V, E> {
-    /// It is in the map.
-    Fresh,
-    /// Somebody else was there before; the key comes back.
-    Found(Found<K, V, E>, K),
+    /// There was nothing: this flight is in the map now, with what else came of its beginning.
+    Begun(Arc<Flight<K, V, E>>, W),
 }
 
 impl<K, V, E> Map<K, V, E> {
@@ -237,6 +230,12 @@ impl<K, V, E> Map<K, V, E> {
         });
     }
 
+    /// Whether a result is kept.
+    pub(super) fn keeps(&self, result: &Result<V, E>) -> bool {
+        let time = |keep: &Keep| if result.is_ok() { keep.values } else { keep.errors };
+        self.keep.as_ref().is_some_and(|keep| !time(keep).is_zero())
+    }
+
     /// Until when a result is kept, and what time it is now; none if it is not kept.
     fn until(&self, landed: &Landed<V, E>) -> Option<(Instant, Until)> {
         let keep = self.keep.as_ref()?;
@@ -259,48 +258,42 @@ impl<K: Hash + Eq, V, E> Map<K, V, E> {
         self.hasher.hash_one(key)
     }
 
-    /// What there is of a key.
-    pub(super) fn find(&self, hash: u64, key: &K) -> Option<Found<K, V, E>> {
-        let now = self.now();
-        let slots = self.lock(hash);
-        let slot = slots.table.find(hash, |slot| slot.key == *key)?;
-        slot.found(now)
-    }
-
-    /// Puts a flight in, unless there is another, or a result.
-    pub(super) fn insert(
+    /// What there is of a key; or, if there is nothing, a flight that `begin` begins, which gets the key.
+    pub(super) fn find_or_insert<W>(
         &self,
         hash: u64,
-        key: K,
-        flight: &Arc<Flight<K, V, E>>,
-    ) -> Inserted<K, V, E> {
+        key: &mut Option<K>,
+        begin: impl FnOnce() -> (Arc<Flight<K, V, E>>, W),
+    ) -> Found<K, V, E, W> {
         let now = self.now();
-        let stage = Stage::Flying(Arc::clone(flight));
         let mut slots = self.lock(hash);
         let Slots { table, kept, .. } = &mut *slots;
-        let found = table.entry(hash, |slot| slot.key == key, |slot| slot.hash);
-        let expired = match found {
+        let is_it = |slot: &Slot<K, V, E>| key.as_ref() == Some(&slot.key);
+        match table.entry(hash, is_it, |slot| slot.hash) {
             TableEntry::Vacant(vacant) => {
-                vacant.insert(Slot { hash, key, stage });
-                return Inserted::Fresh;
+                let (flight, more) = begin();
+                if let Some(key) = key.take() {
+                    let stage = Stage::Flying(Arc::clone(&flight));
+                    vacant.insert(Slot { hash, key, stage });
+                }
+                Found::Begun(flight, more)
             }
             TableEntry::Occupied(mut slot) => {
                 let slot = slot.get_mut();
                 if let Some(found) = slot.found(now) {
-                    return release_then(slots, || {
-                        drop(stage);
-                        Inserted::Found(found, key)
-                    });
+                    return found;
                 }
                 if let Stage::Kept(_, rank) = &slot.stage {
                     kept.remove(rank);
                 }
-                std::mem::replace(&mut slot.stage, stage)
+                let (flight, more) = begin();
+                let stage = Stage::Flying(Arc::clone(&flight));
+                let expired = std::mem::replace(&mut slot.stage, stage);
+                // The slot has an equal key already.
+                release_then(slots, || drop((expired, key.take())));
+                Found::Begun(flight, more)
             }
-        };
-        // The slot has an equal key already.
-        release_then(slots, || drop((expired, key)));
-        Inserted::Fresh
+        }
     }
 
     /// Takes out whatever there is of a key.
@@ -354,7 +347,7 @@ impl<K, V, E> Slot<K, V, E> {
     }
 
     /// What is in it; none if that has expired.
-    fn found(&self, now: Option<Instant>) -> Option<Found<K, V, E>> {
+    fn found<W>(&self, now: Option<Instant>) -> Option<Found<K, V, E, W>> {
         match &self.stage {
             Stage::Flying(flight) => Some(Found::Flying(Arc::clone(flight))),
             Stage::Kept(_, rank) if rank.until.is_over(now) => None,

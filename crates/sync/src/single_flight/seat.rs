@@ -10,8 +10,8 @@ use pin_project::{pin_project, pinned_drop};
 use selvedge_primitives::{Anchor, FirstPanic, Left, Panic, Waiter, wake};
 
 use super::flight::{
-    Craft, Fate, Flight, Home, Landed, Polled, State, Told, abandon, drive, land, load, poke_all,
-    put_back,
+    Craft, Fate, Flight, Home, Landed, Polled, State, Told, abandon, drive, land, land_alone, load,
+    poke_all, put_back,
 };
 
 /// A place in the line of a flight.
@@ -21,6 +21,8 @@ type Place<K, V, E> = Waiter<'static, State<K, V, E>, (), Told<K, V, E>>;
 pub(super) enum Ended<V, E> {
     /// It has landed.
     Landed(Arc<Landed<V, E>>),
+    /// It has landed, and nobody else wants the result.
+    Alone(Result<V, E>),
     /// It has landed because this caller drove it into a panic.
     Panicked(Panic),
     /// Everybody had left it before this caller boarded.
@@ -148,12 +150,14 @@ impl<K: 'static, V: 'static, E: 'static> Seat<K, V, E> {
     fn land(self: Pin<&mut Self>, home: &Home<K, V, E>, fate: Fate<V, E>) -> Ended<V, E> {
         let this = self.project();
         *this.counted = Some(false);
+        let flight: &Flight<K, V, E> = this.place.as_ref().get_ref().line();
         let (landed, panic) = match fate {
+            Ok(result) if land_alone(flight, home, &result) => return Ended::Alone(result),
             Ok(result) => (Landed::Returned(result), None),
             Err(panic) => (Landed::Panicked(panic.message().to_owned()), Some(panic)),
         };
         let landed = Arc::new(landed);
-        land(this.place.as_ref().get_ref().line(), home, &landed);
+        land(flight, home, &landed);
         match panic {
             None => Ended::Landed(landed),
             Some(panic) => Ended::Panicked(panic),

@@ -11,7 +11,7 @@ use pin_project::pin_project;
 use selvedge_primitives::coop;
 
 use super::flight::{Home, Landed, begin};
-use super::map::{Found, Inserted, Map};
+use super::map::{Found, Map};
 use super::seat::{Ended, Seat};
 
 /// Waits for a flight to land; made by [`SingleFlight::run`](crate::SingleFlight::run), which says what it
@@ -32,17 +32,27 @@ pub struct FlightWait<K: 'static, V: 'static, E: 'static, M> {
 struct Call<K, V, E, M> {
     /// Where to look.
     map: Arc<Map<K, V, E>>,
-    /// For what.
-    key: K,
+    /// For what; none once a flight has it.
+    key: Option<K>,
+    /// Of the key, computed by the first poll.
+    hash: Option<u64>,
     /// Makes the work.
     make: M,
+}
+
+/// What a call gets.
+enum Outcome<V, E> {
+    /// A result that nobody else wants.
+    Own(Result<V, E>),
+    /// A share in one.
+    Shared(Arc<Landed<V, E>>),
 }
 
 impl<K: 'static, V: 'static, E: 'static, M> FlightWait<K, V, E, M> {
     /// A call.
     #[track_caller]
     pub(super) fn new(map: Arc<Map<K, V, E>>, key: K, make: M) -> Self {
-        let call = Some(Call { map, key, make });
+        let call = Some(Call { map, key: Some(key), hash: None, make });
         Self { call, seat: None, place: Location::caller() }
     }
 }
@@ -56,7 +66,7 @@ where
     F: Future<Output = Result<V, E>> + Send + 'static,
 {
     /// Ready when a flight has landed that this was a caller of, or when a result was kept.
-    fn poll_landed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Arc<Landed<V, E>>> {
+    fn poll_outcome(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<V, E>> {
         let mut this = self.project();
         loop {
             let ended = match this.seat.as_mut().as_pin_mut() {
@@ -69,32 +79,25 @@ where
                     ready!(polled)
                 }
                 None => {
-                    let call = this.call.as_ref().expect("a call is not polled after it was ready");
-                    let hash = call.map.hash(&call.key);
-                    match call.map.find(hash, &call.key) {
-                        Some(found) => match Self::board(found, this.seat.as_mut()) {
-                            Some(landed) => Ended::Landed(landed),
-                            None => continue,
-                        },
-                        None => {
+                    let call = this.call.as_mut().expect("a call is not polled after it was ready");
+                    let Call { map, key, hash, .. } = call;
+                    let hash = match (&hash, &key) {
+                        (None, Some(key)) => *hash.insert(map.hash(key)),
+                        (hash, _) => hash.unwrap_or_default(),
+                    };
+                    match map.find_or_insert(hash, key, begin) {
+                        Found::Kept(landed) => Ended::Landed(landed),
+                        Found::Flying(flight) => {
+                            this.seat.set(Some(Seat::found(flight)));
+                            continue;
+                        }
+                        Found::Begun(flight, waker) => {
+                            this.seat.set(Some(Seat::first(flight)));
                             let call = this.call.take().expect("it was there above");
-                            let (flight, waker) = begin();
-                            match call.map.insert(hash, call.key, &flight) {
-                                Inserted::Fresh => {
-                                    let home = Home { map: call.map, hash };
-                                    this.seat.set(Some(Seat::first(flight)));
-                                    let seat = this.seat.as_mut().as_pin_mut();
-                                    let seat = seat.expect("taken in the line above");
-                                    ready!(seat.take_off(cx, home, waker, call.make))
-                                }
-                                Inserted::Found(found, key) => {
-                                    *this.call = Some(Call { key, ..call });
-                                    match Self::board(found, this.seat.as_mut()) {
-                                        Some(landed) => Ended::Landed(landed),
-                                        None => continue,
-                                    }
-                                }
-                            }
+                            let home = Home { map: call.map, hash };
+                            let seat = this.seat.as_mut().as_pin_mut();
+                            let seat = seat.expect("taken above");
+                            ready!(seat.take_off(cx, home, waker, call.make))
                         }
                     }
                 }
@@ -103,7 +106,11 @@ where
                 Ended::Landed(landed) => {
                     this.seat.set(None);
                     drop(this.call.take());
-                    return Poll::Ready(landed);
+                    return Poll::Ready(Outcome::Shared(landed));
+                }
+                Ended::Alone(result) => {
+                    this.seat.set(None);
+                    return Poll::Ready(Outcome::Own(result));
                 }
                 Ended::Panicked(panic) => {
                     this.seat.set(None);
@@ -113,24 +120,10 @@ where
                     let seat = this.seat.as_ref().as_pin_ref().expect("it was polled above");
                     let call = this.call.as_ref().expect("it has not boarded");
                     // Who has left it is about to do the same.
-                    call.map.remove(call.map.hash(&call.key), seat.get_ref().flight());
+                    call.map.remove(call.hash.unwrap_or_default(), seat.get_ref().flight());
                     this.seat.set(None);
                 }
             }
-        }
-    }
-
-    /// Takes a seat in what was found, or the result.
-    fn board(
-        found: Found<K, V, E>,
-        mut seat: Pin<&mut Option<Seat<K, V, E>>>,
-    ) -> Option<Arc<Landed<V, E>>> {
-        match found {
-            Found::Flying(flight) => {
-                seat.set(Some(Seat::found(flight)));
-                None
-            }
-            Found::Kept(landed) => Some(landed),
         }
     }
 }
@@ -148,9 +141,12 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<V, E>> {
         let proceed = ready!(coop::poll_proceed(cx));
-        let landed = ready!(self.poll_landed(cx));
+        let outcome = ready!(self.poll_outcome(cx));
         proceed.made_progress();
-        Poll::Ready(landed.result())
+        Poll::Ready(match outcome {
+            Outcome::Own(result) => result,
+            Outcome::Shared(landed) => landed.result(),
+        })
     }
 }
 
