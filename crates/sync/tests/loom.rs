@@ -783,27 +783,6 @@ fn semaphore_overdue_vs_release() {
     });
 }
 
-// The timer is lost while one comes to the line behind one that does not come.
-#[test]
-fn semaphore_timer_lost_vs_queue() {
-    model::check(|| {
-        let (semaphore, mut permits, clock) = eventual(1, 1);
-        let mut asleep = Box::pin(semaphore.acquire_owned(1));
-        assert!(poll_once(asleep.as_mut()).is_pending());
-        let losing = spawn(move || clock.lose());
-        permits.pop();
-        let mut next = Box::pin(semaphore.acquire_owned(1));
-        let polled = poll_once(next.as_mut());
-        losing.join().unwrap();
-        drop(asleep);
-        match polled {
-            Poll::Ready(permit) => drop(permit.unwrap()),
-            Poll::Pending => drop(block_on(next).unwrap()),
-        }
-        assert_whole(&semaphore);
-    });
-}
-
 // The line becomes strict while its front is called, and while a running caller is about to take.
 #[test]
 fn semaphore_fairness_switch_vs_release() {
