@@ -1,20 +1,26 @@
-//! Semaphores and groups: a limit on what runs at once, and nobody left behind.
+//! Semaphores, groups, flights and barriers: a limit on what runs at once, and nobody left behind.
 //!
 //! Ten thousand tasks want the database and it takes fifty connections: each acquires a permit of a
 //! [`Semaphore`] first, and when one is dropped, whoever has waited longest gets it. A request fans out
 //! to twenty shards and is worth nothing if one of them fails: a [`TaskGroup`] ends the others and
-//! tells which it was. A server stops when the last request is done: a [`WaitGroup`] knows when. And
-//! nobody starts before all are ready: a [`Latch`].
+//! tells which it was. A server stops when the last request is done: a [`WaitGroup`] knows when. Nobody starts before all are ready: a
+//! [`Latch`]. A thousand requests miss the same cache entry: a [`SingleFlight`] fetches it once.
 //!
 //! # Which one do I want?
 //!
 //! | you want | Go | take |
 //! |---|---|---|
 //! | a limit on how many of anything are in use at once | a buffered channel, `x/sync/semaphore` | [`Semaphore`] |
+//! | such a limit for each host, tenant, account | a map of them, and a mutex | [`KeyedSemaphore`], [`KeyedLock`] |
 //! | tasks that belong together: their values, the first error, all ended at the end | `errgroup` | [`TaskGroup`] |
 //! | the same with a limit on how many run at once | `errgroup.SetLimit` | [`TaskGroup::builder`]`(..).limit(n)` |
 //! | to know when everything that was begun is done, whoever began it | `sync.WaitGroup` | [`WaitGroup`] |
 //! | to go on when a given number of things have happened, once | a `WaitGroup`, or a closed channel | [`Latch`] |
+//! | parties that go on together, round after round | none (Java's `CyclicBarrier`) | [`Barrier`] |
+//! | one run of the same work for all who ask at once | `x/sync/singleflight` | [`SingleFlight`] |
+//! | order within a key, and balance between keys | none | [`KeyedLanes`] |
+//! | delays between attempts | none | [`Backoff`] |
+//! | priorities, and nobody overtaken for ever | none | [`AgeingQueue`] |
 //!
 //! Of a semaphore:
 //!
@@ -22,9 +28,12 @@
 //! |---|---|---|
 //! | wait in a task | [`Semaphore::acquire`] | a [`Permit`] that borrows the semaphore |
 //! | wait, then move the permit into a task or a struct | [`Semaphore::acquire_owned`] | an [`OwnedPermit`] that holds an `Arc` |
+//! | wait no longer than a context lasts | [`Semaphore::acquire_in`], [`Semaphore::acquire_owned_in`] | the permit, or why the context ended |
 //! | will not wait | [`Semaphore::try_acquire`], [`Semaphore::try_acquire_owned`] | a permit, or at once the reason why not |
 //! | wait on a plain thread | [`Semaphore::acquire_blocking`] | a [`Permit`] |
-//! | have requests of different weight | any of them with `n > 1` | one permit that counts for `n` |
+//! | have requests of different weight | any of them with `n > 1` | one permit that counts for `n`; [`Permit::split`], [`Permit::merge`] |
+//! | change the limit under load | [`Semaphore::set_capacity`] | also below what is in use |
+//! | hold permits for a moment only, under contention | [`Semaphore::with_fairness`] | [`Fairness::Eventual`] |
 //! | shut down | [`Semaphore::close`] | an error for everyone who waits or comes later |
 //!
 //! Of a task group:
@@ -35,6 +44,8 @@
 //! | will not wait | `TaskGroup::try_spawn`, `TaskGroup::try_spawn_local` | the same, at once |
 //! | wait for room before there is a future | [`TaskGroup::reserve`] | a [`Slot`] |
 //! | run the task on another executor | [`Slot::into_task`] | a [`GroupTask`] to poll |
+//! | run what blocks | `TaskGroup::try_spawn_blocking` | a task like others |
+//! | take values as they come | [`TaskGroupBuilder::stream_results`], [`TaskGroup::next`] | one after the other |
 //! | wait for the end | [`TaskGroup::join`] | [`Joined`]: values in order, failures, counts |
 //! | abort | [`TaskGroup::cancel`], then join | the same |
 //!
@@ -70,27 +81,32 @@
 //!   capacity; spawned tasks are those that finished, failed, panicked, were cancelled or run;
 //!   whatever is dropped, and whenever.
 //! - **First in, first out.** Nobody overtakes a waiter: neither `try_acquire`, nor a small
-//!   request that would fit, nor `try_spawn`. A small request behind a large one waits for it.
+//!   request that would fit, nor `try_spawn`. A small request behind a large one waits for it. A semaphore can be told to let running callers
+//!   overtake for a while, which is faster under contention; then nobody is overtaken for longer than that.
 //! - **No request blocks the line for ever** by its size: more than the capacity is an error at
-//!   once, and never enters the line.
+//!   once, and never enters the line; nor does one that no longer fits when the capacity is lowered.
+//! - **A lowered limit holds.** What is in use falls to it, and never rises above it again.
+//! - **Nothing is left of a key** that nobody uses: no entry in a map, also after waits that were given up.
 //! - **Structured.** When a group's join completes, all its tasks have ended and what they captured is
 //!   dropped. A runtime that is shut down underneath leaves no join waiting.
 //! - **Nothing is lost in silence.** A future that is not spawned comes back, errors that are not kept
 //!   are counted, a panic goes on or is returned.
 //! - **A wait never ends early**, also when a wait group is used again while others wait.
-//! - **No user code under a lock.** Wakers, destructors and texts of errors run outside it.
-//! - **Nothing is allocated** by waiting; the place in the line is inside the future.
+//! - **No user code under a lock.** Wakers, destructors and texts of errors run outside it. The one exception is `Eq` of a key; a panic
+//!   there poisons nothing.
+//! - **Nothing is allocated** by waiting; the place in the line is inside the future. (The line itself is made for the first who comes to it.)
 //! - **A good neighbour.** The futures take part in tokio's cooperative budget.
 //!
-//! Waits end with a context if they are [run](selvedge_cancel::Context::run) under it; those of a task
+//! Waits end with a context if they are asked to (`acquire_in`, `wait_in`, ...); those of a task
 //! group do by themselves. The races are explored by loom on the real code (`tests/loom.rs`).
 //!
 //! # When not to use it
 //!
 //! One permit around one value is a mutex: use a mutex. Permits that a rate mints, rather than a
 //! holder gives back, are a rate limiter. Strict order costs throughput where the permits are held
-//! for less than a task switch takes: there each release waits for the next in line to be run. A task
-//! group keeps a place for each task's value until it is joined: an endless stream of jobs is a pool's
+//! for less than a task switch takes: there each release waits for the next in line to be run; take [`Fairness::Eventual`]. A task
+//! group keeps a place for each task's value until it is joined, unless it [streams](TaskGroupBuilder::stream_results) or
+//! [discards](TaskGroupBuilder::discard_results) them; an endless stream of jobs is a pool's
 //! or a pipeline's. A stage that hands items on is a pipeline's, too.
 //!
 //! # Features
@@ -98,6 +114,8 @@
 //! - `tokio` (default): spawning the tasks of a group, and tokio's cooperative budget. Without it
 //!   everything works on any executor (a group's tasks by [`Slot::into_task`]), and in a tokio task the
 //!   futures do not count as steps.
+//! - `age`: semaphores know who holds their permits, for how long and from where, and how long the first has waited; for that the clock is
+//!   read and a lock taken with every permit.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 

@@ -35,30 +35,35 @@ pub(crate) use acquiring::{Acquiring, Handle};
 pub(crate) use engine::Engine;
 pub(crate) use line::Queue;
 
-/// So many permits, given out in the order in which they are asked for.
+/// So many permits, given out in the order in which they are asked for, or nearly.
 ///
 /// A permit is acquired before something scarce is used, and goes back when it is dropped. Requests
 /// have a weight: `acquire(3)` gets three permits together or waits until it can.
 ///
-/// | operation | waits | overtakes waiters | closed | `n` above the capacity |
-/// |---|---|---|---|---|
-/// | [`acquire`](Self::acquire), [`acquire_owned`](Self::acquire_owned) | the task | never | error | error |
-/// | [`acquire_blocking`](Self::acquire_blocking) | the thread | never | error | error |
-/// | [`try_acquire`](Self::try_acquire), [`try_acquire_owned`](Self::try_acquire_owned) | never | never | error | error |
-/// | any of them with `n = 0` | never | it takes nothing from them | error | |
-/// | drop of a permit | never | | counts | |
+/// | operation | waits | closed | `n` above the capacity |
+/// |---|---|---|---|
+/// | [`acquire`](Self::acquire), [`acquire_owned`](Self::acquire_owned) | the task | error | error |
+/// | [`acquire_in`](Self::acquire_in), [`acquire_owned_in`](Self::acquire_owned_in) | the task, until a context ends | error | error |
+/// | [`acquire_blocking`](Self::acquire_blocking), [`acquire_blocking_in`](Self::acquire_blocking_in) | the thread | error | error |
+/// | [`try_acquire`](Self::try_acquire), [`try_acquire_owned`](Self::try_acquire_owned) | never | error | error |
+/// | any of them with `n = 0` | never, and it takes nothing from those who do | error | |
+/// | drop of a permit | never | counts | |
 ///
 /// # Fairness
 ///
-/// Strictly first in, first out, by the moment of the first poll that finds too few permits. The
-/// front of the line is served as soon as its wish is covered, and nobody behind it before: a
-/// waiter is overtaken by no one, so it waits for those before it and for no others. The price is
+/// Strict, unless [another fairness](Fairness) is asked for: first in, first out, by the moment of the first poll that finds too few
+/// permits. The front of the line is served as soon as its wish is covered, and nobody behind it before: a
+/// waiter is overtaken by no one, neither by a `try_acquire` nor by a small request that would fit, so it waits for those before it
+/// and for no others. The price is
 /// that a large request at the front holds up the small ones behind it, and that permits lie idle
 /// until there are enough of them. There is no bound in time: permits come back when their holders
 /// drop them.
 ///
 /// A permit may be granted to a future that nobody polls (it sits in a `Vec`, or beside the branch
-/// of a `select!` that is running). It is then as good as held. Poll or drop a future that waits.
+/// of a `select!` that is running). With strict fairness it is then as good as held: poll or drop a future that waits.
+///
+/// With [`Fairness::Eventual`] running callers, those who try included, may overtake whoever waits until the front of the line has waited for a bound; and
+/// a front that does not come loses its turn. Who has lost it begins again at the end of the line, unless there is what it wants.
 ///
 /// # Memory ordering
 ///
@@ -95,12 +100,15 @@ pub(crate) use line::Queue;
 ///
 /// # Algorithm
 ///
-/// One word holds the free permits, a bit for "somebody waits" and a bit for "closed". While nobody
+/// One word holds the free permits, which may be below zero, a bit for "whoever gives back comes to the lock", one for "nobody
+/// takes who does not stand in line" and one for "closed". While nobody
 /// waits, to acquire is one compare-and-swap and to release is one add: no lock, no allocation. A
-/// release that finds the bit set takes a lock, serves the line, and wakes in batches after it. A
+/// release that is called to the lock takes it, serves the line, and wakes in batches after it. The line is made, by one allocation,
+/// for the first who comes to it (or closes, or changes the capacity); after that a
 /// waiter costs two lock trips (its own, and a share in that of the releaser), one wake-up and no
 /// allocation. Nearest relative: tokio's semaphore, whose release always takes its lock; the engine's
-/// source tells the differences and why no wake-up is lost.
+/// source tells the differences and why no wake-up is lost. Eventual fairness is that of `WebKit`'s and `parking_lot`'s locks; it costs
+/// a look at a clock for each who comes to the line, and one timer for the line.
 pub struct Semaphore {
     /// Counts, queues, hands out; knows name and place.
     engine: Engine,
@@ -185,8 +193,12 @@ impl Semaphore {
         Self { engine: self.engine.with_fairness(fairness), ..self }
     }
 
-    /// The same semaphore with a timer of the caller's, for the bound of [`Fairness::Eventual`] and for ages. Without one it is
+    /// The same semaphore with a timer of the caller's, for the bound of [`Fairness::Eventual`]. Without one it is
     /// that of the place where the first waits: tokio's in a runtime, else the timer thread of the process.
+    ///
+    /// A runtime that is there and is not run rings no alarm. Where the waiters of a static semaphore come from several runtimes, of which
+    /// one may rest, give it [`Timer::thread`]. In a runtime without a time driver there is no alarm: then a turn that
+    /// is not taken passes on at the next release, or when the next comes to the line.
     ///
     /// # Examples
     ///
@@ -311,11 +323,11 @@ impl Semaphore {
     }
 
     /// Acquires `n` permits if that is possible without waiting and without overtaking anybody who
-    /// waits.
+    /// must not be; see [`Semaphore`](Self#fairness).
     ///
     /// # Errors
     ///
-    /// - [`TryAcquireError::NoPermits`]: fewer than `n` are free, or somebody waits.
+    /// - [`TryAcquireError::NoPermits`]: fewer than `n` are free, or somebody waits who is not to be overtaken.
     /// - [`TryAcquireError::Closed`]: the semaphore is closed.
     /// - [`TryAcquireError::OverCapacity`]: `n` is above the capacity.
     ///
@@ -366,7 +378,7 @@ impl Semaphore {
     ///
     /// # Fairness
     ///
-    /// First in, first out; see [`Semaphore`](Self#fairness).
+    /// As [`Semaphore`](Self#fairness) says: by default first in, first out.
     ///
     /// # Memory ordering
     ///
@@ -422,7 +434,7 @@ impl Semaphore {
     ///
     /// # Fairness
     ///
-    /// One line with [`acquire`](Self::acquire): first in, first out.
+    /// One line with [`acquire`](Self::acquire).
     ///
     /// # Memory ordering
     ///
@@ -571,7 +583,7 @@ impl Semaphore {
     ///
     /// # Fairness
     ///
-    /// One line with [`acquire`](Self::acquire): first in, first out.
+    /// One line with [`acquire`](Self::acquire).
     ///
     /// # Memory ordering
     ///

@@ -69,7 +69,7 @@ pub enum TryAcquireError {
         /// How many there are in all.
         capacity: usize,
     },
-    /// Not enough permits are free, or somebody was waiting before; later it may succeed.
+    /// Not enough permits are free, or somebody waits who is not to be overtaken; later it may succeed.
     #[error("permit not acquired: too few are free, or others wait for them")]
     NoPermits,
 }
