@@ -33,6 +33,7 @@ pub fn shapes(_: Scale) -> Vec<Shape> {
         shapes.push(tasks("64 tasks on 1 permit", parameter, 64, 1, hold));
         shapes.push(eventual(parameter, hold));
     }
+    shapes.push(longest_wait());
     shapes.extend(tokio_shapes());
     for permits in [100, 180, 200] {
         shapes.push(intrusive_shape(permits));
@@ -324,7 +325,8 @@ fn runtime(workers: usize) -> Runtime {
     if workers > 0 {
         builder.worker_threads(workers);
     }
-    builder.build().expect("a runtime")
+    // The bound of eventual fairness is timed.
+    builder.enable_time().build().expect("a runtime")
 }
 
 /// What a task does while it holds a permit.
@@ -380,6 +382,48 @@ fn eventual(parameter: &'static str, hold: Hold) -> Shape {
         .peer("tokio", move |n| each(load::<Tokio>, n))
         .peer("async-lock", move |n| each(load::<AsyncLock>, n))
         .peer("futures-intrusive unfair", move |n| each(load::<Unfair>, n))
+}
+
+/// Of the same tasks, each holding the permit for 10 us, the longest that any of them has waited for it. With a bound of a
+/// millisecond nobody should wait for more than that and 64 times 10 us.
+fn longest_wait() -> Shape {
+    const TASKS: u64 = 64;
+    const TURNS: u64 = 200;
+
+    fn each<S: Semaphore>(n: u64) -> Count {
+        let semaphore = Arc::new(S::new(1));
+        let longest = runtime(2).block_on(async {
+            let tasks: Vec<_> = (0..TASKS)
+                .map(|_| {
+                    let semaphore = Arc::clone(&semaphore);
+                    tokio::spawn(async move {
+                        let mut longest = Duration::ZERO;
+                        for _ in 0..TURNS {
+                            let came = Instant::now();
+                            let permit = semaphore.acquire().await;
+                            longest = longest.max(came.elapsed());
+                            Hold::Spin(Duration::from_micros(10)).hold().await;
+                            drop(permit);
+                        }
+                        longest
+                    })
+                })
+                .collect();
+            let mut longest = Duration::ZERO;
+            for task in tasks {
+                longest = longest.max(task.await.expect("a task panicked"));
+            }
+            longest
+        });
+        Count::told(longest, n)
+    }
+
+    let work = Work::Exactly(TASKS * TURNS);
+    Shape::new("sync", "64 tasks on 1 permit, longest wait", "held 10 us", work)
+        .ours(each::<Eventual>)
+        .peer("tokio", each::<Tokio>)
+        .peer("async-lock", each::<AsyncLock>)
+        .peer("ours, strict", each::<Ours>)
 }
 
 /// What tasks do.

@@ -184,12 +184,13 @@ fn a_limit_that_is_raised_serves_those_who_wait_and_one_that_is_lowered_holds() 
         let gate = Arc::new(Latch::new(1));
         let spawn = || {
             let gate = Arc::clone(&gate);
-            group.try_spawn(async move {
+            let task = async move {
                 gate.wait().await;
                 Ok(0)
-            })
+            };
+            group.try_spawn(task).map_err(drop)
         };
-        spawn().map_err(drop).unwrap();
+        spawn().unwrap();
         let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(group.reserve())).collect();
         for reserve in &mut waiting {
             assert!(poll_once(reserve.as_mut()).is_pending());
