@@ -26,7 +26,7 @@ pub(super) enum Ended<T, E> {
     /// It panicked, and the panic is one of the failures.
     Panicked(Failure<E>),
     /// It panicked, and the panic goes on at the join if it is the first; another was dropped.
-    PanickedToResume(Option<Failure<E>>),
+    PanickedToResume(Option<Box<Failure<E>>>),
     /// It was dropped before it had ended.
     Cancelled,
 }
@@ -64,7 +64,7 @@ enum Values<T> {
 /// What a join takes.
 pub(super) enum Harvest<T, E> {
     /// A panic that has to go on first.
-    Panic(Failure<E>),
+    Panic(Box<Failure<E>>),
     /// Everything.
     Results {
         /// By index; or those that nobody has taken, as they came.
@@ -81,7 +81,7 @@ pub(super) struct Core<T, E> {
     /// What is kept of tasks that failed, in the order in which they did.
     failures: Vec<Failure<E>>,
     /// The first panic, if panics go on at the join.
-    panic: Option<Failure<E>>,
+    panic: Option<Box<Failure<E>>>,
     /// How many tasks were let in and how they ended.
     counts: Counts,
     /// Tasks that have not ended, and rooms that are reserved.

@@ -136,6 +136,13 @@ pub(super) struct Engine<T, E> {
     queue: WaitQueue<Core<T, E>, Want, Grant>,
     /// Those who wait for a value.
     nexts: WaitQueue<(), (), ()>,
+    /// What nobody writes.
+    fixed: Fixed,
+}
+
+/// What every poll of a task reads and nobody writes, on cache lines apart from what spawns and ends write.
+#[repr(align(128))]
+struct Fixed {
     /// What the tasks run under.
     context: Context,
     /// What drops them, if not that.
@@ -161,27 +168,29 @@ impl<T, E> Engine<T, E> {
         Arc::new(Self {
             queue: WaitQueue::new(Core::new(limit, policy.keep)),
             nexts: WaitQueue::new(()),
-            abort: grace.map(|(grace, timer)| Abort::new(&context, grace, timer)),
-            context,
-            canceller,
-            cause: Cause::new(selvedge_cancel::CauseKind::Cancelled),
-            policy,
+            fixed: Fixed {
+                abort: grace.map(|(grace, timer)| Abort::new(&context, grace, timer)),
+                context,
+                canceller,
+                cause: Cause::new(selvedge_cancel::CauseKind::Cancelled),
+                policy,
+            },
         })
     }
 
     /// What the tasks run under.
     pub(super) fn context(&self) -> &Context {
-        &self.context
+        &self.fixed.context
     }
 
     /// What drops the tasks at their next `await`, when it is cancelled.
     pub(super) fn abort_context(&self) -> &Context {
-        self.abort.as_ref().map_or(&self.context, |abort| &abort.context)
+        self.fixed.abort.as_ref().map_or(&self.fixed.context, |abort| &abort.context)
     }
 
     /// Whether a join has a value for each task.
     pub(super) fn keeps_in_order(&self) -> bool {
-        self.policy.keep == Keep::InOrder
+        self.fixed.policy.keep == Keep::InOrder
     }
 
     /// The most tasks at once.
@@ -209,15 +218,15 @@ impl<T, E> Engine<T, E> {
 
     /// Ends the tasks; a waker that panics is not the caller's fault.
     pub(super) fn cancel(&self, cause: Cause) {
-        contain(|| self.canceller.cancel_with(cause));
+        contain(|| self.fixed.canceller.cancel_with(cause));
     }
 
     /// Refuses if the context admits no more.
     pub(super) fn check_context(&self) -> Result<(), Refusal> {
-        if !self.context.is_stopping() {
+        if !self.fixed.context.is_stopping() {
             return Ok(());
         }
-        Err(Refusal::Stopping(self.context.cause().expect("what is stopping has a cause")))
+        Err(Refusal::Stopping(self.fixed.context.cause().expect("what is stopping has a cause")))
     }
 
     /// Takes room without waiting and without overtaking anybody who waits for it.
@@ -362,7 +371,7 @@ impl<T, E> Engine<T, E> {
 
     /// A task returned a value.
     pub(super) fn finished(&self, index: usize, value: T) {
-        let kept = if self.policy.keep == Keep::Nothing {
+        let kept = if self.fixed.policy.keep == Keep::Nothing {
             // Before the task counts as ended: its destructor is the task's, too.
             contain(|| drop(value));
             None
@@ -378,7 +387,7 @@ impl<T, E> Engine<T, E> {
     where
         E: Display,
     {
-        let kept = !self.policy.first_failure_cancels
+        let kept = !self.fixed.policy.first_failure_cancels
             || self.cancel_if_first(|| {
                 let mut text = String::from("(an error whose text panicked)");
                 contain(|| text = error.to_string());
@@ -397,16 +406,16 @@ impl<T, E> Engine<T, E> {
     /// A task panicked: ends the others if it is the first failure and the policy says so, then counts
     /// it.
     pub(super) fn panicked(&self, index: usize, place: &'static Location<'static>, panic: Panic) {
-        if self.policy.first_failure_cancels {
+        if self.fixed.policy.first_failure_cancels {
             self.cancel_if_first(|| {
                 TaskFailed::new(index, place, panic.message().to_owned(), true)
             });
         }
         let failure = Failure::new(index, place, Fault::Panic(panic));
-        let ended = if !self.policy.resume_panics {
+        let ended = if !self.fixed.policy.resume_panics {
             Ended::Panicked(failure)
         } else if self.queue.lock().is_first_panic() {
-            Ended::PanickedToResume(Some(failure))
+            Ended::PanickedToResume(Some(Box::new(failure)))
         } else {
             // Before the task counts as ended, as above.
             contain(|| drop(failure));
@@ -419,7 +428,7 @@ impl<T, E> Engine<T, E> {
     fn cancel_if_first(&self, why: impl FnOnce() -> TaskFailed) -> bool {
         let first = self.queue.lock().is_first_failure();
         if first {
-            self.cancel(self.cause.clone().with_error(why()));
+            self.cancel(self.fixed.cause.clone().with_error(why()));
         }
         first
     }
@@ -435,7 +444,7 @@ impl<T, E> Engine<T, E> {
         } else {
             self.serve(locked);
         }
-        if self.policy.keep == Keep::AsTheyCome {
+        if self.fixed.policy.keep == Keep::AsTheyCome {
             self.wake_next(last);
         }
     }
