@@ -115,7 +115,7 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         self.poll_look(cx, enter, |_| None, drop)
     }
 
-    /// As [`poll_enter`](Self::poll_enter), for a line that [calls](List::call_front) its front: one that was called comes to
+    /// As [`poll_enter`](Self::poll_enter), for a line that [calls](super::List::call_front) its front: one that was called comes to
     /// the lock and lets `look` decide. With an outcome it leaves the line, and hands the lock to `then`, as
     /// [`cancel_then`](Self::cancel_then) does; without one it stays, not called any more.
     ///
