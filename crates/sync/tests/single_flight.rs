@@ -730,17 +730,53 @@ fn a_key_that_panics_poisons_nothing() {
     });
 }
 
-#[test]
-fn a_value_whose_clone_or_destructor_panics_hurts_its_caller_only() {
-    #[derive(Debug)]
-    struct Value(&'static AtomicBool);
-    impl Clone for Value {
-        fn clone(&self) -> Self {
-            fires(self.0, "clone");
-            Self(self.0)
+/// A value that panics when it is cloned or dropped, or uses the flights it comes from, when told to.
+#[derive(Debug)]
+struct Value(&'static Nasty);
+
+/// What a value does.
+#[derive(Default)]
+struct Nasty {
+    clone: AtomicBool,
+    drop: AtomicBool,
+    /// Runs at the next drop.
+    uses: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Nasty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Nasty")
+    }
+}
+
+impl Nasty {
+    fn new() -> &'static Self {
+        Box::leak(Box::default())
+    }
+}
+
+impl Clone for Value {
+    fn clone(&self) -> Self {
+        fires(&self.0.clone, "clone");
+        Self(self.0)
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        let uses = self.0.uses.lock().unwrap().take();
+        if let Some(uses) = uses {
+            uses();
+        }
+        if !std::thread::panicking() {
+            fires(&self.0.drop, "drop");
         }
     }
-    let fire: &'static AtomicBool = Box::leak(Box::default());
+}
+
+#[test]
+fn a_value_whose_clone_or_destructor_panics_hurts_its_caller_only() {
+    let nasty = Nasty::new();
     let flights: SingleFlight<u32, Value, ()> = SingleFlight::new();
     let done = Arc::new(AtomicBool::new(false));
     let make = {
@@ -749,20 +785,100 @@ fn a_value_whose_clone_or_destructor_panics_hurts_its_caller_only() {
             while !done.load(Ordering::Relaxed) {
                 yield_now().await;
             }
-            Ok(Value(fire))
+            Ok(Value(nasty))
         }
     };
     let mut cx = Context::from_waker(Waker::noop());
-    let mut first = pin!(flights.run(7, make));
-    let mut second = pin!(flights.run(7, pending::<Result<Value, ()>>));
-    assert!(first.as_mut().poll(&mut cx).is_pending());
-    assert!(second.as_mut().poll(&mut cx).is_pending());
+    let mut calls: Vec<_> = (0..3).map(|_| Box::pin(flights.run(7, make.clone()))).collect();
+    for call in &mut calls {
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+    }
+    let [mut first, mut second, mut third] = calls.try_into().ok().unwrap();
     done.store(true, Ordering::Relaxed);
-    fire.store(true, Ordering::Relaxed);
+    nasty.clone.store(true, Ordering::Relaxed);
     assert_eq!(panic_of(|| first.as_mut().poll(&mut cx)).message(), "clone");
-    fire.store(false, Ordering::Relaxed);
+    nasty.clone.store(false, Ordering::Relaxed);
     assert!(second.as_mut().poll(&mut cx).is_ready());
+    // The last has the result, and leaves without having seen it.
+    nasty.drop.store(true, Ordering::Relaxed);
+    assert_eq!(panic_of(|| drop(third.as_mut().poll(&mut cx))).message(), "drop");
     assert!(flights.is_empty());
+    nasty.drop.store(false, Ordering::Relaxed);
+    assert!(block_on(flights.run(7, || ready(Ok(Value(nasty))))).is_ok());
+}
+
+/// Flights that keep values for a second, one of which has expired.
+fn expired<K: Hash + Eq + Send + 'static>(
+    key: K,
+    nasty: &'static Nasty,
+) -> SingleFlight<K, Value, ()> {
+    let (timer, clock) = Timer::manual();
+    let flights = SingleFlight::builder().keep_values(Duration::from_secs(1)).timer(timer).build();
+    assert!(block_on(flights.run(key, || ready(Ok(Value(nasty))))).is_ok());
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(flights.len(), 1);
+    flights
+}
+
+#[test]
+fn an_expired_value_whose_destructor_panics_grounds_no_flight() {
+    watchdog(Duration::from_secs(60), "an expired value that panics", || {
+        let nasty = Nasty::new();
+        let flights = expired(7, nasty);
+        let open = Arc::new(AtomicBool::new(false));
+        let make = {
+            let open = Arc::clone(&open);
+            move || async move {
+                while !open.load(Ordering::Relaxed) {
+                    yield_now().await;
+                }
+                Ok(Value(Nasty::new()))
+            }
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut first = pin!(flights.run(7, make.clone()));
+        nasty.drop.store(true, Ordering::Relaxed);
+        assert!(first.as_mut().poll(&mut cx).is_pending(), "it is not this caller's panic");
+        nasty.drop.store(false, Ordering::Relaxed);
+        let mut second = Box::pin(flights.run(7, make));
+        assert!(second.as_mut().poll(&mut cx).is_pending());
+        drop(second);
+        open.store(true, Ordering::Relaxed);
+        assert!(first.as_mut().poll(&mut cx).is_ready());
+    });
+}
+
+#[test]
+fn a_key_whose_destructor_panics_grounds_no_flight() {
+    watchdog(Duration::from_secs(60), "a key that panics", || {
+        let switches: &'static Switches = Box::leak(Box::default());
+        let flights = expired(Key(switches), Nasty::new());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut call = pin!(flights.run(Key(switches), pending::<Result<Value, ()>>));
+        // The slot has an equal key, so that of the call goes.
+        switches.drop.store(true, Ordering::Relaxed);
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+        switches.drop.store(false, Ordering::Relaxed);
+        flights.forget(&Key(switches));
+        assert!(block_on(flights.run(Key(switches), || ready(Ok(Value(Nasty::new()))))).is_ok());
+    });
+}
+
+#[test]
+fn an_expired_value_may_run_its_key_again_when_it_is_dropped() {
+    watchdog(Duration::from_secs(60), "an expired value that calls", || {
+        let nasty = Nasty::new();
+        let flights = expired(7, nasty);
+        let (inside, seen) = (flights.clone(), Arc::new(AtomicBool::new(false)));
+        let saw = Arc::clone(&seen);
+        *nasty.uses.lock().unwrap() = Some(Box::new(move || {
+            let make = || -> Pending<_> { panic!("the flight has landed, and its value is kept") };
+            assert!(block_on(inside.run(7, make)).is_ok());
+            saw.store(true, Ordering::Relaxed);
+        }));
+        assert!(block_on(flights.run(7, || ready(Ok(Value(Nasty::new()))))).is_ok());
+        assert!(seen.load(Ordering::Relaxed));
+    });
 }
 
 #[test]

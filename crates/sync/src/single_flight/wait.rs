@@ -91,13 +91,16 @@ where
                             this.seat.set(Some(Seat::found(flight)));
                             continue;
                         }
-                        Found::Begun(flight, waker) => {
+                        Found::Begun(flight, waker, debris) => {
                             this.seat.set(Some(Seat::first(flight)));
                             let call = this.call.take().expect("it was there above");
                             let home = Home { map: call.map, hash };
                             let seat = this.seat.as_mut().as_pin_mut();
                             let seat = seat.expect("taken above");
-                            ready!(seat.take_off(cx, home, waker, call.make))
+                            let polled = seat.take_off(cx, home, waker, call.make);
+                            // Not before: it may panic, or call for the same key.
+                            drop(debris);
+                            ready!(polled)
                         }
                     }
                 }
