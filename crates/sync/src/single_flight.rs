@@ -43,6 +43,10 @@ use map::Map;
 /// caller that is dropped, or that nobody polls any more, stalls nobody, and the work never starts over.
 /// It is dropped unfinished when the last caller has left.
 ///
+/// So the work runs on the threads, in the runtimes and under the cooperative budgets of its callers, a part here and a part there. Work that
+/// needs a certain runtime (its timers, its sockets, `spawn`) while callers come from others or from plain threads is
+/// spawned there, and its handle is what the flight waits for.
+///
 /// Because any caller may be the one that is not polled, a wake-up of the work wakes all who wait for it:
 /// work that is woken often costs every caller a wake-up each time. Spawn it and wait for its handle, if
 /// that matters.
@@ -57,7 +61,8 @@ use map::Map;
 ///
 /// # Fairness
 ///
-/// All callers get the result together, and are woken in the order in which they came.
+/// All callers get the result together, and are woken in the order in which they last entered the line: after each wake-up of the work
+/// they enter it anew, as they are polled.
 ///
 /// # Memory ordering
 ///
@@ -74,8 +79,9 @@ use map::Map;
 /// # Work that joins itself
 ///
 /// Work that awaits a call of its own key waits for itself: it makes no progress until its callers leave,
-/// and then it is dropped. It does not count as a caller, as long as it polls that call with its own
-/// waker. Work that waits for itself in a roundabout way (through another key, or a task that it spawned)
+/// and then it is dropped. It does not count as a caller, as long as it first polls that call with its own
+/// waker. Such a call that is moved out of the work afterwards does not count either: it may drive, and gets the result of a flight that
+/// lands, but keeps nothing in flight, and is pending for ever once the callers have left. Work that waits for itself in a roundabout way (through another key, or a task that it spawned)
 /// counts as one, and stays in flight.
 ///
 /// # Examples
@@ -109,7 +115,7 @@ use map::Map;
 /// # Algorithm
 ///
 /// Keys are spread over shards, each a lock around a hash table with a keyed hash; the hash is computed
-/// outside the lock. To join a flight costs the lock of the shard, a reference count, a place in the flight's line
+/// outside the lock. A key's `Eq` runs under it: it must not use the flights, and should be short. To join a flight costs the lock of the shard, a reference count, a place in the flight's line
 /// and no allocation; to start one costs three allocations, one of them with its future, to land it with more than one
 /// caller another: a caller that is alone gets the result itself, and not a clone. The line is
 /// entered again after each wake-up.

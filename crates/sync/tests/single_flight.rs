@@ -297,6 +297,31 @@ fn a_wake_that_comes_while_the_work_is_driven_is_not_lost() {
 }
 
 #[test]
+fn a_wake_that_comes_while_the_work_is_driven_reaches_who_has_joined_meanwhile() {
+    let flights = Flights::new();
+    let waker = CountingWaker::new();
+    let joined: Arc<Mutex<Option<Call>>> = Arc::default();
+    let make = {
+        let (flights, slot, waker) = (flights.clone(), Arc::clone(&joined), waker.waker());
+        move || {
+            let mut call: Call = Box::pin(flights.run(7, pending::<Outcome>));
+            assert!(poll_with(&mut call, &waker).is_pending());
+            *slot.lock().unwrap() = Some(call);
+            async {
+                yield_now().await;
+                Ok(1)
+            }
+        }
+    };
+    let mut leader: Call = Box::pin(flights.run(7, make));
+    assert!(poll(&mut leader).is_pending());
+    // The leader is not polled again.
+    assert_eq!(waker.wakes(), 1);
+    let mut joiner = joined.lock().unwrap().take().unwrap();
+    assert_eq!(poll(&mut joiner), Poll::Ready(Ok(1)));
+}
+
+#[test]
 fn work_that_wakes_itself_gives_way_to_the_executor() {
     let flights = Flights::new();
     let make = || async {
@@ -903,6 +928,30 @@ fn a_waker_that_panics_costs_nobody_a_wake_up_or_a_result() {
 }
 
 #[test]
+fn the_waker_of_another_caller_does_not_end_the_drive() {
+    let flights = Flights::new();
+    let bad = PanickingWaker::new();
+    let joined: Arc<Mutex<Option<Call>>> = Arc::default();
+    let make = {
+        let (flights, slot, waker) = (flights.clone(), Arc::clone(&joined), bad.waker());
+        move || {
+            let mut call: Call = Box::pin(flights.run(7, pending::<Outcome>));
+            assert!(poll_with(&mut call, &waker).is_pending());
+            *slot.lock().unwrap() = Some(call);
+            async {
+                yield_now().await;
+                Ok(1)
+            }
+        }
+    };
+    let good = CountingWaker::new();
+    let mut leader: Call = Box::pin(flights.run(7, make));
+    assert!(poll_with(&mut leader, &good.waker()).is_pending(), "it is not its panic");
+    assert_eq!((bad.wakes(), good.wakes()), (1, 1));
+    assert_eq!(poll(&mut leader), Poll::Ready(Ok(1)));
+}
+
+#[test]
 fn a_waker_whose_clone_panics_loses_no_work() {
     use std::task::{RawWaker, RawWakerVTable};
     watchdog(Duration::from_secs(60), "a waker that cannot be cloned", || {
@@ -920,11 +969,23 @@ fn a_waker_whose_clone_panics_loses_no_work() {
         // SAFETY: it does nothing, and what its clone does is safe.
         let waker = unsafe { Waker::from_raw(RAW) };
         let (flights, work, good) = (Flights::new(), Work::default(), CountingWaker::new());
-        let mut bad: Call = Box::pin(flights.run(7, work.make()));
+        let joined: Arc<Mutex<Option<Call>>> = Arc::default();
+        let make = {
+            let (flights, slot, waker) = (flights.clone(), Arc::clone(&joined), good.waker());
+            let make = work.make();
+            move || {
+                let mut other: Call = Box::pin(flights.run(7, pending::<Outcome>));
+                assert!(poll_with(&mut other, &waker).is_pending());
+                *slot.lock().unwrap() = Some(other);
+                make()
+            }
+        };
+        let mut bad: Call = Box::pin(flights.run(7, make));
         // It has driven, and cannot enter the line.
         panic_of(|| poll_with(&mut bad, &waker));
         assert_eq!((work.seen().1, flights.len()), (1, 1));
-        let mut other: Call = Box::pin(flights.run(7, work.make()));
+        assert_eq!(good.wakes(), 1, "who waits is to drive");
+        let mut other = joined.lock().unwrap().take().unwrap();
         assert!(poll_with(&mut other, &good.waker()).is_pending(), "it drives");
         assert_eq!(work.seen().1, 2);
         work.wake();
@@ -1066,6 +1127,41 @@ fn a_loop_over_calls_that_are_ready_yields() {
         .unwrap();
         other.abort();
         assert!(turns.load(Ordering::Relaxed) > 3);
+    });
+}
+
+#[test]
+#[cfg(feature = "tokio")]
+fn what_the_work_spends_of_the_budget_is_spent() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let flights = Flights::new();
+        let spent = Arc::new(AtomicUsize::new(0));
+        let mut calls: Vec<Call> = (0..1000)
+            .map(|key| {
+                let spent = Arc::clone(&spent);
+                let work = move || async move {
+                    for _ in 0..10 {
+                        tokio::task::consume_budget().await;
+                        spent.fetch_add(1, Ordering::Relaxed);
+                    }
+                    pending().await
+                };
+                Box::pin(flights.run(key, work)) as Call
+            })
+            .collect();
+        let mut first = None;
+        let seen = Arc::clone(&spent);
+        // One task polls all of them, time and again.
+        let all = poll_fn(move |cx| {
+            for call in &mut calls {
+                assert!(call.as_mut().poll(cx).is_pending());
+            }
+            first.get_or_insert(seen.load(Ordering::Relaxed));
+            if seen.load(Ordering::Relaxed) < 10_000 { Poll::Pending } else { Poll::Ready(first) }
+        });
+        let first = tokio::spawn(all).await.unwrap().unwrap();
+        assert!(first < 1_000, "{first} units in one turn");
     });
 }
 

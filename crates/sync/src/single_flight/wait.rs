@@ -143,9 +143,12 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<V, E>> {
-        let proceed = ready!(coop::poll_proceed(cx));
+        // Not held while the work is driven: it would give back what the work has spent, if that is not done.
+        drop(ready!(coop::poll_proceed(cx)));
         let outcome = ready!(self.poll_outcome(cx));
-        proceed.made_progress();
+        if let Poll::Ready(proceed) = coop::poll_proceed(cx) {
+            proceed.made_progress();
+        }
         Poll::Ready(match outcome {
             Outcome::Own(result) => result,
             Outcome::Shared(landed) => landed.result(),
