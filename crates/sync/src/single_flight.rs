@@ -9,7 +9,7 @@ mod seat;
 mod wait;
 
 pub use builder::SingleFlightBuilder;
-pub use wait::FlightWait;
+pub use wait::{FlightWait, FlightWaitIn};
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -17,7 +17,7 @@ use std::hash::Hash;
 use std::panic::Location;
 use std::sync::Arc;
 
-use selvedge_cancel::{Context, Run};
+use selvedge_cancel::Context;
 use selvedge_primitives::Origin;
 
 use map::Map;
@@ -234,12 +234,31 @@ where
         FlightWait::new(Arc::clone(&self.map), key, make)
     }
 
-    /// As [`run`](Self::run), until the context is cancelled: then it gives the cause, and the caller
-    /// leaves when the future is dropped. The work itself does not run under the context: it belongs to the others as well.
+    /// As [`run`](Self::run), for no longer than `ctx` lasts: then it gives the cause, and the caller has left the flight. The work itself
+    /// does not run under the context: it belongs to the others as well.
+    ///
+    /// A context that has ended starts and joins nothing, and wins over a flight that has landed since the last poll. The future keeps a handle
+    /// to the context, and may be spawned.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Fairness
+    ///
+    /// See [`SingleFlight`](Self#fairness).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`run`](Self::run); what preceded the cancellation is visible when that is what ended it.
     ///
     /// # Errors
     ///
     /// The outer error is the cause of the context, the inner one that of the work.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run), and with the panic of the work's destructor when the last caller leaves because its context has ended.
     ///
     /// # Examples
     ///
@@ -257,13 +276,17 @@ where
     /// assert!(flights.run_in(&ctx, "key", || async { Ok(7) }).await.is_err());
     /// # }
     /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`run`](Self::run), a reference count, and a look at the context.
     #[track_caller]
-    pub fn run_in<M, F>(&self, ctx: &Context, key: K, make: M) -> Run<FlightWait<K, V, E, M>>
+    pub fn run_in<M, F>(&self, ctx: &Context, key: K, make: M) -> FlightWaitIn<K, V, E, M>
     where
         M: FnOnce() -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        ctx.run(self.run(key, make))
+        FlightWaitIn::new(ctx.clone(), self.run(key, make))
     }
 
     /// Forgets the key: later callers start a flight of their own, those who wait stay with theirs, and

@@ -435,6 +435,19 @@ fn a_context_ends_the_wait_with_its_cause_and_the_others_go_on() {
 }
 
 #[test]
+fn a_caller_that_is_told_of_the_end_of_its_context_has_left() {
+    let (flights, work) = (Flights::new(), Work::default());
+    let (tree, canceller) = Tree::background().child();
+    let mut told = Box::pin(flights.run_in(&tree, 7, work.make()));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(told.as_mut().poll(&mut cx).is_pending());
+    canceller.cancel();
+    assert!(matches!(told.as_mut().poll(&mut cx), Poll::Ready(Err(_))));
+    assert_eq!((flights.len(), work.seen().2), (0, 1), "it was the last");
+    drop(told);
+}
+
+#[test]
 fn who_waits_keeps_what_it_needs() {
     let (flights, work) = (Flights::new(), Work::default());
     let mut calls: Vec<_> = (0..2).map(|_| boarded(&flights, &work)).collect();
