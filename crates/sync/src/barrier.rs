@@ -10,9 +10,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use pin_project::{pin_project, pinned_drop};
-use selvedge_cancel::Run;
+use selvedge_cancel::Cause;
 use selvedge_primitives::{Anchor, Origin, block_on, const_fn, coop};
 
+use crate::within::Within;
 use engine::{Engine, Place, Told};
 
 /// Holds each of a number of parties until all of them have come, then lets them go on together; again and
@@ -233,13 +234,31 @@ impl Barrier {
         }
     }
 
-    /// As [`wait`](Self::wait), until the context is cancelled: then it gives the cause, and the barrier is
-    /// broken when the future is dropped. A context that is over before the first poll wins; that party
-    /// has not come, and breaks nothing.
+    /// As [`wait`](Self::wait), for no longer than `ctx` lasts: who is told that it has ended is a party no more.
+    ///
+    /// A context that has ended before the first poll wins; that party has not come, and breaks nothing. One that ends while this waits
+    /// breaks the barrier, at once and not only when the future is dropped. If all had come by then, and this party was not polled since, it
+    /// is told of the context all the same, and the barrier is whole: the round is over, and the others have passed.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`wait`](Self::wait): dropped while it waits, it breaks the barrier.
+    ///
+    /// # Fairness
+    ///
+    /// See [`Barrier`](Self#fairness).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`wait`](Self::wait); what preceded the cancellation is visible when that is what ended it.
     ///
     /// # Errors
     ///
     /// The outer error is the cause of the context, the inner one that of [`wait`](Self::wait).
+    ///
+    /// # Panics
+    ///
+    /// As [`wait`](Self::wait), and with the panic of a waker when the end of the context breaks the barrier.
     ///
     /// # Examples
     ///
@@ -260,9 +279,14 @@ impl Barrier {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`wait`](Self::wait), and a look at the context.
     #[track_caller]
-    pub fn wait_in(&self, ctx: &selvedge_cancel::Context) -> Run<BarrierWait<'_>> {
-        ctx.run(self.wait())
+    pub fn wait_in<'c>(&self, ctx: &'c selvedge_cancel::Context) -> BarrierWaitIn<'_, 'c> {
+        let wait = self.wait();
+        BarrierWaitIn { caller: wait.caller, within: Within::new(ctx, wait) }
     }
 
     /// Comes to the barrier, and blocks the thread until all parties have come. Not for use in a task: it
@@ -361,5 +385,31 @@ impl PinnedDrop for BarrierWait<'_> {
 impl fmt::Debug for BarrierWait<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BarrierWait").field("place", &format_args!("{}", self.caller)).finish()
+    }
+}
+
+/// Waits at a barrier for no longer than a context lasts; made by [`Barrier::wait_in`], which says what it promises.
+#[pin_project]
+#[must_use = "a future does nothing until it is polled"]
+pub struct BarrierWaitIn<'a, 'c> {
+    /// The waiting.
+    #[pin]
+    within: Within<'c, &'c selvedge_cancel::Context, BarrierWait<'a>>,
+    /// Who called `wait_in`.
+    caller: &'static Location<'static>,
+}
+
+impl Future for BarrierWaitIn<'_, '_> {
+    type Output = Result<Result<Passed, BarrierBroken>, Cause>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().within.poll_within(cx)
+    }
+}
+
+impl fmt::Debug for BarrierWaitIn<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BarrierWaitIn").field("place", &format_args!("{}", self.caller)).finish()
     }
 }

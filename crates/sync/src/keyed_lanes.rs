@@ -6,7 +6,7 @@ mod lease;
 mod take;
 
 pub use lease::{LaneHold, Lease};
-pub use take::TakeLease;
+pub use take::{TakeLease, TakeLeaseIn};
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,6 +14,7 @@ use std::hash::Hash;
 use std::panic::Location;
 use std::sync::Arc;
 
+use selvedge_cancel::Context;
 use selvedge_primitives::Origin;
 
 use engine::Engine;
@@ -77,7 +78,10 @@ use engine::Engine;
 ///
 /// One lock around the lanes, a table of their keys (with a keyed hash, computed outside the lock), the line of lanes and the
 /// line of takers. A push and a take are one critical section each, and so is the drop of a lease,
-/// which hands the lane to the first taker directly. A lane is an allocation; a wait is none.
+/// which hands the lane to the first taker directly. A lane with one item and a wait allocate nothing, once the tables have grown; they are given
+/// back when the last of many lanes goes.
+///
+/// A key's `Eq` runs under that lock: it should be short, and must not use the lanes. A panic of it poisons nothing.
 pub struct KeyedLanes<K, T> {
     /// Lanes, lines, leases.
     engine: Arc<Engine<K, T>>,
@@ -152,6 +156,54 @@ impl<K, T> KeyedLanes<K, T> {
     ///
     /// # Examples
     ///
+    /// ```
+    /// use selvedge_sync::KeyedLanes;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let lanes = KeyedLanes::new();
+    /// let (taken, pushed) = tokio::join!(lanes.take(), async { lanes.push(7, "item") });
+    /// assert!(pushed.is_ok());
+    /// assert_eq!(*taken.expect("it is open"), "item");
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// See [`KeyedLanes`](Self#algorithm).
+    #[track_caller]
+    #[inline]
+    pub fn take(&self) -> TakeLease<'_, K, T> {
+        TakeLease::new(&self.engine)
+    }
+
+    /// As [`take`](Self::take), for no longer than `ctx` lasts: then it gives the cause, and has left the line of takers.
+    ///
+    /// A context that has ended wins over an item: one that was given to this taker, and not seen, goes back to the front of its lane, and
+    /// that lane to the next taker, or to the front of the line.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`take`](Self::take).
+    ///
+    /// # Fairness
+    ///
+    /// See [`KeyedLanes`](Self#fairness).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`take`](Self::take); what preceded the cancellation is visible when that is what ended it.
+    ///
+    /// # Errors
+    ///
+    /// The cause of the context.
+    ///
+    /// # Panics
+    ///
+    /// As [`take`](Self::take), and with the panic of the waker of the taker that gets the item instead.
+    ///
+    /// # Examples
+    ///
     /// A worker that stops with its context, too:
     ///
     /// ```
@@ -160,7 +212,7 @@ impl<K, T> KeyedLanes<K, T> {
     ///
     /// async fn work(ctx: &Context, lanes: &KeyedLanes<u64, String>) -> usize {
     ///     let mut done = 0;
-    ///     while let Ok(Some(lease)) = ctx.run(lanes.take()).await {
+    ///     while let Ok(Some(lease)) = lanes.take_in(ctx).await {
     ///         done += lease.len();
     ///     }
     ///     done
@@ -177,11 +229,11 @@ impl<K, T> KeyedLanes<K, T> {
     ///
     /// # Algorithm
     ///
-    /// See [`KeyedLanes`](Self#algorithm).
+    /// As [`take`](Self::take), and a look at the context.
     #[track_caller]
     #[inline]
-    pub fn take(&self) -> TakeLease<'_, K, T> {
-        TakeLease::new(&self.engine)
+    pub fn take_in<'c>(&self, ctx: &'c Context) -> TakeLeaseIn<'_, 'c, K, T> {
+        TakeLeaseIn::new(ctx, self.take())
     }
 
     /// Closes: nothing can be pushed any more. What is there is taken as before.
@@ -223,8 +275,8 @@ impl<K: Hash + Eq, T> KeyedLanes<K, T> {
     ///
     /// # Panics
     ///
-    /// When the key's hash or comparison panics: nothing is pushed. With the panic of a waker, when the item is
-    /// pushed.
+    /// When the key's hash or comparison panics: nothing is pushed. With the panic of a waker, or of the destructor of a key whose
+    /// lane is there already: when the item is pushed.
     pub fn push(&self, key: K, item: T) -> Result<(), LanesClosed<K, T>> {
         self.engine.push(key, item).map_err(|(key, item)| LanesClosed { key, item })
     }

@@ -8,10 +8,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
-use selvedge_cancel::Run;
+use selvedge_cancel::Cause;
 use selvedge_primitives::{Origin, const_fn, coop};
 
 use crate::gate::{Gate, GateWait, MAX_COUNT};
+use crate::within::Within;
 
 /// A gate that opens when it was counted down to zero, and stays open.
 ///
@@ -187,16 +188,29 @@ impl Latch {
         LatchWait { wait: GateWait::new(&self.gate), place: Location::caller() }
     }
 
-    /// As [`wait`](Self::wait), until the context is cancelled: then it gives the cause, and waits for
-    /// nothing any more. A context that is over before the first poll wins, also when the latch is open.
+    /// As [`wait`](Self::wait), for no longer than `ctx` lasts: then it gives the cause, and has left the line.
+    ///
+    /// A context that has ended wins over a latch that is open, also if it ended after this was let out and before it was polled.
     ///
     /// # Cancel safety
     ///
     /// As [`wait`](Self::wait).
     ///
+    /// # Fairness
+    ///
+    /// See [`Latch`](Self#fairness).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`wait`](Self::wait); what preceded the cancellation is visible when that is what ended it.
+    ///
     /// # Errors
     ///
     /// The cause of the context.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled again after it was ready.
     ///
     /// # Examples
     ///
@@ -217,9 +231,14 @@ impl Latch {
     /// assert!(latch.wait_in(&Context::background()).await.is_ok());
     /// # }
     /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`wait`](Self::wait), and a look at the context.
     #[track_caller]
-    pub fn wait_in(&self, ctx: &selvedge_cancel::Context) -> Run<LatchWait<'_>> {
-        ctx.run(self.wait())
+    pub fn wait_in<'c>(&self, ctx: &'c selvedge_cancel::Context) -> LatchWaitIn<'_, 'c> {
+        let wait = self.wait();
+        LatchWaitIn { place: wait.place, within: Within::new(ctx, wait) }
     }
 
     /// Waits until the latch is open, blocking the thread. Not for use in a task: it blocks the
@@ -279,5 +298,31 @@ impl Future for LatchWait<'_> {
 impl fmt::Debug for LatchWait<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LatchWait").field("place", &format_args!("{}", self.place)).finish()
+    }
+}
+
+/// Waits for a latch to open for no longer than a context lasts; made by [`Latch::wait_in`], which says what it promises.
+#[pin_project]
+#[must_use = "a future does nothing until it is polled"]
+pub struct LatchWaitIn<'a, 'c> {
+    /// The waiting.
+    #[pin]
+    within: Within<'c, &'c selvedge_cancel::Context, LatchWait<'a>>,
+    /// Who called `wait_in`.
+    place: &'static Location<'static>,
+}
+
+impl Future for LatchWaitIn<'_, '_> {
+    type Output = Result<(), Cause>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
+        self.project().within.poll_within(cx)
+    }
+}
+
+impl fmt::Debug for LatchWaitIn<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LatchWaitIn").field("place", &format_args!("{}", self.place)).finish()
     }
 }

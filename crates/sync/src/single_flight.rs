@@ -9,7 +9,7 @@ mod seat;
 mod wait;
 
 pub use builder::SingleFlightBuilder;
-pub use wait::FlightWait;
+pub use wait::{FlightWait, FlightWaitIn};
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -17,7 +17,7 @@ use std::hash::Hash;
 use std::panic::Location;
 use std::sync::Arc;
 
-use selvedge_cancel::{Context, Run};
+use selvedge_cancel::Context;
 use selvedge_primitives::Origin;
 
 use map::Map;
@@ -43,6 +43,10 @@ use map::Map;
 /// caller that is dropped, or that nobody polls any more, stalls nobody, and the work never starts over.
 /// It is dropped unfinished when the last caller has left.
 ///
+/// So the work runs on the threads, in the runtimes and under the cooperative budgets of its callers, a part here and a part there. Work that
+/// needs a certain runtime (its timers, its sockets, `spawn`) while callers come from others or from plain threads is
+/// spawned there, and its handle is what the flight waits for.
+///
 /// Because any caller may be the one that is not polled, a wake-up of the work wakes all who wait for it:
 /// work that is woken often costs every caller a wake-up each time. Spawn it and wait for its handle, if
 /// that matters.
@@ -57,7 +61,8 @@ use map::Map;
 ///
 /// # Fairness
 ///
-/// All callers get the result together, and are woken in the order in which they came.
+/// All callers get the result together, and are woken in the order in which they last entered the line: after each wake-up of the work
+/// they enter it anew, as they are polled.
 ///
 /// # Memory ordering
 ///
@@ -74,8 +79,9 @@ use map::Map;
 /// # Work that joins itself
 ///
 /// Work that awaits a call of its own key waits for itself: it makes no progress until its callers leave,
-/// and then it is dropped. It does not count as a caller, as long as it polls that call with its own
-/// waker. Work that waits for itself in a roundabout way (through another key, or a task that it spawned)
+/// and then it is dropped. It does not count as a caller, as long as it first polls that call with its own
+/// waker. Such a call that is moved out of the work afterwards does not count either: it may drive, and gets the result of a flight that
+/// lands, but keeps nothing in flight, and is pending for ever once the callers have left. Work that waits for itself in a roundabout way (through another key, or a task that it spawned)
 /// counts as one, and stays in flight.
 ///
 /// # Examples
@@ -109,7 +115,7 @@ use map::Map;
 /// # Algorithm
 ///
 /// Keys are spread over shards, each a lock around a hash table with a keyed hash; the hash is computed
-/// outside the lock. To join a flight costs the lock of the shard, a reference count, a place in the flight's line
+/// outside the lock. A key's `Eq` runs under it: it must not use the flights, and should be short. To join a flight costs the lock of the shard, a reference count, a place in the flight's line
 /// and no allocation; to start one costs three allocations, one of them with its future, to land it with more than one
 /// caller another: a caller that is alone gets the result itself, and not a clone. The line is
 /// entered again after each wake-up.
@@ -228,12 +234,31 @@ where
         FlightWait::new(Arc::clone(&self.map), key, make)
     }
 
-    /// As [`run`](Self::run), until the context is cancelled: then it gives the cause, and the caller
-    /// leaves when the future is dropped. The work itself does not run under the context: it belongs to the others as well.
+    /// As [`run`](Self::run), for no longer than `ctx` lasts: then it gives the cause, and the caller has left the flight. The work itself
+    /// does not run under the context: it belongs to the others as well.
+    ///
+    /// A context that has ended starts and joins nothing, and wins over a flight that has landed since the last poll. The future keeps a handle
+    /// to the context, and may be spawned.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Fairness
+    ///
+    /// See [`SingleFlight`](Self#fairness).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`run`](Self::run); what preceded the cancellation is visible when that is what ended it.
     ///
     /// # Errors
     ///
     /// The outer error is the cause of the context, the inner one that of the work.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run), and with the panic of the work's destructor when the last caller leaves because its context has ended.
     ///
     /// # Examples
     ///
@@ -251,13 +276,17 @@ where
     /// assert!(flights.run_in(&ctx, "key", || async { Ok(7) }).await.is_err());
     /// # }
     /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`run`](Self::run), a reference count, and a look at the context.
     #[track_caller]
-    pub fn run_in<M, F>(&self, ctx: &Context, key: K, make: M) -> Run<FlightWait<K, V, E, M>>
+    pub fn run_in<M, F>(&self, ctx: &Context, key: K, make: M) -> FlightWaitIn<K, V, E, M>
     where
         M: FnOnce() -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        ctx.run(self.run(key, make))
+        FlightWaitIn::new(ctx.clone(), self.run(key, make))
     }
 
     /// Forgets the key: later callers start a flight of their own, those who wait stay with theirs, and

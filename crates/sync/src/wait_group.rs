@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
-use selvedge_cancel::Run;
+use selvedge_cancel::Cause;
 use selvedge_primitives::{Origin, const_fn, coop};
 
 use crate::gate::{Gate, GateWait, MAX_COUNT};
+use crate::within::Within;
 
 /// Counts what is under way, and waits until nothing is.
 ///
@@ -229,16 +230,29 @@ impl WaitGroup {
         WaitGroupWait { wait: GateWait::new(&self.gate), place: Location::caller() }
     }
 
-    /// As [`wait`](Self::wait), until the context is cancelled: then it gives the cause, and waits for
-    /// nothing any more. A context that is over before the first poll wins, also when the group is empty.
+    /// As [`wait`](Self::wait), for no longer than `ctx` lasts: then it gives the cause, and has left the line.
+    ///
+    /// A context that has ended wins over a group that is empty, also if it ended after this was let out and before it was polled.
     ///
     /// # Cancel safety
     ///
     /// As [`wait`](Self::wait).
     ///
+    /// # Fairness
+    ///
+    /// See [`WaitGroup`](Self#fairness).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`wait`](Self::wait); what preceded the cancellation is visible when that is what ended it.
+    ///
     /// # Errors
     ///
     /// The cause of the context.
+    ///
+    /// # Panics
+    ///
+    /// When it is polled again after it was ready.
     ///
     /// # Examples
     ///
@@ -261,9 +275,14 @@ impl WaitGroup {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`wait`](Self::wait), and a look at the context.
     #[track_caller]
-    pub fn wait_in(&self, ctx: &selvedge_cancel::Context) -> Run<WaitGroupWait<'_>> {
-        ctx.run(self.wait())
+    pub fn wait_in<'c>(&self, ctx: &'c selvedge_cancel::Context) -> WaitGroupWaitIn<'_, 'c> {
+        let wait = self.wait();
+        WaitGroupWaitIn { place: wait.place, within: Within::new(ctx, wait) }
     }
 
     /// Waits until the group is empty, blocking the thread. Not for use in a task: it blocks the
@@ -335,5 +354,31 @@ impl Future for WaitGroupWait<'_> {
 impl fmt::Debug for WaitGroupWait<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WaitGroupWait").field("place", &format_args!("{}", self.place)).finish()
+    }
+}
+
+/// Waits for a wait group to be empty for no longer than a context lasts; made by [`WaitGroup::wait_in`], which says what it promises.
+#[pin_project]
+#[must_use = "a future does nothing until it is polled"]
+pub struct WaitGroupWaitIn<'a, 'c> {
+    /// The waiting.
+    #[pin]
+    within: Within<'c, &'c selvedge_cancel::Context, WaitGroupWait<'a>>,
+    /// Who called `wait_in`.
+    place: &'static Location<'static>,
+}
+
+impl Future for WaitGroupWaitIn<'_, '_> {
+    type Output = Result<(), Cause>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
+        self.project().within.poll_within(cx)
+    }
+}
+
+impl fmt::Debug for WaitGroupWaitIn<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitGroupWaitIn").field("place", &format_args!("{}", self.place)).finish()
     }
 }

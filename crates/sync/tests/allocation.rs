@@ -160,3 +160,25 @@ fn neither_a_barrier_nor_a_wait_for_a_lane_allocates() {
     });
     assert_eq!((counted.allocations, counted.frees), (0, 0));
 }
+
+#[test]
+fn keys_that_come_and_go_with_one_item_each_allocate_nothing() {
+    let lanes = KeyedLanes::<u32, u32>::new();
+    let turn = |key| {
+        assert!(lanes.push(key, key).is_ok());
+        assert_eq!(*lanes.try_take().unwrap(), key);
+    };
+    turn(0);
+    let counted = CountingAllocator::count(|| (0..1024).for_each(turn));
+    assert_eq!((counted.allocations, counted.frees), (0, 0));
+}
+
+#[test]
+fn many_lanes_give_their_memory_back_when_the_last_is_gone() {
+    let lanes = KeyedLanes::<u32, u32>::new();
+    let counted = CountingAllocator::count(|| {
+        (0..1024).for_each(|key| assert!(lanes.push(key, key).is_ok()));
+        while lanes.try_take().is_some() {}
+    });
+    assert!(counted.allocations > 3 && counted.allocations == counted.frees, "{counted:?}");
+}

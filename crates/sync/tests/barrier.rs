@@ -168,6 +168,35 @@ fn a_context_that_ends_breaks_it() {
 }
 
 #[test]
+fn a_party_that_is_told_of_the_end_of_its_context_counts_no_more() {
+    let barrier = Barrier::new(3).unwrap();
+    let (tree, canceller) = Tree::background().child();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut told = Box::pin(barrier.wait_in(&tree));
+    assert!(told.as_mut().poll(&mut cx).is_pending());
+    let mut others = come(&barrier, 1);
+    canceller.cancel();
+    assert!(matches!(told.as_mut().poll(&mut cx), Poll::Ready(Err(_))));
+    // Its future lives on, and stands in nobody's way.
+    assert_eq!((barrier.waiting(), barrier.is_broken()), (0, true));
+    assert_eq!(poll(&mut others[0]), BROKEN);
+    drop(told);
+}
+
+#[test]
+fn a_context_that_ends_after_all_have_come_breaks_nothing() {
+    let barrier = Barrier::new(2).unwrap();
+    let (tree, canceller) = Tree::background().child();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut first = Box::pin(barrier.wait_in(&tree));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    assert!(block_on(barrier.wait()).unwrap().is_last());
+    canceller.cancel();
+    assert!(matches!(first.as_mut().poll(&mut cx), Poll::Ready(Err(_))));
+    assert_eq!((barrier.waiting(), barrier.is_broken()), (0, false));
+}
+
+#[test]
 fn a_reset_makes_it_whole_and_sends_those_who_wait_away() {
     let barrier = Barrier::new(3).unwrap();
     let mut waits = come(&barrier, 2);

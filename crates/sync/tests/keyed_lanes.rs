@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use selvedge_cancel::Context as Tree;
 use selvedge_sync::{KeyedLanes, Lease, TakeLease};
 use selvedge_testkit::{CountingWaker, PanickingWaker, ReentrantWaker, block_on, watchdog};
 
@@ -66,6 +67,24 @@ fn keys_go_side_by_side_and_take_turns() {
     let lanes = filled(&[(1, 10), (1, 11), (2, 20), (2, 21)]);
     let order: Vec<_> = std::iter::from_fn(|| lanes.try_take().map(|lease| *lease)).collect();
     assert_eq!(order, [10, 20, 11, 21], "a lane goes to the end of the line");
+}
+
+#[test]
+fn a_taker_whose_context_has_ended_gives_back_what_it_was_given() {
+    let lanes = Lanes::new();
+    let (tree, canceller) = Tree::background().child();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut told = Box::pin(lanes.take_in(&tree));
+    assert!(told.as_mut().poll(&mut cx).is_pending());
+    let mut next = waiting(&lanes);
+    assert!(lanes.push(1, 10).is_ok() && lanes.push(1, 11).is_ok());
+    canceller.cancel();
+    assert!(matches!(told.as_mut().poll(&mut cx), Poll::Ready(Err(_))));
+    assert_eq!(*given(&mut next), 10, "at once, and the first");
+    drop(told);
+    assert_eq!(*lanes.try_take().unwrap(), 11);
+    assert!(block_on(lanes.take_in(&tree)).is_err());
+    assert_eq!((lanes.len(), lanes.lanes()), (0, 0));
 }
 
 #[test]

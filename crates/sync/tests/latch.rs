@@ -203,7 +203,8 @@ fn a_wait_in_a_context_ends_with_it_or_with_the_latch() {
         let latch = Latch::new(1);
         let (tree, canceller) = Tree::background().child();
         let mut wait = pin!(latch.wait_in(&tree));
-        let mut other = pin!(latch.wait_in(&Tree::background()));
+        let background = Tree::background();
+        let mut other = pin!(latch.wait_in(&background));
         assert!(wait.as_mut().poll(&mut noop()).is_pending());
         assert!(other.as_mut().poll(&mut noop()).is_pending());
         canceller.cancel();

@@ -297,6 +297,31 @@ fn a_wake_that_comes_while_the_work_is_driven_is_not_lost() {
 }
 
 #[test]
+fn a_wake_that_comes_while_the_work_is_driven_reaches_who_has_joined_meanwhile() {
+    let flights = Flights::new();
+    let waker = CountingWaker::new();
+    let joined: Arc<Mutex<Option<Call>>> = Arc::default();
+    let make = {
+        let (flights, slot, waker) = (flights.clone(), Arc::clone(&joined), waker.waker());
+        move || {
+            let mut call: Call = Box::pin(flights.run(7, pending::<Outcome>));
+            assert!(poll_with(&mut call, &waker).is_pending());
+            *slot.lock().unwrap() = Some(call);
+            async {
+                yield_now().await;
+                Ok(1)
+            }
+        }
+    };
+    let mut leader: Call = Box::pin(flights.run(7, make));
+    assert!(poll(&mut leader).is_pending());
+    // The leader is not polled again.
+    assert_eq!(waker.wakes(), 1);
+    let mut joiner = joined.lock().unwrap().take().unwrap();
+    assert_eq!(poll(&mut joiner), Poll::Ready(Ok(1)));
+}
+
+#[test]
 fn work_that_wakes_itself_gives_way_to_the_executor() {
     let flights = Flights::new();
     let make = || async {
@@ -407,6 +432,19 @@ fn a_context_ends_the_wait_with_its_cause_and_the_others_go_on() {
     // A context that is over starts nothing.
     assert!(block_on(flights.run_in(&tree, 7, work.make())).is_err());
     assert_eq!((work.seen().0, flights.len()), (1, 0));
+}
+
+#[test]
+fn a_caller_that_is_told_of_the_end_of_its_context_has_left() {
+    let (flights, work) = (Flights::new(), Work::default());
+    let (tree, canceller) = Tree::background().child();
+    let mut told = Box::pin(flights.run_in(&tree, 7, work.make()));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(told.as_mut().poll(&mut cx).is_pending());
+    canceller.cancel();
+    assert!(matches!(told.as_mut().poll(&mut cx), Poll::Ready(Err(_))));
+    assert_eq!((flights.len(), work.seen().2), (0, 1), "it was the last");
+    drop(told);
 }
 
 #[test]
@@ -730,17 +768,53 @@ fn a_key_that_panics_poisons_nothing() {
     });
 }
 
-#[test]
-fn a_value_whose_clone_or_destructor_panics_hurts_its_caller_only() {
-    #[derive(Debug)]
-    struct Value(&'static AtomicBool);
-    impl Clone for Value {
-        fn clone(&self) -> Self {
-            fires(self.0, "clone");
-            Self(self.0)
+/// A value that panics when it is cloned or dropped, or uses the flights it comes from, when told to.
+#[derive(Debug)]
+struct Value(&'static Nasty);
+
+/// What a value does.
+#[derive(Default)]
+struct Nasty {
+    clone: AtomicBool,
+    drop: AtomicBool,
+    /// Runs at the next drop.
+    uses: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl std::fmt::Debug for Nasty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Nasty")
+    }
+}
+
+impl Nasty {
+    fn new() -> &'static Self {
+        Box::leak(Box::default())
+    }
+}
+
+impl Clone for Value {
+    fn clone(&self) -> Self {
+        fires(&self.0.clone, "clone");
+        Self(self.0)
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        let uses = self.0.uses.lock().unwrap().take();
+        if let Some(uses) = uses {
+            uses();
+        }
+        if !std::thread::panicking() {
+            fires(&self.0.drop, "drop");
         }
     }
-    let fire: &'static AtomicBool = Box::leak(Box::default());
+}
+
+#[test]
+fn a_value_whose_clone_or_destructor_panics_hurts_its_caller_only() {
+    let nasty = Nasty::new();
     let flights: SingleFlight<u32, Value, ()> = SingleFlight::new();
     let done = Arc::new(AtomicBool::new(false));
     let make = {
@@ -749,20 +823,100 @@ fn a_value_whose_clone_or_destructor_panics_hurts_its_caller_only() {
             while !done.load(Ordering::Relaxed) {
                 yield_now().await;
             }
-            Ok(Value(fire))
+            Ok(Value(nasty))
         }
     };
     let mut cx = Context::from_waker(Waker::noop());
-    let mut first = pin!(flights.run(7, make));
-    let mut second = pin!(flights.run(7, pending::<Result<Value, ()>>));
-    assert!(first.as_mut().poll(&mut cx).is_pending());
-    assert!(second.as_mut().poll(&mut cx).is_pending());
+    let mut calls: Vec<_> = (0..3).map(|_| Box::pin(flights.run(7, make.clone()))).collect();
+    for call in &mut calls {
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+    }
+    let [mut first, mut second, mut third] = calls.try_into().ok().unwrap();
     done.store(true, Ordering::Relaxed);
-    fire.store(true, Ordering::Relaxed);
+    nasty.clone.store(true, Ordering::Relaxed);
     assert_eq!(panic_of(|| first.as_mut().poll(&mut cx)).message(), "clone");
-    fire.store(false, Ordering::Relaxed);
+    nasty.clone.store(false, Ordering::Relaxed);
     assert!(second.as_mut().poll(&mut cx).is_ready());
+    // The last has the result, and leaves without having seen it.
+    nasty.drop.store(true, Ordering::Relaxed);
+    assert_eq!(panic_of(|| drop(third.as_mut().poll(&mut cx))).message(), "drop");
     assert!(flights.is_empty());
+    nasty.drop.store(false, Ordering::Relaxed);
+    assert!(block_on(flights.run(7, || ready(Ok(Value(nasty))))).is_ok());
+}
+
+/// Flights that keep values for a second, one of which has expired.
+fn expired<K: Hash + Eq + Send + 'static>(
+    key: K,
+    nasty: &'static Nasty,
+) -> SingleFlight<K, Value, ()> {
+    let (timer, clock) = Timer::manual();
+    let flights = SingleFlight::builder().keep_values(Duration::from_secs(1)).timer(timer).build();
+    assert!(block_on(flights.run(key, || ready(Ok(Value(nasty))))).is_ok());
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(flights.len(), 1);
+    flights
+}
+
+#[test]
+fn an_expired_value_whose_destructor_panics_grounds_no_flight() {
+    watchdog(Duration::from_secs(60), "an expired value that panics", || {
+        let nasty = Nasty::new();
+        let flights = expired(7, nasty);
+        let open = Arc::new(AtomicBool::new(false));
+        let make = {
+            let open = Arc::clone(&open);
+            move || async move {
+                while !open.load(Ordering::Relaxed) {
+                    yield_now().await;
+                }
+                Ok(Value(Nasty::new()))
+            }
+        };
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut first = pin!(flights.run(7, make.clone()));
+        nasty.drop.store(true, Ordering::Relaxed);
+        assert!(first.as_mut().poll(&mut cx).is_pending(), "it is not this caller's panic");
+        nasty.drop.store(false, Ordering::Relaxed);
+        let mut second = Box::pin(flights.run(7, make));
+        assert!(second.as_mut().poll(&mut cx).is_pending());
+        drop(second);
+        open.store(true, Ordering::Relaxed);
+        assert!(first.as_mut().poll(&mut cx).is_ready());
+    });
+}
+
+#[test]
+fn a_key_whose_destructor_panics_grounds_no_flight() {
+    watchdog(Duration::from_secs(60), "a key that panics", || {
+        let switches: &'static Switches = Box::leak(Box::default());
+        let flights = expired(Key(switches), Nasty::new());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut call = pin!(flights.run(Key(switches), pending::<Result<Value, ()>>));
+        // The slot has an equal key, so that of the call goes.
+        switches.drop.store(true, Ordering::Relaxed);
+        assert!(call.as_mut().poll(&mut cx).is_pending());
+        switches.drop.store(false, Ordering::Relaxed);
+        flights.forget(&Key(switches));
+        assert!(block_on(flights.run(Key(switches), || ready(Ok(Value(Nasty::new()))))).is_ok());
+    });
+}
+
+#[test]
+fn an_expired_value_may_run_its_key_again_when_it_is_dropped() {
+    watchdog(Duration::from_secs(60), "an expired value that calls", || {
+        let nasty = Nasty::new();
+        let flights = expired(7, nasty);
+        let (inside, seen) = (flights.clone(), Arc::new(AtomicBool::new(false)));
+        let saw = Arc::clone(&seen);
+        *nasty.uses.lock().unwrap() = Some(Box::new(move || {
+            let make = || -> Pending<_> { panic!("the flight has landed, and its value is kept") };
+            assert!(block_on(inside.run(7, make)).is_ok());
+            saw.store(true, Ordering::Relaxed);
+        }));
+        assert!(block_on(flights.run(7, || ready(Ok(Value(Nasty::new()))))).is_ok());
+        assert!(seen.load(Ordering::Relaxed));
+    });
 }
 
 #[test]
@@ -787,6 +941,30 @@ fn a_waker_that_panics_costs_nobody_a_wake_up_or_a_result() {
 }
 
 #[test]
+fn the_waker_of_another_caller_does_not_end_the_drive() {
+    let flights = Flights::new();
+    let bad = PanickingWaker::new();
+    let joined: Arc<Mutex<Option<Call>>> = Arc::default();
+    let make = {
+        let (flights, slot, waker) = (flights.clone(), Arc::clone(&joined), bad.waker());
+        move || {
+            let mut call: Call = Box::pin(flights.run(7, pending::<Outcome>));
+            assert!(poll_with(&mut call, &waker).is_pending());
+            *slot.lock().unwrap() = Some(call);
+            async {
+                yield_now().await;
+                Ok(1)
+            }
+        }
+    };
+    let good = CountingWaker::new();
+    let mut leader: Call = Box::pin(flights.run(7, make));
+    assert!(poll_with(&mut leader, &good.waker()).is_pending(), "it is not its panic");
+    assert_eq!((bad.wakes(), good.wakes()), (1, 1));
+    assert_eq!(poll(&mut leader), Poll::Ready(Ok(1)));
+}
+
+#[test]
 fn a_waker_whose_clone_panics_loses_no_work() {
     use std::task::{RawWaker, RawWakerVTable};
     watchdog(Duration::from_secs(60), "a waker that cannot be cloned", || {
@@ -804,11 +982,23 @@ fn a_waker_whose_clone_panics_loses_no_work() {
         // SAFETY: it does nothing, and what its clone does is safe.
         let waker = unsafe { Waker::from_raw(RAW) };
         let (flights, work, good) = (Flights::new(), Work::default(), CountingWaker::new());
-        let mut bad: Call = Box::pin(flights.run(7, work.make()));
+        let joined: Arc<Mutex<Option<Call>>> = Arc::default();
+        let make = {
+            let (flights, slot, waker) = (flights.clone(), Arc::clone(&joined), good.waker());
+            let make = work.make();
+            move || {
+                let mut other: Call = Box::pin(flights.run(7, pending::<Outcome>));
+                assert!(poll_with(&mut other, &waker).is_pending());
+                *slot.lock().unwrap() = Some(other);
+                make()
+            }
+        };
+        let mut bad: Call = Box::pin(flights.run(7, make));
         // It has driven, and cannot enter the line.
         panic_of(|| poll_with(&mut bad, &waker));
         assert_eq!((work.seen().1, flights.len()), (1, 1));
-        let mut other: Call = Box::pin(flights.run(7, work.make()));
+        assert_eq!(good.wakes(), 1, "who waits is to drive");
+        let mut other = joined.lock().unwrap().take().unwrap();
         assert!(poll_with(&mut other, &good.waker()).is_pending(), "it drives");
         assert_eq!(work.seen().1, 2);
         work.wake();
@@ -950,6 +1140,41 @@ fn a_loop_over_calls_that_are_ready_yields() {
         .unwrap();
         other.abort();
         assert!(turns.load(Ordering::Relaxed) > 3);
+    });
+}
+
+#[test]
+#[cfg(feature = "tokio")]
+fn what_the_work_spends_of_the_budget_is_spent() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let flights = Flights::new();
+        let spent = Arc::new(AtomicUsize::new(0));
+        let mut calls: Vec<Call> = (0..1000)
+            .map(|key| {
+                let spent = Arc::clone(&spent);
+                let work = move || async move {
+                    for _ in 0..10 {
+                        tokio::task::consume_budget().await;
+                        spent.fetch_add(1, Ordering::Relaxed);
+                    }
+                    pending().await
+                };
+                Box::pin(flights.run(key, work)) as Call
+            })
+            .collect();
+        let mut first = None;
+        let seen = Arc::clone(&spent);
+        // One task polls all of them, time and again.
+        let all = poll_fn(move |cx| {
+            for call in &mut calls {
+                assert!(call.as_mut().poll(cx).is_pending());
+            }
+            first.get_or_insert(seen.load(Ordering::Relaxed));
+            if seen.load(Ordering::Relaxed) < 10_000 { Poll::Pending } else { Poll::Ready(first) }
+        });
+        let first = tokio::spawn(all).await.unwrap().unwrap();
+        assert!(first < 1_000, "{first} units in one turn");
     });
 }
 

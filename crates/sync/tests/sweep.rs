@@ -3,15 +3,16 @@
 //! lets the others out; a group's room is there for the next, and what its tasks did is not lost.
 #![cfg(not(selvedge_loom))]
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use selvedge_cancel::{Canceller, Context as Tree, Timer};
+use selvedge_cancel::{Canceller, Cause, Context as Tree, Timer};
 use selvedge_sync::{
-    AcquireError, Barrier, BarrierBroken, Fairness, KeyedLanes, Latch, OwnedPermit, Refusal,
-    Semaphore, SingleFlight, TaskGroup, WaitGroup,
+    AcquireError, Barrier, BarrierBroken, Fairness, KeyedError, KeyedLanes, KeyedPermit,
+    KeyedSemaphore, Latch, Lease, OwnedPermit, Passed, Refusal, Semaphore, SingleFlight, TaskGroup,
+    WaitGroup,
 };
 use selvedge_testkit::{CountingWaker, Ended, Mode, Run, Summary, block_on, sweep, yield_now};
 
@@ -281,6 +282,42 @@ fn wait_group_wait_loses_nothing_at_any_await_point() {
     assert_swept(&summary, 2, 6);
 }
 
+#[test]
+fn a_wait_in_a_context_loses_nothing_at_any_await_point() {
+    let summary = sweep("LatchWaitIn", |run| {
+        let (latch, (tree, canceller)) = (Latch::new(2), Tree::background().child());
+        let step = |_| assert!(!latch.is_open() && (latch.count_down(1) || latch.count() == 1));
+        let ended = run.drive_cancel(latch.wait_in(&tree), step, || canceller.cancel());
+        ends_with_its_context(run, ended, latch.is_open());
+        latch.count_down(2);
+        block_on(latch.wait());
+    });
+    assert_swept(&summary, 2, 8);
+    let summary = sweep("WaitGroupWaitIn", |run| {
+        let (group, (tree, canceller)) = (Arc::new(WaitGroup::new()), Tree::background().child());
+        let mut guards: Vec<_> = (0..2).map(|_| group.add_owned(1).unwrap()).collect();
+        let step = |_| drop(guards.pop());
+        let ended = run.drive_cancel(group.wait_in(&tree), step, || canceller.cancel());
+        ends_with_its_context(run, ended, group.count() == 0);
+        drop(guards);
+        block_on(group.wait());
+    });
+    assert_swept(&summary, 2, 8);
+}
+
+/// It was let out because the gate is open, or by its context.
+fn ends_with_its_context(run: &Run, ended: Ended<Result<(), Cause>>, is_open: bool) {
+    let cancelled = matches!(run.mode(), Mode::Cancel | Mode::WakeThenCancel);
+    match ended {
+        Ended::Ready(result) => {
+            assert_eq!(result.is_err(), cancelled);
+            assert!(is_open || cancelled);
+        }
+        Ended::Dropped => {}
+    }
+    assert_eq!(run.live_wakers(), 0);
+}
+
 /// A group of the scenarios.
 type Group = TaskGroup<u32, &'static str>;
 
@@ -418,119 +455,227 @@ fn group_task_tells_of_its_end_at_any_await_point() {
     assert_swept(&summary, 2, 8);
 }
 
-#[test]
-fn flight_wait_loses_nothing_at_any_await_point() {
-    let summary = sweep("FlightWait", |run| {
-        let flights: SingleFlight<u8, u8, &str> = SingleFlight::new();
-        let (tree, canceller) = Tree::background().child();
-        // The work needs both, one after the other.
-        let opens = Arc::new([Latch::new(1), Latch::new(1)]);
-        let work = |name| {
-            let opens = Arc::clone(&opens);
-            move || async move {
+/// The work of a flight.
+type Working = Pin<Box<dyn Future<Output = Result<u8, &'static str>> + Send>>;
+/// Makes it.
+type Work = Box<dyn FnOnce() -> Working + Send>;
+/// The flights of the scenarios.
+type Flights = SingleFlight<u8, u8, &'static str>;
+
+/// `call` makes a call that `canceller` ends, of work that takes two steps; another caller stands behind it.
+fn two_callers<F>(
+    run: &mut Run,
+    flights: &Flights,
+    canceller: &Canceller,
+    call: impl FnOnce(Work) -> F,
+) where
+    F: Future<Output = Result<Result<u8, &'static str>, Cause>> + Send,
+{
+    let opens = Arc::new([Latch::new(1), Latch::new(1)]);
+    let work = |name: u8| {
+        let opens = Arc::clone(&opens);
+        Box::new(move || {
+            Box::pin(async move {
                 for open in opens.iter() {
                     open.wait().await;
                 }
-                Ok::<u8, &str>(name)
+                Ok(name)
+            }) as Working
+        }) as Work
+    };
+    let waker = CountingWaker::new();
+    let mut behind = Box::pin(flights.run(7, work(2)));
+    let ended = run.drive_cancel(
+        call(work(1)),
+        |step| {
+            if step == 0 {
+                let polled = behind.as_mut().poll(&mut Context::from_waker(&waker.waker()));
+                assert!(polled.is_pending());
             }
-        };
-        let waker = CountingWaker::new();
-        let mut behind = Box::pin(flights.run(7, work(2)));
-        let ended = run.drive_cancel(
-            tree.run(flights.run(7, work(1))),
-            |step| {
-                if step == 0 {
-                    let polled = behind.as_mut().poll(&mut Context::from_waker(&waker.waker()));
-                    assert!(polled.is_pending());
-                }
-                opens[step].count_down(1);
-            },
-            || canceller.cancel(),
-        );
-        let cancelled = matches!(run.mode(), Mode::Cancel | Mode::WakeThenCancel);
-        match ended {
-            Ended::Ready(result) => assert_eq!(result.ok(), (!cancelled).then_some(Ok(1))),
-            Ended::Dropped => {}
-        }
-        for open in opens.iter() {
-            open.count_down(1);
-        }
-        // Who stands behind goes on with the work that is there, or begins its own.
-        assert!(matches!(block_on(behind), Ok(1 | 2)));
-        assert_eq!((flights.len(), run.live_wakers(), waker.live()), (0, 0, 0));
-        assert_eq!(Arc::strong_count(&opens), 1);
+            opens[step].count_down(1);
+        },
+        || canceller.cancel(),
+    );
+    let cancelled = matches!(run.mode(), Mode::Cancel | Mode::WakeThenCancel);
+    match ended {
+        Ended::Ready(result) => assert_eq!(result.ok(), (!cancelled).then_some(Ok(1))),
+        Ended::Dropped => {}
+    }
+    for open in opens.iter() {
+        open.count_down(1);
+    }
+    // Who stands behind goes on with the work that is there, or begins its own.
+    assert!(matches!(block_on(behind), Ok(1 | 2)));
+    assert_eq!((flights.len(), run.live_wakers(), waker.live()), (0, 0, 0));
+    assert_eq!(Arc::strong_count(&opens), 1);
+}
+
+#[test]
+fn flight_wait_loses_nothing_at_any_await_point() {
+    let summary = sweep("FlightWait", |run| {
+        let (flights, (tree, canceller)) = (Flights::new(), Tree::background().child());
+        two_callers(run, &flights, &canceller, |work| tree.run(flights.run(7, work)));
     });
     assert_swept(&summary, 2, 8);
+    let summary = sweep("FlightWaitIn", |run| {
+        let (flights, (tree, canceller)) = (Flights::new(), Tree::background().child());
+        two_callers(run, &flights, &canceller, |work| flights.run_in(&tree, 7, work));
+    });
+    assert_swept(&summary, 2, 8);
+}
+
+/// `wait` is one of three parties, between one before it and the last, and `canceller` ends it.
+fn three_parties(
+    run: &mut Run,
+    barrier: &Barrier,
+    canceller: &Canceller,
+    wait: impl Future<Output = Result<Result<Passed, BarrierBroken>, Cause>> + Send,
+) {
+    let waker = CountingWaker::new();
+    let woken = waker.waker();
+    let mut cx = Context::from_waker(&woken);
+    let mut before = Box::pin(barrier.wait());
+    assert!(before.as_mut().poll(&mut cx).is_pending());
+    let mut last = None;
+    let ended = run.drive_cancel(
+        wait,
+        |_| last = Some(block_on(barrier.wait()).unwrap()),
+        || canceller.cancel(),
+    );
+    match (run.mode(), &last, before.as_mut().poll(&mut cx)) {
+        // All have come, whatever became of one afterwards.
+        (_, Some(last), Poll::Ready(passed)) => {
+            assert!(last.is_last() && !passed.unwrap().is_last() && !barrier.is_broken());
+        }
+        // It had not come.
+        (_, None, Poll::Pending) => assert!(!barrier.is_broken()),
+        (_, None, Poll::Ready(broken)) => {
+            assert_eq!(broken, Err(BarrierBroken));
+            assert!(barrier.is_broken());
+        }
+        (mode, Some(_), Poll::Pending) => panic!("{mode:?}: a party was forgotten"),
+    }
+    if let Ended::Ready(Ok(passed)) = ended {
+        assert!(!passed.unwrap().is_last());
+    }
+    drop(before);
+    barrier.reset();
+    drop(woken);
+    assert_eq!((barrier.waiting(), run.live_wakers(), waker.live()), (0, 0, 0));
 }
 
 #[test]
 fn barrier_wait_loses_nothing_at_any_await_point() {
     let summary = sweep("BarrierWait", |run| {
-        let barrier = Barrier::new(3).unwrap();
-        let (tree, canceller) = Tree::background().child();
-        let waker = CountingWaker::new();
-        let woken = waker.waker();
-        let mut cx = Context::from_waker(&woken);
-        let mut before = Box::pin(barrier.wait());
-        assert!(before.as_mut().poll(&mut cx).is_pending());
-        let mut last = None;
-        let ended = run.drive_cancel(
-            tree.run(barrier.wait()),
-            |_| last = Some(block_on(barrier.wait()).unwrap()),
-            || canceller.cancel(),
-        );
-        match (run.mode(), &last, before.as_mut().poll(&mut cx)) {
-            // All have come, whatever became of one afterwards.
-            (_, Some(last), Poll::Ready(passed)) => {
-                assert!(last.is_last() && !passed.unwrap().is_last() && !barrier.is_broken());
-            }
-            // It had not come.
-            (_, None, Poll::Pending) => assert!(!barrier.is_broken()),
-            (_, None, Poll::Ready(broken)) => {
-                assert_eq!(broken, Err(BarrierBroken));
-                assert!(barrier.is_broken());
-            }
-            (mode, Some(_), Poll::Pending) => panic!("{mode:?}: a party was forgotten"),
-        }
-        if let Ended::Ready(Ok(passed)) = ended {
-            assert!(!passed.unwrap().is_last());
-        }
-        drop(before);
-        barrier.reset();
-        drop(woken);
-        assert_eq!((barrier.waiting(), run.live_wakers(), waker.live()), (0, 0, 0));
+        let (barrier, (tree, canceller)) = (Barrier::new(3).unwrap(), Tree::background().child());
+        three_parties(run, &barrier, &canceller, tree.run(barrier.wait()));
     });
     assert_swept(&summary, 1, 8);
+    let summary = sweep("BarrierWaitIn", |run| {
+        let (barrier, (tree, canceller)) = (Barrier::new(3).unwrap(), Tree::background().child());
+        three_parties(run, &barrier, &canceller, barrier.wait_in(&tree));
+    });
+    assert_swept(&summary, 1, 8);
+}
+
+/// `take` is to get the first of two items, and `canceller` ends it.
+fn two_items(
+    run: &mut Run,
+    lanes: &KeyedLanes<&'static str, u32>,
+    canceller: &Canceller,
+    take: impl Future<Output = Result<Option<Lease<&'static str, u32>>, Cause>> + Send,
+) {
+    let ended = run.drive_cancel(
+        take,
+        |_| {
+            for item in 0..2 {
+                assert!(lanes.push("key", item).is_ok());
+            }
+        },
+        || canceller.cancel(),
+    );
+    let mut seen = 0;
+    if let Ended::Ready(Ok(lease)) = ended {
+        assert_eq!(*lease.unwrap(), 0);
+        seen = 1;
+    }
+    // What was not seen is still there, in order.
+    while let Some(lease) = lanes.try_take() {
+        assert_eq!(*lease, seen);
+        seen += 1;
+    }
+    assert!(seen == 0 || seen == 2);
+    assert_eq!((lanes.len(), lanes.lanes(), run.live_wakers()), (0, 0, 0));
 }
 
 #[test]
 fn take_lease_loses_nothing_at_any_await_point() {
     let summary = sweep("TakeLease", |run| {
-        let lanes = KeyedLanes::new();
-        let (tree, canceller) = Tree::background().child();
-        let ended = run.drive_cancel(
-            tree.run(lanes.take()),
-            |_| {
-                for item in 0..2 {
-                    assert!(lanes.push("key", item).is_ok());
-                }
-            },
-            || canceller.cancel(),
-        );
-        let mut seen = 0;
-        if let Ended::Ready(Ok(lease)) = ended {
-            assert_eq!(*lease.unwrap(), 0);
-            seen = 1;
-        }
-        // What was not seen is still there, in order.
-        while let Some(lease) = lanes.try_take() {
-            assert_eq!(*lease, seen);
-            seen += 1;
-        }
-        assert!(seen == 0 || seen == 2);
-        assert_eq!((lanes.len(), lanes.lanes(), run.live_wakers()), (0, 0, 0));
+        let (lanes, (tree, canceller)) = (KeyedLanes::new(), Tree::background().child());
+        two_items(run, &lanes, &canceller, tree.run(lanes.take()));
     });
     assert_swept(&summary, 1, 8);
+    let summary = sweep("TakeLeaseIn", |run| {
+        let (lanes, (tree, canceller)) = (KeyedLanes::new(), Tree::background().child());
+        two_items(run, &lanes, &canceller, lanes.take_in(&tree));
+    });
+    assert_swept(&summary, 1, 8);
+}
+
+/// `future` wants two permits of a key that are out, within a context that may end; one wants one behind it.
+fn behind_a_key<F: Future + Send>(
+    run: &mut Run,
+    keys: &KeyedSemaphore<u32>,
+    canceller: &Canceller,
+    future: F,
+    outcome: impl FnOnce(F::Output) -> Result<KeyedPermit<u32>, KeyedError>,
+) {
+    let mut out: Vec<_> = (0..2).map(|_| keys.try_acquire(7, 1).unwrap()).collect();
+    let waker = CountingWaker::new();
+    let woken = waker.waker();
+    let mut behind = Box::pin(keys.acquire(7, 1));
+    let ended = run.drive_cancel(
+        future,
+        |step| {
+            if step == 0 {
+                let polled = behind.as_mut().poll(&mut Context::from_waker(&woken));
+                assert!(polled.is_pending(), "one overtook the other");
+            }
+            drop(out.pop());
+        },
+        || canceller.cancel(),
+    );
+    match (run.mode(), ended.ready().map(outcome)) {
+        (Mode::Cancel | Mode::WakeThenCancel, Some(Err(error))) => {
+            assert!(matches!(error, KeyedError::Ended(_)));
+        }
+        (_, Some(permit)) => assert_eq!(permit.unwrap().count(), 2),
+        (_, None) => {}
+    }
+    out.clear();
+    match behind.as_mut().poll(&mut Context::from_waker(&woken)) {
+        Poll::Ready(one) => assert_eq!(*one.unwrap().key(), 7),
+        Poll::Pending => panic!("the one behind was not served"),
+    }
+    drop(behind);
+    drop(woken);
+    assert_eq!((keys.len(), run.live_wakers(), waker.live()), (0, 0, 0));
+}
+
+#[test]
+fn acquire_keyed_loses_nothing_at_any_await_point() {
+    let summary = sweep("AcquireKeyed", |run| {
+        let (keys, (tree, canceller)) = (KeyedSemaphore::new(2), Tree::background().child());
+        let flat =
+            |output: Result<_, _>| output.unwrap_or_else(|cause| Err(KeyedError::Ended(cause)));
+        behind_a_key(run, &keys, &canceller, tree.run(keys.acquire(7, 2)), flat);
+    });
+    assert_swept(&summary, 2, 8);
+    let summary = sweep("AcquireKeyedIn", |run| {
+        let (keys, (tree, canceller)) = (KeyedSemaphore::new(2), Tree::background().child());
+        behind_a_key(run, &keys, &canceller, keys.acquire_in(&tree, 7, 2), |output| output);
+    });
+    assert_swept(&summary, 2, 8);
 }
 
 #[test]

@@ -231,7 +231,8 @@ fn a_wait_in_a_context_ends_with_it_or_with_the_group() {
         let guard = group.add(1).unwrap();
         let (tree, canceller) = Tree::background().child();
         let mut wait = pin!(group.wait_in(&tree));
-        let mut other = pin!(group.wait_in(&Tree::background()));
+        let background = Tree::background();
+        let mut other = pin!(group.wait_in(&background));
         assert!(wait.as_mut().poll(&mut noop()).is_pending());
         assert!(other.as_mut().poll(&mut noop()).is_pending());
         canceller.cancel();

@@ -42,6 +42,12 @@
 //!
 //! `Hash` runs before the lock is taken; `Eq` of the keys runs under it, before anything has changed. Keys and items are moved
 //! out of the lock before they are dropped.
+//!
+//! # Memory
+//!
+//! A lane has room for its first item in itself, so that to make one and to take it out asks the allocator for nothing. The tables grow under
+//! the lock, as they have more lanes than ever; so does what is behind the first item of a lane. What is given back is given back
+//! after the lock is released.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -92,8 +98,44 @@ struct Lane<K, T> {
     hash: u64,
     /// The key.
     key: K,
-    /// The items, in order.
-    items: VecDeque<T>,
+    /// The first item; none if there are no others either.
+    first: Option<T>,
+    /// The other items, in order.
+    others: VecDeque<T>,
+}
+
+impl<K, T> Lane<K, T> {
+    /// A lane of one item.
+    fn new(hash: u64, key: K, item: T) -> Self {
+        Self { hash, key, first: Some(item), others: VecDeque::new() }
+    }
+
+    /// Whether it has no items.
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Puts an item behind all others.
+    fn push_back(&mut self, item: T) {
+        match self.first {
+            None => self.first = Some(item),
+            Some(_) => self.others.push_back(item),
+        }
+    }
+
+    /// Puts an item before all others.
+    fn push_front(&mut self, item: T) {
+        if let Some(second) = self.first.replace(item) {
+            self.others.push_front(second);
+        }
+    }
+
+    /// Takes the first item.
+    fn pop_front(&mut self) -> Option<T> {
+        let first = self.first.take();
+        self.first = self.others.pop_front();
+        first
+    }
 }
 
 /// What a taker is told.
@@ -105,7 +147,7 @@ pub(super) enum Told<T> {
 }
 
 /// Memory that is given back with no lock held.
-type Spare<K, T> = (Slab<Lane<K, T>>, HashTable<usize>);
+type Spare<K, T> = (Slab<Lane<K, T>>, HashTable<usize>, VecDeque<usize>);
 
 impl<K, T> Engine<K, T> {
     /// No lanes.
@@ -162,9 +204,9 @@ impl<K, T> Engine<K, T> {
         held.items += usize::from(is_first);
         let lane = &mut held.lanes[number];
         if let Some(item) = unseen {
-            lane.items.push_front(item);
+            lane.push_front(item);
         }
-        if lane.items.is_empty() {
+        if lane.is_empty() {
             let gone = held.take_out(number);
             let spare = held.spare();
             self.end_if_over(held);
@@ -220,11 +262,11 @@ impl<K: Hash + Eq, T> Engine<K, T> {
         held.items += 1;
         match found {
             Some(number) => {
-                held.lanes[number].items.push_back(item);
+                held.lanes[number].push_back(item);
                 release_then(held, || drop(key));
             }
             None => {
-                let number = held.put_in(Lane { hash, key, items: VecDeque::from([item]) });
+                let number = held.put_in(Lane::new(hash, key, item));
                 self.offer(held, number, false);
             }
         }
@@ -256,7 +298,7 @@ impl<K, T> State<K, T> {
     /// Leases the first ready lane, and takes its front.
     fn take(&mut self) -> Option<(usize, T)> {
         let number = self.ready.pop_front()?;
-        let item = self.lanes[number].items.pop_front()?;
+        let item = self.lanes[number].pop_front()?;
         self.items -= 1;
         Some((number, item))
     }
@@ -282,6 +324,10 @@ impl<K, T> State<K, T> {
     /// The tables, if they are empty and have more memory than is worth keeping.
     fn spare(&mut self) -> Option<Spare<K, T>> {
         let is_spare = self.lanes.is_empty() && self.lanes.capacity() > SPARE;
-        is_spare.then(|| (std::mem::take(&mut self.lanes), std::mem::take(&mut self.numbers)))
+        is_spare.then(|| {
+            let Self { lanes, numbers, ready, .. } = self;
+            // No lane is there, so none is ready.
+            (std::mem::take(lanes), std::mem::take(numbers), std::mem::take(ready))
+        })
     }
 }

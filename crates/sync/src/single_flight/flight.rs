@@ -211,8 +211,9 @@ impl<K, V, E> State<K, V, E> {
             Phase::Parked(_) | Phase::Driven => {}
         }
         if counted.is_none() {
-            // The work itself does not keep itself in flight.
-            let counts = !self.own.will_wake(waker);
+            // The work itself does not keep itself in flight. Its waker is known by its data, which is this flight's alone: the
+            // same table of functions may be there twice, so `will_wake` may deny it.
+            let counts = self.own.data() != waker.data();
             self.callers += usize::from(counts);
             *counted = Some(counts);
         }

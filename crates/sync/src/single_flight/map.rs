@@ -25,7 +25,9 @@
 //! # User code
 //!
 //! `Hash` runs before the lock is taken; `Eq` of the keys runs under it, between two steps that leave the table whole.
-//! Keys and results are moved out of the lock before they are dropped.
+//! Keys and results are moved out of the lock before they are dropped. What a flight displaces that is put in is dropped
+//! only when that flight has taken off: before, a destructor that panics would leave it without a driver, and one that asks
+//! for the same key would wait for it.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -36,7 +38,7 @@ use std::time::{Duration, Instant};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as TableEntry;
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{Mutex, MutexGuard, drop_each, release_then};
+use selvedge_primitives::{Mutex, MutexGuard, contain, drop_each, release_then};
 
 use super::flight::{Flight, Landed};
 
@@ -155,8 +157,25 @@ pub(super) enum Found<K, V, E, W> {
     Flying(Arc<Flight<K, V, E>>),
     /// It has landed, and here is what it gave.
     Kept(Arc<Landed<V, E>>),
-    /// There was nothing: this flight is in the map now, with what else came of its beginning.
-    Begun(Arc<Flight<K, V, E>>, W),
+    /// There was nothing: this flight is in the map now, with what else came of its beginning, and what it has displaced.
+    Begun(Arc<Flight<K, V, E>>, W, Debris<K, V, E>),
+}
+
+/// What a flight has displaced, to be dropped when that has taken off. A panic of it ends here: it is not the caller's who
+/// happened to come.
+pub(super) struct Debris<K, V, E> {
+    /// A result that has expired.
+    expired: Option<Stage<K, V, E>>,
+    /// A key: the slot had an equal one.
+    key: Option<K>,
+}
+
+impl<K, V, E> Drop for Debris<K, V, E> {
+    fn drop(&mut self) {
+        let Self { expired, key } = self;
+        contain(|| drop(expired.take()));
+        contain(|| drop(key.take()));
+    }
 }
 
 impl<K, V, E> Map<K, V, E> {
@@ -276,7 +295,7 @@ impl<K: Hash + Eq, V, E> Map<K, V, E> {
                     let stage = Stage::Flying(Arc::clone(&flight));
                     vacant.insert(Slot { hash, key, stage });
                 }
-                Found::Begun(flight, more)
+                Found::Begun(flight, more, Debris { expired: None, key: None })
             }
             TableEntry::Occupied(mut slot) => {
                 let slot = slot.get_mut();
@@ -288,10 +307,8 @@ impl<K: Hash + Eq, V, E> Map<K, V, E> {
                 }
                 let (flight, more) = begin();
                 let stage = Stage::Flying(Arc::clone(&flight));
-                let expired = std::mem::replace(&mut slot.stage, stage);
-                // The slot has an equal key already.
-                release_then(slots, || drop((expired, key.take())));
-                Found::Begun(flight, more)
+                let expired = Some(std::mem::replace(&mut slot.stage, stage));
+                Found::Begun(flight, more, Debris { expired, key: key.take() })
             }
         }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use pin_project::{pin_project, pinned_drop};
-use selvedge_primitives::{Anchor, FirstPanic, Left, Panic, Waiter, wake};
+use selvedge_primitives::{Anchor, FirstPanic, Left, Panic, Waiter, contain, wake};
 
 use super::flight::{
     Craft, Fate, Flight, Home, Landed, Polled, State, Told, abandon, drive, land, land_alone, load,
@@ -131,10 +131,9 @@ impl<K: 'static, V: 'static, E: 'static> Seat<K, V, E> {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(Told::Left)) => abandon(flight, craft),
             Ok(Poll::Ready(_)) => {
-                let mut panics = FirstPanic::new();
-                panics.catch(|| poke_all(flight, flight.lock()));
-                panics.catch(|| wake(cx.waker().clone()));
-                panics.resume();
+                // Contained: the waker of another caller does not end this one's poll.
+                contain(|| poke_all(flight, flight.lock()));
+                wake(cx.waker().clone());
             }
             Err(payload) => {
                 if let Some(craft) = craft {

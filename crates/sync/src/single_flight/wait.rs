@@ -1,4 +1,4 @@
-//! The future of a call: finds a flight or starts one, and has a seat in it.
+//! The future of a call: finds a flight or starts one, and has a seat in it. The same within a context.
 
 use std::fmt;
 use std::hash::Hash;
@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
+use selvedge_cancel::Cause;
 use selvedge_primitives::coop;
 
 use super::flight::{Home, Landed, begin};
 use super::map::{Found, Map};
 use super::seat::{Ended, Seat};
+use crate::within::Within;
 
 /// Waits for a flight to land; made by [`SingleFlight::run`](crate::SingleFlight::run), which says what it
 /// promises.
@@ -91,13 +93,16 @@ where
                             this.seat.set(Some(Seat::found(flight)));
                             continue;
                         }
-                        Found::Begun(flight, waker) => {
+                        Found::Begun(flight, waker, debris) => {
                             this.seat.set(Some(Seat::first(flight)));
                             let call = this.call.take().expect("it was there above");
                             let home = Home { map: call.map, hash };
                             let seat = this.seat.as_mut().as_pin_mut();
                             let seat = seat.expect("taken above");
-                            ready!(seat.take_off(cx, home, waker, call.make))
+                            let polled = seat.take_off(cx, home, waker, call.make);
+                            // Not before: it may panic, or call for the same key.
+                            drop(debris);
+                            ready!(polled)
                         }
                     }
                 }
@@ -140,9 +145,12 @@ where
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<V, E>> {
-        let proceed = ready!(coop::poll_proceed(cx));
+        // Not held while the work is driven: it would give back what the work has spent, if that is not done.
+        drop(ready!(coop::poll_proceed(cx)));
         let outcome = ready!(self.poll_outcome(cx));
-        proceed.made_progress();
+        if let Poll::Ready(proceed) = coop::poll_proceed(cx) {
+            proceed.made_progress();
+        }
         Poll::Ready(match outcome {
             Outcome::Own(result) => result,
             Outcome::Shared(landed) => landed.result(),
@@ -155,6 +163,56 @@ impl<K: 'static, V: 'static, E: 'static, M> fmt::Debug for FlightWait<K, V, E, M
         f.debug_struct("FlightWait")
             .field("place", &format_args!("{}", self.place))
             .field("boarded", &self.call.is_none())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits for a flight to land for no longer than a context lasts; made by [`SingleFlight::run_in`](crate::SingleFlight::run_in), which
+/// says what it promises.
+#[pin_project]
+#[must_use = "a future does nothing until it is polled"]
+pub struct FlightWaitIn<K: 'static, V: 'static, E: 'static, M> {
+    /// The waiting.
+    #[pin]
+    within: Within<'static, selvedge_cancel::Context, FlightWait<K, V, E, M>>,
+    /// Who called.
+    place: &'static Location<'static>,
+}
+
+impl<K, V, E, M, F> FlightWaitIn<K, V, E, M>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Clone + Send + Sync + 'static,
+    M: FnOnce() -> F,
+    F: Future<Output = Result<V, E>> + Send + 'static,
+{
+    /// Waits with `call`, within `ctx`.
+    pub(super) fn new(ctx: selvedge_cancel::Context, call: FlightWait<K, V, E, M>) -> Self {
+        Self { place: call.place, within: Within::new(ctx, call) }
+    }
+}
+
+impl<K, V, E, M, F> Future for FlightWaitIn<K, V, E, M>
+where
+    K: Hash + Eq + Send + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Clone + Send + Sync + 'static,
+    M: FnOnce() -> F,
+    F: Future<Output = Result<V, E>> + Send + 'static,
+{
+    type Output = Result<Result<V, E>, Cause>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().within.poll_within(cx)
+    }
+}
+
+impl<K: 'static, V: 'static, E: 'static, M> fmt::Debug for FlightWaitIn<K, V, E, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlightWaitIn")
+            .field("place", &format_args!("{}", self.place))
             .finish_non_exhaustive()
     }
 }

@@ -127,6 +127,31 @@ fn wake_vs_joiner_beside_a_dead_leader() {
     });
 }
 
+// The leader is polled once and not again; the work is woken while that drives, or later. A caller that has joined
+// meanwhile must hear of it: nobody else will drive.
+#[test]
+fn wake_vs_joiner_while_the_last_drive_parks() {
+    model::check(|| {
+        let (flights, work) = (Flights::new(), Work::new());
+        let finisher = {
+            let work = Arc::clone(&work);
+            spawn(move || work.finish())
+        };
+        let joiner = {
+            let call = work.call(&flights);
+            spawn(move || block_on(call).unwrap())
+        };
+        let mut leader = work.call(&flights);
+        let ended = poll_once(&mut leader);
+        assert!((1..=2).contains(&joiner.join().unwrap()));
+        finisher.join().unwrap();
+        if ended.is_pending() {
+            assert!(poll_once(&mut leader).is_ready());
+        }
+        assert_eq!(flights.len(), 0);
+    });
+}
+
 // Two callers on two threads while the work is woken: one drives, the other must not miss its end.
 #[test]
 fn drive_vs_drive() {
