@@ -1,6 +1,7 @@
 //! Models of the wait queue and of the model channel. `loom-models.toml` lists them; `cargo xtask loom primitives` runs them.
 #![cfg(selvedge_loom)]
 
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -10,7 +11,8 @@ use selvedge_primitives::atomic::{AtomicUsize, Ordering, fence};
 use selvedge_primitives::channel::{self, RecvError, SendError};
 use selvedge_primitives::time::{Expire, Expiry, Next, Watch};
 use selvedge_primitives::{
-    Anchor, Entry, Left, OnceBox, Spin, UnsafeCell, WaitQueue, Waiter, block_on, model, thread,
+    Anchor, Entry, Left, OnceArc, OnceBox, Serve, Spin, UnsafeCell, WaitQueue, Waiter, block_on,
+    model, thread,
 };
 use selvedge_testkit::ReentrantWaker;
 
@@ -44,7 +46,7 @@ fn grant(queue: &Queue, tokens: usize) {
 /// Takes a token, waiting for it.
 async fn take(queue: &Queue) -> usize {
     let mut waiter = pin!(Waiter::new(Anchor::borrowed(queue)));
-    std::future::poll_fn(|cx| poll_take(waiter.as_mut(), cx)).await
+    poll_fn(|cx| poll_take(waiter.as_mut(), cx)).await
 }
 
 fn poll_take(waiter: Pin<&mut Waiter<'_, usize, (), usize>>, cx: &mut Context<'_>) -> Poll<usize> {
@@ -415,7 +417,7 @@ fn wait_queue_replaced_waker_enters() {
         let mut waiter = pin!(Waiter::new(Anchor::borrowed(&*queue)));
         let polled = poll_take(waiter.as_mut(), &mut Context::from_waker(&first));
         if polled.is_pending() {
-            assert_eq!(block_on(std::future::poll_fn(|cx| poll_take(waiter.as_mut(), cx))), 1);
+            assert_eq!(block_on(poll_fn(|cx| poll_take(waiter.as_mut(), cx))), 1);
         }
         granter.join().unwrap();
         assert_eq!(*queue.lock(), 0, "the token was taken once");
@@ -446,7 +448,7 @@ impl Expired {
 /// Watches until nothing is registered, on a clock that stands still: only a wake-up makes it look
 /// again.
 fn watch_to_the_end(watch: &Watch, now: Instant) {
-    block_on(std::future::poll_fn(|cx| match watch.expire_due(cx.waker(), || now) {
+    block_on(poll_fn(|cx| match watch.expire_due(cx.waker(), || now) {
         Next::At(_) => Poll::Pending,
         Next::Idle => Poll::Ready(()),
     }));
@@ -694,5 +696,111 @@ fn once_box_publishes() {
         made.add();
         place.get_or_init(|| made);
         assert!(matches!(looking.join().unwrap(), None | Some(1)));
+    });
+}
+
+/// Race: two threads fill a shared place; one of them finds the other's, and what is there is written.
+#[test]
+fn once_arc_is_filled_once() {
+    model::check(|| {
+        let place = Arc::new(OnceArc::<Place>::new());
+        let fill = |place: &OnceArc<Place>| {
+            let make = || {
+                let made = Place(UnsafeCell::new(0));
+                made.add();
+                made
+            };
+            let found = place.get_or_init(make);
+            assert_eq!(found.read(), 1);
+            std::ptr::from_ref(found).addr()
+        };
+        let thread = spawn({
+            let place = Arc::clone(&place);
+            move || fill(&place)
+        });
+        let own = fill(&place);
+        assert_eq!(own, thread.join().unwrap());
+        assert_eq!(Arc::strong_count(&place.share().unwrap()), 2);
+    });
+}
+
+/// Race: a shared place is filled against one who only looks, and keeps what it finds.
+#[test]
+fn once_arc_publishes() {
+    model::check(|| {
+        let place = Arc::new(OnceArc::<Place>::new());
+        let looking = spawn({
+            let place = Arc::clone(&place);
+            move || place.share().map(|found| found.read())
+        });
+        let made = Place(UnsafeCell::new(0));
+        made.add();
+        place.get_or_init(|| made);
+        assert!(matches!(looking.join().unwrap(), None | Some(1)));
+    });
+}
+
+/// Calls the front, if there is one.
+fn call(queue: &Queue) {
+    queue.serve_each(queue.lock(), |_| Serve::Call);
+}
+
+/// Takes a token when it looks, if there is one.
+fn look(waiter: Pin<&mut Waiter<'_, usize, (), usize>>, cx: &mut Context<'_>) -> Poll<usize> {
+    waiter.poll_look(
+        cx,
+        |_| Entry::Wait(()),
+        |tokens| {
+            let one = tokens.checked_sub(1)?;
+            **tokens = one;
+            Some(1)
+        },
+        drop,
+    )
+}
+
+/// Race: a front is called against its polls: it looks when it has been called, or is woken, and takes what it was called for.
+#[test]
+fn wait_queue_call_vs_look() {
+    model::check(|| {
+        let queue = Arc::new(Queue::new(0));
+        let mut waiter = Box::pin(Waiter::new(Anchor::shared(Arc::clone(&queue), |queue| queue)));
+        let first = look(waiter.as_mut(), &mut Context::from_waker(Waker::noop()));
+        assert!(first.is_pending());
+        let caller = spawn({
+            let queue = Arc::clone(&queue);
+            move || {
+                // For nothing, and then for something.
+                call(&queue);
+                *queue.lock() += 1;
+                call(&queue);
+            }
+        });
+        assert_eq!(block_on(poll_fn(|cx| look(waiter.as_mut(), cx))), 1);
+        caller.join().unwrap();
+        assert!(queue.lock().is_empty());
+    });
+}
+
+/// Race: a front that is called against its drop: it leaves, and the one behind it is the front.
+#[test]
+fn wait_queue_call_vs_drop() {
+    model::check(|| {
+        let queue = Arc::new(Queue::new(0));
+        let mut leaves = Box::pin(Waiter::new(Anchor::shared(Arc::clone(&queue), |queue| queue)));
+        let mut stays = Box::pin(Waiter::new(Anchor::shared(Arc::clone(&queue), |queue| queue)));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(look(leaves.as_mut(), &mut cx).is_pending());
+        assert!(look(stays.as_mut(), &mut cx).is_pending());
+        let caller = spawn({
+            let queue = Arc::clone(&queue);
+            move || call(&queue)
+        });
+        drop(leaves);
+        caller.join().unwrap();
+        *queue.lock() += 1;
+        call(&queue);
+        assert_eq!(block_on(poll_fn(|cx| look(stays.as_mut(), cx))), 1);
+        assert!(queue.lock().is_empty());
     });
 }

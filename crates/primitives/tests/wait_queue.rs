@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use selvedge_primitives::{Anchor, Entry, Left, WaitQueue, Waiter, WakeBatch};
+use selvedge_primitives::{Anchor, Entry, Left, Serve, WaitQueue, Waiter, WakeBatch};
 use selvedge_testkit::{
     CountingAllocator, CountingWaker, PanickingWaker, ReentrantWaker, watchdog,
 };
@@ -514,4 +514,91 @@ fn a_waiter_cannot_be_made_to_queue_in_another_queue() {
         *locked = OTHER.lock();
         Entry::Wait(1)
     });
+}
+
+// Fronts that are called.
+
+/// Calls the front.
+fn call(queue: &Queue) {
+    queue.serve_each(queue.lock(), |_| Serve::Call);
+}
+
+/// Polls; one that was called takes what is in the state, if that is anything.
+fn look(waiter: &mut Boxed<'_>, request: usize, waker: &Waker) -> Poll<usize> {
+    waiter.as_mut().poll_look(
+        &mut Context::from_waker(waker),
+        |_| Entry::Wait(request),
+        |state| (**state > 0).then(|| std::mem::take(&mut **state)),
+        drop,
+    )
+}
+
+#[test]
+fn a_front_that_is_called_is_woken_once_keeps_its_place_and_looks() {
+    let queue = Queue::new(0);
+    let (first, second) = (CountingWaker::new(), CountingWaker::new());
+    let mut one = enqueue(&queue, 1, &first.waker());
+    let mut two = enqueue(&queue, 2, &second.waker());
+    call(&queue);
+    call(&queue);
+    assert_eq!((first.wakes(), second.wakes()), (1, 0));
+    assert_eq!(queue.lock().len(), 2);
+    assert!(queue.lock().is_front_called());
+    // For nothing: it leaves a new waker, and may be called again.
+    assert!(look(&mut one, 1, &first.waker()).is_pending());
+    assert!(!queue.lock().is_front_called());
+    *queue.lock() = 7;
+    call(&queue);
+    assert_eq!(first.wakes(), 2);
+    // Who was not called does not look.
+    assert!(look(&mut two, 2, &second.waker()).is_pending());
+    assert_eq!(look(&mut one, 1, &first.waker()), Poll::Ready(7));
+    assert_eq!((queue.lock().len(), first.live()), (1, 0));
+    // It may wait again, behind the other.
+    assert!(look(&mut one, 3, &first.waker()).is_pending());
+    assert_eq!(served(&queue), [2, 3]);
+}
+
+#[test]
+fn a_front_that_was_called_may_be_granted_to_without_another_wake() {
+    let queue = Queue::new(0);
+    let waker = CountingWaker::new();
+    let mut one = enqueue(&queue, 4, &waker.waker());
+    call(&queue);
+    grant_all(&queue);
+    assert_eq!(waker.wakes(), 1);
+    assert_eq!(look(&mut one, 4, &waker.waker()), Poll::Ready(40));
+}
+
+#[test]
+fn a_front_that_was_called_and_leaves_leaves_the_line() {
+    let queue = Queue::new(0);
+    let (first, second) = (CountingWaker::new(), CountingWaker::new());
+    let mut one = enqueue(&queue, 1, &first.waker());
+    let _two = enqueue(&queue, 2, &second.waker());
+    call(&queue);
+    assert_eq!(one.as_mut().cancel(), Left::Queued(1));
+    assert!(!queue.lock().is_front_called());
+    call(&queue);
+    assert_eq!((first.wakes(), second.wakes(), first.live()), (1, 1, 0));
+    assert!(!WaitQueue::<usize, usize, usize>::new(0).lock().is_front_called());
+}
+
+#[test]
+fn what_one_takes_when_it_looks_survives_what_comes_after() {
+    let queue = Queue::new(0);
+    let waker = CountingWaker::new();
+    let mut one = enqueue(&queue, 1, &waker.waker());
+    call(&queue);
+    let taken = one.as_mut().poll_look(
+        &mut Context::from_waker(Waker::noop()),
+        |_| unreachable!("it has entered"),
+        |_| Some(9),
+        |locked| {
+            drop(locked);
+            panic!("somebody else's waker")
+        },
+    );
+    assert_eq!(taken, Poll::Ready(9));
+    assert!(queue.lock().is_empty());
 }
