@@ -9,6 +9,7 @@
 //! | `context.Context`, `WithCancel`, `WithTimeout`, `WithDeadline`, `WithValue` | [`cancel::Context`], [`cancel::Canceller`] | `selvedge-cancel` |
 //! | a buffered channel as a semaphore, `x/sync/semaphore` | [`sync::Semaphore`] | `selvedge-sync` |
 //! | `x/sync/errgroup`, `sync.WaitGroup` | [`sync::TaskGroup`], [`sync::WaitGroup`], [`sync::Latch`] | `selvedge-sync` |
+//! | `x/sync/singleflight`, a map of mutexes | [`sync::SingleFlight`], [`sync::KeyedLock`] | `selvedge-sync` |
 //! | `time.Tick`, `x/time/rate` | [`ratelimit::Limiter`] | `selvedge-ratelimit` |
 //! | worker pool | [`pool::Pool`] | `selvedge-pool` |
 //! | fan-out over a stream, the results in order or not | [`fanio::map_concurrent`] | `selvedge-fanio` |
@@ -26,7 +27,7 @@
 //! turns on the feature of that name in each crate that is on, and `channel`, for pipelines from and into
 //! channels of `async-channel`. All are on by default. `observe`, which is not, needs `cancel`: contexts, and
 //! whoever waits in a wait queue of any of the crates, are told to the process's observer. Nor are `tokio-util`,
-//! which converts contexts and its tokens, and `age`, with which who has entered a context has one.
+//! which converts contexts and its tokens, and `age`, with which who has entered a context has one, and who holds permits of a semaphore.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cancel")]
