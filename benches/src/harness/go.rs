@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use super::{Count, Shape};
 
+/// Names the folder that has the source of golang.org/x/sync.
+const XSYNC: &str = "SELVEDGE_XSYNC";
+
 /// Why the Go programs are not there, if they are not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missing {
@@ -17,6 +20,8 @@ pub enum Missing {
     NoGo,
     /// It does not build them.
     NotBuilt,
+    /// Nobody has said where golang.org/x/sync is.
+    NoModule,
 }
 
 impl Missing {
@@ -24,7 +29,8 @@ impl Missing {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoGo => "no `go` on the PATH",
-            Self::NotBuilt => "`go build` of benches/go failed",
+            Self::NotBuilt => "`go build` of benches/go or go-xsync failed",
+            Self::NoModule => "SELVEDGE_XSYNC does not name a folder with its source",
         }
     }
 }
@@ -36,6 +42,33 @@ pub fn program() -> Result<&'static Path, Missing> {
 }
 
 fn build() -> Result<PathBuf, Missing> {
+    build_as("selvedge-bench-go", "go", &[])
+}
+
+/// The program that uses golang.org/x/sync, built beside this one, if `SELVEDGE_XSYNC` says where that is.
+pub fn xsync() -> Result<&'static Path, Missing> {
+    static PROGRAM: OnceLock<Result<PathBuf, Missing>> = OnceLock::new();
+    PROGRAM.get_or_init(build_xsync).as_deref().map_err(|missing| *missing)
+}
+
+fn build_xsync() -> Result<PathBuf, Missing> {
+    let module = std::env::var(XSYNC).ok().filter(|folder| Path::new(folder).is_dir());
+    let Some(module) = module else { return Err(Missing::NoModule) };
+    let modfile = beside("selvedge-bench-xsync.mod").ok_or(Missing::NotBuilt)?;
+    let needs = "module selvedge.invalid/xsync\n\ngo 1.19\n\nrequire golang.org/x/sync v0.0.0\n";
+    let found = format!("\nreplace golang.org/x/sync => {module}\n");
+    std::fs::write(&modfile, format!("{needs}{found}")).map_err(|_| Missing::NotBuilt)?;
+    let modfile = format!("-modfile={}", modfile.display());
+    build_as("selvedge-bench-xsync", "go-xsync", &[&modfile])
+}
+
+/// A file beside this program.
+fn beside(name: &str) -> Option<PathBuf> {
+    Some(std::env::current_exe().ok()?.with_file_name(name))
+}
+
+/// Builds the program in a folder of this package.
+fn build_as(name: &str, folder: &str, flags: &[&str]) -> Result<PathBuf, Missing> {
     let quiet = |command: &mut Command| {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.status().map(|status| status.success())
@@ -43,13 +76,13 @@ fn build() -> Result<PathBuf, Missing> {
     if !quiet(Command::new("go").arg("version")).unwrap_or(false) {
         return Err(Missing::NoGo);
     }
-    let here = std::env::current_exe().map_err(|_| Missing::NotBuilt)?;
-    let program = here.with_file_name(format!("selvedge-bench-go{}", std::env::consts::EXE_SUFFIX));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("go");
+    let program = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    let program = beside(&program).ok_or(Missing::NotBuilt)?;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut go = Command::new("go");
-    go.arg("build").arg("-o").arg(&program).arg(".").current_dir(source);
+    go.arg("build").args(flags).arg("-o").arg(&program).arg(".").current_dir(source);
     // The toolchain that is there, and nothing fetched.
-    go.env("GOTOOLCHAIN", "local").env("GOFLAGS", "-mod=mod");
+    go.env("GOTOOLCHAIN", "local").env("GOFLAGS", "-mod=mod").env("GOPROXY", "off");
     if quiet(&mut go).unwrap_or(false) { Ok(program) } else { Err(Missing::NotBuilt) }
 }
 
@@ -60,7 +93,11 @@ fn build() -> Result<PathBuf, Missing> {
 ///
 /// If it failed.
 pub fn run(arguments: &[&str]) -> (Count, String) {
-    let program = program().expect("a contestant in Go is there only when the program is");
+    start(program().expect("a contestant in Go is there only when the program is"), arguments)
+}
+
+/// Starts one of the programs.
+fn start(program: &Path, arguments: &[&str]) -> (Count, String) {
     let output = Command::new(program).args(arguments).output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{arguments:?} in Go: {said}");
@@ -74,6 +111,13 @@ impl Shape {
     #[must_use]
     pub fn go(self, shape: &'static str) -> Self {
         self.go_with(shape, Vec::new())
+    }
+
+    /// With the weighted semaphore of golang.org/x/sync, by two goroutines, where that can be had.
+    #[must_use]
+    pub fn xsync(self) -> Self {
+        let Ok(program) = xsync() else { return self };
+        self.reference("x/sync", move |n| start(program, &[&n.to_string()]).0)
     }
 
     /// The same with what else the program wants to know.

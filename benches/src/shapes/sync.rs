@@ -272,7 +272,7 @@ fn try_acquire(threads: usize) -> Shape {
                 }
             })
         });
-    if threads == 1 { shape.go("semaphore") } else { shape }
+    if threads == 1 { shape.go("semaphore") } else { shape.xsync() }
 }
 
 /// A permit is acquired by a future that is ready at once, and given back.

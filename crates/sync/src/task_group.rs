@@ -67,7 +67,7 @@ use runtime::Runtime;
 /// | the context is stopping | [refused](Refusal::Stopping) | go on |
 /// | the context is cancelled: from above, by [`cancel`](Self::cancel), by the first failure, by the group's drop | refused | dropped at their next `await` (after a [grace](TaskGroupBuilder::abort_after), if there is one), counted as cancelled |
 /// | the group is [joined](Self::join) | [refused](Refusal::Closed) | go on |
-/// | the runtime is shut down | dropped, counted as cancelled | dropped by it, counted as cancelled |
+/// | the runtime is shut down | dropped, counted as cancelled | dropped by it, counted as cancelled; one that blocks runs out |
 ///
 /// A task that does not come to an `await` is not ended: give code that computes or blocks the
 /// [`context`](Self::context) to look at. A poll that began before the context was cancelled may still
@@ -378,12 +378,17 @@ impl<T, E> TaskGroup<T, E> {
     /// Runs `work`, which may block, on one of tokio's threads for that if there is room, and gives its index. To wait for room,
     /// [`reserve`](Self::reserve) it and take [`Slot::spawn_blocking`].
     ///
-    /// It is a task like others, but for its end: a cancel drops it if it has not begun, and never after. The join waits for it.
+    /// It is a task like others, but for its end: once the group is cancelled it does not begin any more, and one that has begun runs out. It is looked at
+    /// when tokio has a thread for it: until then the join waits, and so does what it has captured.
     /// Give it the [`context`](Self::context) to look at.
     ///
     /// # Errors
     ///
     /// With the closure, not called: [`Refusal::Full`], [`Refusal::Closed`], [`Refusal::Stopping`], or [`Refusal::NoRuntime`].
+    ///
+    /// # Panics
+    ///
+    /// When the operating system gives tokio no thread and it has none, as tokio's own does.
     ///
     /// # Examples
     ///
@@ -409,6 +414,9 @@ impl<T, E> TaskGroup<T, E> {
         T: Send + 'static,
         E: fmt::Display + Send + 'static,
     {
+        if self.runtime.get().is_none() {
+            return Err(SpawnError::new(work, Refusal::NoRuntime));
+        }
         match self.try_reserve() {
             Ok(slot) => slot.spawn_blocking(work),
             Err(refusal) => Err(SpawnError::new(work, refusal)),
@@ -494,7 +502,8 @@ impl<T, E> TaskGroup<T, E> {
     ///
     /// # Fairness
     ///
-    /// Of several who wait, one is woken for each value, in the order in which they came; who comes at that moment may be faster.
+    /// Of several who wait, one is woken for each value, in the order in which they came; who comes at that moment may be faster, and then the
+    /// one that was woken waits again, behind the others. How often that may happen has no bound.
     ///
     /// # Memory ordering
     ///

@@ -484,6 +484,94 @@ fn those_who_all_come_late_do_not_take_each_others_turns_for_ever() {
 }
 
 #[test]
+fn who_has_lost_its_turn_overtakes_nobody_in_a_line_that_is_strict_by_now() {
+    let (semaphore, clock) = eventual(2);
+    let mut held: Vec<_> = (0..2).map(|_| semaphore.try_acquire(1).unwrap()).collect();
+    let mut late = Waiter::new(&semaphore, 1);
+    let big = Waiter::new(&semaphore, 2);
+    held.pop();
+    clock.advance(BOUND);
+    semaphore.set_fairness(Fairness::Strict);
+    does_not_overtake(&semaphore);
+    assert!(late.poll().is_pending(), "it took what the other waits for");
+    held.pop();
+    drop(big.served());
+    drop(late.served());
+}
+
+#[test]
+fn who_is_always_late_has_longer_each_time_and_does_not_starve() {
+    let (semaphore, clock) = eventual(1);
+    let mut held = Some(semaphore.try_acquire(1).unwrap());
+    let mut late = Waiter::new(&semaphore, 1);
+    let mut turns = 0;
+    // Its task takes three bounds to be polled, and somebody else is there all the time.
+    let permit = loop {
+        turns += 1;
+        assert!(turns < 10, "it starves");
+        drop(held.take());
+        for _ in 0..3 {
+            if let Ok(permit) = semaphore.try_acquire(1) {
+                held = Some(permit);
+            }
+            clock.advance(BOUND);
+        }
+        if let Poll::Ready(permit) = late.poll() {
+            break permit.unwrap();
+        }
+    };
+    drop(permit);
+}
+
+#[test]
+fn a_front_that_is_called_only_to_look_has_no_turn_to_lose() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let mut slow = Waiter::new(&semaphore, 1);
+    let next = Waiter::new(&semaphore, 1);
+    clock.advance(BOUND);
+    assert_eq!(slow.wakes(), 1);
+    clock.advance(10 * BOUND);
+    assert_eq!(next.wakes(), 0, "there was nothing for anybody");
+    assert!(slow.poll().is_pending());
+    drop(held);
+    assert_eq!((slow.wakes(), next.wakes()), (1, 0));
+    drop(slow.served());
+    drop(next.served());
+}
+
+#[test]
+fn an_alarm_that_another_is_armed_before_is_revoked() {
+    let (semaphore, clock) = eventual(1);
+    semaphore.set_fairness(Fairness::Eventual(100 * BOUND));
+    let held = semaphore.try_acquire(1).unwrap();
+    let waiter = Waiter::new(&semaphore, 1);
+    semaphore.set_fairness(Fairness::Eventual(BOUND));
+    assert_eq!(clock.registered(), 1);
+    drop((held, waiter));
+    drop(semaphore);
+    assert_eq!(clock.registered(), 0);
+}
+
+#[test]
+fn a_waker_that_panics_is_not_the_fault_of_one_who_tries_or_joins() {
+    let (semaphore, clock) = eventual(1);
+    let held = semaphore.try_acquire(1).unwrap();
+    let mut asleep = Waiter::new(&semaphore, 1);
+    let mut second = Box::pin(semaphore.acquire_owned(1));
+    let panics = Waker::from(Arc::new(Panics));
+    assert!(second.as_mut().poll(&mut Context::from_waker(&panics)).is_pending());
+    clock.advance(BOUND);
+    assert!(asleep.poll().is_pending(), "it shuts the door");
+    drop(held);
+    // The alarm is late: somebody who comes finds that the first has lost its turn, and calls the second.
+    clock.advance_silently(2 * BOUND);
+    let third = Waiter::new(&semaphore, 1);
+    drop((asleep, second));
+    drop(third.served());
+}
+
+#[test]
 fn an_overdue_front_is_woken_once_and_then_when_there_is_something() {
     let (semaphore, clock) = eventual(1);
     let held = semaphore.try_acquire(1).unwrap();

@@ -2,6 +2,7 @@
 //! not at all, a grace, and panics that tell where they come from.
 #![cfg(all(not(selvedge_loom), feature = "tokio"))]
 
+use std::future::ready;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, panic_any};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -171,6 +172,63 @@ fn a_blocking_task_on_a_runtime_that_is_shut_down_leaves_no_join_waiting() {
         assert_eq!(spawned.map_err(drop), Ok(0));
         assert_eq!(numbers(block_on(group.join()).counts), (1, 0, 0, 0, 1));
         assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn a_queued_blocking_task_is_dropped_by_a_runtime_that_shuts_down_and_its_panic_counts() {
+    struct Nasty;
+    impl Drop for Nasty {
+        fn drop(&mut self) {
+            panic!("a capture's destructor panicked");
+        }
+    }
+    within_reason(|| {
+        let mut of = Builder::new_multi_thread();
+        let runtime = of.worker_threads(1).max_blocking_threads(1).build().unwrap();
+        let go_on = Arc::new(Latch::new(1));
+        let group = runtime.block_on(async {
+            let gate = Arc::clone(&go_on);
+            // Somebody else's.
+            drop(tokio::task::spawn_blocking(move || gate.wait_blocking()));
+            let group = builder().return_panics().build().unwrap();
+            group.try_spawn_blocking(|| Ok(1)).map_err(drop).unwrap();
+            let nasty = Nasty;
+            let work = move || {
+                let _nasty = &nasty;
+                Ok(2)
+            };
+            group.try_spawn_blocking(work).map_err(drop).unwrap();
+            group
+        });
+        runtime.shutdown_background();
+        go_on.count_down(1);
+        let joined = block_on(group.join());
+        let counts = numbers(joined.counts);
+        // Whether the runtime's thread came to them first is open; both have ended.
+        assert_eq!(counts.0, 2);
+        assert!(counts.3 >= 1, "{counts:?}");
+    });
+}
+
+#[test]
+fn a_blocking_task_may_hold_its_group_last() {
+    within_reason(|| {
+        let runtime = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let (ended, tell) = (Arc::new(Latch::new(1)), Arc::new(Latch::new(1)));
+        runtime.block_on(async {
+            let group = Arc::new(builder().build().unwrap());
+            let (own, gate, tells) = (Arc::clone(&group), Arc::clone(&ended), Arc::clone(&tell));
+            let work = move || {
+                gate.wait_blocking();
+                drop(own);
+                tells.count_down(1);
+                Ok(1)
+            };
+            group.try_spawn_blocking(work).map_err(drop).unwrap();
+        });
+        ended.count_down(1);
+        tell.wait_blocking();
     });
 }
 
@@ -356,6 +414,47 @@ fn one_that_was_woken_for_a_value_and_leaves_wakes_another() {
 }
 
 #[test]
+fn in_a_group_that_does_not_stream_next_waits_for_the_end_and_gives_none() {
+    for discards in [false, true] {
+        run(move || async move {
+            let builder = if discards { builder().discard_results() } else { builder() };
+            let group = builder.build().unwrap();
+            let gate = Arc::new(Latch::new(1));
+            for n in 0..2 {
+                let gate = Arc::clone(&gate);
+                let task = async move {
+                    gate.wait().await;
+                    Ok(n)
+                };
+                group.spawn(task).await.unwrap();
+            }
+            let mut next = pin!(group.next());
+            assert!(poll_once(next.as_mut()).is_pending());
+            gate.count_down(1);
+            assert_eq!(next.await, None);
+            let values = group.join().await.into_result().unwrap();
+            assert_eq!(values.len(), if discards { 0 } else { 2 });
+        });
+    }
+}
+
+#[test]
+fn an_end_without_a_value_wakes_nobody_but_the_last() {
+    let group = builder().collect_all().stream_results().build().unwrap();
+    let mut tasks: Vec<_> = (0..2)
+        .map(|_| Box::pin(group.try_reserve().unwrap().into_task(ready(Err("no"))).ok().unwrap()))
+        .collect();
+    let waker = CountingWaker::new();
+    let mut next = pin!(group.next());
+    assert!(next.as_mut().poll(&mut Context::from_waker(&waker.waker())).is_pending());
+    assert!(poll_once(tasks[0].as_mut()).is_ready());
+    assert_eq!(waker.wakes(), 0);
+    assert!(poll_once(tasks[1].as_mut()).is_ready());
+    assert_eq!(waker.wakes(), 1);
+    assert_eq!(poll_once(next), Poll::Ready(None));
+}
+
+#[test]
 fn values_that_are_not_wanted_are_dropped_by_their_tasks() {
     within_reason(|| {
         let runtime = Builder::new_current_thread().build().unwrap();
@@ -462,6 +561,45 @@ fn a_dropped_group_gives_its_tasks_their_grace() {
         assert_eq!(ended.load(Ordering::SeqCst), 0);
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert_eq!(ended.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn a_grace_whose_timer_is_lost_is_over() {
+    let (timer, clock) = Timer::manual();
+    let group = builder().abort_after(Duration::from_secs(1)).timer(timer).build().unwrap();
+    let slot = group.try_reserve().unwrap();
+    let mut task = pin!(slot.into_task(std::future::pending()).map_err(drop).unwrap());
+    assert!(poll_once(task.as_mut()).is_pending());
+    group.cancel();
+    assert!(poll_once(task.as_mut()).is_pending());
+    clock.lose();
+    assert!(poll_once(task.as_mut()).is_ready());
+}
+
+#[test]
+fn a_group_with_a_grace_under_a_context_that_has_ended_admits_nobody() {
+    let (ctx, canceller) = Tree::background().child();
+    canceller.cancel();
+    let (timer, _clock) = Timer::manual();
+    let group =
+        TaskGroup::<u32, Text>::builder(&ctx).abort_after(Duration::from_secs(1)).timer(timer);
+    let group = group.build().unwrap();
+    assert!(matches!(group.try_reserve().unwrap_err(), Refusal::Stopping(_)));
+    assert_eq!(block_on(group.join()).counts.spawned, 0);
+}
+
+#[test]
+fn the_grace_begins_with_a_deadline_from_above() {
+    run(|| async {
+        let (ctx, _canceller) = Tree::background().with_timeout(Duration::from_secs(2)).unwrap();
+        let group = TaskGroup::<u32, Text>::builder(&ctx).abort_after(Duration::from_secs(3));
+        let group = group.build().unwrap();
+        group.spawn(std::future::pending()).await.unwrap();
+        let began = tokio::time::Instant::now();
+        assert_eq!(group.join().await.counts.cancelled, 1);
+        let took = began.elapsed();
+        assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(6), "{took:?}");
     });
 }
 

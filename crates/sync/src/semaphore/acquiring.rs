@@ -85,7 +85,7 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
         cx: &mut Context<'_>,
         wanted: usize,
     ) -> Poll<Result<(), AcquireError>> {
-        let mut again = false;
+        let mut again = None;
         let ended = loop {
             let standing = place.as_mut().as_pin_mut().expect("the caller has made it");
             match ready!(handle.engine().poll_wait(standing, cx, wanted, again)) {
@@ -95,7 +95,7 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
                     break Err(AcquireError::OverCapacity { wanted, capacity });
                 }
                 // It did not come when it was called: to the end of the line, if there is nothing for it.
-                Grant::Again => again = true,
+                Grant::Again(wish) => again = Some(wish),
             }
         };
         // What keeps the line alive goes, too.

@@ -13,7 +13,7 @@
 //! 4. *Serve*, with eventual fairness: a front whose wish is covered is called. Its permits stay in the word, where running
 //!    callers may take them, and QUEUED goes: until the front has come, no release has anything to do. It *looks*: takes
 //!    its permits and leaves the line, or finds too few, sets QUEUED and waits on. Once it has waited for the bound it sets SHUT
-//!    as well, and nobody overtakes it. `line.rs` says what becomes of one that does not come.
+//!    as well, and nobody overtakes it, but for those who have stood in line before it and lost their turn. `line.rs` says what becomes of one that does not come.
 //! 5. *Leave*: a waiter that is dropped in the line unlinks itself and, under the same lock,
 //!    either clears the flags (it was the last) or serves (it may have been what the next one
 //!    waited behind, or the one that was called). One that was granted and not polled again releases what it was granted.
@@ -52,13 +52,13 @@ use std::task::{Context, Poll};
 use selvedge_primitives::atomic::{AtomicBool, AtomicUsize, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{Entry, FirstPanic, Left, OnceArc, Origin, Serve, const_fn};
+use selvedge_primitives::{Entry, FirstPanic, Left, OnceArc, Origin, Serve, const_fn, contain};
 
 use super::age::Age;
 use super::error::TryAcquireError;
 use super::fairness::Fairness;
 use super::line::{
-    Errand, Front, Grant, Held, Line, Place, Queue, Wish, arm_for_front, front, is_overdue,
+    Errand, Front, Grant, Held, Line, Place, Queue, Wish, arm_for_front, front, is_overdue, turn,
 };
 use super::word::{Flags, Join, MAX_PERMITS, State, Take, Word};
 
@@ -117,7 +117,7 @@ impl Engine {
     /// The same with this timer.
     pub(super) fn with_timer(mut self, timer: Timer) -> Self {
         if let Some(line) = self.line.get() {
-            line.set_timer(Some(timer.clone()));
+            line.set_timer(timer.clone());
         }
         self.timer = Some(timer);
         self
@@ -185,8 +185,8 @@ impl Engine {
         }
         // Relaxed: a hint; the lock says what holds.
         if refused == Take::Shut && self.eventual.load(Ordering::Relaxed) {
-            // Perhaps for somebody who does not come.
-            self.serve(self.queue().lock());
+            // Perhaps for somebody who does not come. (Whose waker panics is not this caller's fault.)
+            contain(|| self.serve(self.queue().lock()));
             return match self.word.try_take(wanted) {
                 Take::Taken => Ok(()),
                 Take::Closed => Err(TryAcquireError::Closed),
@@ -196,14 +196,13 @@ impl Engine {
         Err(TryAcquireError::NoPermits)
     }
 
-    /// Stands in line for `wanted` permits. `again` says that the caller has lost its turn: it takes what is there although the door
-    /// is shut, or those who are called and come late would take it from each other for ever.
+    /// Stands in line for `wanted` permits; `again`, if the caller has lost its turn, and with what it begins again.
     pub(super) fn poll_wait(
         &self,
         place: Pin<&mut Place<'_>>,
         cx: &mut Context<'_>,
         wanted: usize,
-        again: bool,
+        again: Option<Wish>,
     ) -> Poll<Grant> {
         // Relaxed: a hint; the lock says what holds.
         if self.eventual.load(Ordering::Relaxed) {
@@ -225,7 +224,7 @@ impl Engine {
         &self,
         locked: &mut Held<'_>,
         wanted: usize,
-        again: bool,
+        again: Option<Wish>,
         errand: &Cell<Errand>,
     ) -> Entry<Wish, Grant> {
         let capacity = self.capacity();
@@ -233,18 +232,24 @@ impl Engine {
             return Entry::Ready(Grant::OverCapacity(capacity));
         }
         let eventual = locked.is_eventual();
-        let shut = !eventual || locked.is_boundless();
-        match self.word.join(wanted, locked.is_empty(), shut, again) {
+        let (permits, age, lost) = (wanted, Age::now(), 0);
+        let mut wish = again.unwrap_or(Wish { permits, since: None, age, lost });
+        let now = eventual.then(|| locked.now());
+        wish.since = wish.since.or(now);
+        let shut = match (wish.since, now) {
+            (Some(since), Some(now)) => locked.has_waited(since, now),
+            _ => true,
+        };
+        match self.word.join(wanted, locked.is_empty(), shut, again.is_some() && eventual) {
             Join::Taken => Entry::Ready(Grant::Permits),
             Join::Closed => Entry::Ready(Grant::Closed),
             Join::Queue => {
-                let since = eventual.then(|| locked.now());
-                if let Some(now) = since {
+                if let Some(now) = now {
                     let late = !locked.is_empty() && front(locked, now) == Front::Late;
                     let alone_with_it = late || !locked.sees_to_front(now);
                     errand.set(if alone_with_it { Errand::Serve } else { locked.wait(now) });
                 }
-                Entry::Wait(Wish { permits: wanted, since, age: Age::now() })
+                Entry::Wait(wish)
             }
         }
     }
@@ -348,14 +353,17 @@ impl Engine {
 
     /// Sets who may overtake whom.
     pub(super) fn set_fairness(&self, fairness: Fairness) {
-        if fairness != Fairness::Strict {
+        let eventual = fairness != Fairness::Strict;
+        // Relaxed: a hint, as in `refuse`.
+        self.eventual.store(eventual, Ordering::Relaxed);
+        if eventual && self.waiting() > 0 {
             // Those who wait are not polled, perhaps, and look for none.
             self.line().find_timer();
         }
         let mut locked = self.queue().lock();
         locked.change(fairness);
-        // Relaxed: a hint, as in `refuse`.
-        self.eventual.store(locked.is_eventual(), Ordering::Relaxed);
+        // Relaxed: as above; of two changes at once the last one's.
+        self.eventual.store(eventual, Ordering::Relaxed);
         if !locked.is_empty() {
             // Strict from here on; a server that finds it eventual opens again.
             self.word.shut();
@@ -410,7 +418,10 @@ impl Engine {
         let now = locked.now();
         let queued = !locked.sees_to_front(now);
         match front(locked, now) {
-            Front::Late => self.send_away(Grant::Again, locked.len() == 1),
+            Front::Late => match Grant::again(locked) {
+                Some(again) => self.send_away(again, locked.len() == 1),
+                None => Serve::Rest,
+            },
             Front::OnItsWay => {
                 // Whether there is what it wants is for itself to see.
                 let shut = is_overdue(locked, now);
@@ -427,7 +438,8 @@ impl Engine {
                     *errand = arm_for_front(locked, now);
                     return Serve::Rest;
                 }
-                *errand = locked.call(now);
+                let turn = turn(locked);
+                *errand = locked.call(now, turn);
                 Serve::Call
             }
         }
@@ -459,7 +471,8 @@ impl Engine {
             Errand::Serve => true,
         };
         if serve {
-            self.serve(line.queue.lock());
+            // A waker that panics is not this caller's fault.
+            contain(|| self.serve(line.queue.lock()));
         }
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 /// |---|---|---|
 /// | free permits go to | the front of the line, nobody else | whoever comes first, until the front has waited for `bound`; then to it |
 /// | a waiter waits for | those before it | `bound` and a turn of its task, then for those before it |
-/// | a front that is not polled | keeps its permits, and all behind it waiting | loses its turn after another `bound`, or a millisecond if that is longer |
-/// | a permit lies idle | while the task it was given to gets to run | only while nobody runs who wants it |
+/// | a front that is called and not polled | keeps its permits, and all behind it waiting | loses its turn after another `bound`, or a millisecond if that is longer; the next one is twice as long |
+/// | a permit lies idle | while the task it was given to gets to run | only then, or while nobody runs who wants it |
 ///
 /// Strict order is the fairest and needs no clock. Where permits are held for less time than a task switch
 /// takes it is slow: each release has to wait for the next in line to be run. There `Eventual` lets whoever

@@ -8,8 +8,10 @@
 //!
 //! - a front that has waited for the bound has to say so, by SHUT, or running callers overtake it for ever: it is
 //!   called, and looks;
-//! - a front that was called and has not come within the bound (or within [`TURN`], if that is longer) has lost its turn: it is
-//!   taken out of the line, told to begin *again*, and the next one is called.
+//! - a front that was called because there was something for it, and has not come within its *turn* (the bound, or [`TURN`] if that is longer), has
+//!   lost it: it is taken out of the line, told to begin *again*, and the next one is called. It has waited for as long as before, takes
+//!   what is there although the door is shut, and has twice as long for its next turn: so those who are always late take each
+//!   other's turns for a while only, and one that never comes costs a turn.
 //!
 //! For this the line has one alarm, a registration with a timer, that is armed when somebody comes to the line or is
 //! called and no alarm is armed for as early, so at most once a bound. It reaches the line and not the word, because a semaphore may be
@@ -20,6 +22,8 @@
 //! The timer is that of the place where the first waits, unless the user gives one. If it is lost (its runtime was shut down) the
 //! timer thread of the process takes over. Where there is none (a runtime without its time driver) no alarm is armed: then QUEUED stays
 //! set while a front is on its way, and whoever gives back, or comes to the line, looks at the clock himself.
+//!
+//! The alarm is armed when the lock is free, and after those who are called were woken: a waker that takes long delays it.
 //!
 //! Times are of the timer's clock. Who came before a timer was lost has a time of that one's: with clocks that do not agree (one that was
 //! moved by hand, or paused) it may be let pass earlier or later than the bound says.
@@ -48,10 +52,22 @@ pub(crate) struct Wish {
     /// How long it has waited, with the feature `age`.
     #[cfg_attr(not(feature = "age"), expect(dead_code, reason = "it is nothing then"))]
     pub(super) age: Age,
+    /// How many turns it has lost; each of its turns is twice as long as the one before.
+    pub(super) lost: u8,
+}
+
+/// No turn is longer than the first, doubled so many times.
+const DOUBLED: u8 = 10;
+
+impl Wish {
+    /// The same after another turn that was lost: it has waited for as long.
+    fn late(self) -> Self {
+        Self { lost: (self.lost + 1).min(DOUBLED), ..self }
+    }
 }
 
 /// What a waiter is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Grant {
     /// The permits it asked for are its own.
     Permits,
@@ -59,8 +75,15 @@ pub(crate) enum Grant {
     Closed,
     /// It wants more than there is in all by now, which is this.
     OverCapacity(usize),
-    /// It was called, did not come, and has lost its turn: it begins again.
-    Again,
+    /// It was called, did not come, and has lost its turn: it begins again, with this.
+    Again(Wish),
+}
+
+impl Grant {
+    /// The front has lost its turn.
+    pub(super) fn again(locked: &Held<'_>) -> Option<Self> {
+        locked.front(|wish| Self::Again(wish.late()))
+    }
 }
 
 /// What the lock of the line guards, beside the line.
@@ -143,11 +166,17 @@ impl Line {
     }
 
     /// Takes this timer from now on; the alarm of another one counts no more.
-    pub(super) fn set_timer(&self, timer: Option<Timer>) {
-        let mut locked = self.queue.lock();
+    pub(super) fn set_timer(&self, timer: Timer) {
+        self.replace_timer(self.queue.lock(), Some(timer));
+    }
+
+    /// Takes this timer, or none, from now on.
+    fn replace_timer(&self, mut locked: Held<'_>, timer: Option<Timer>) {
         let before = std::mem::replace(&mut locked.timer, timer);
         locked.armed = None;
         locked.ticket = None;
+        // Times of another clock.
+        locked.seen = None;
         if locked.called.is_some() {
             locked.called = Some(locked.now());
         }
@@ -160,10 +189,10 @@ impl Line {
     /// `timer` is gone, if it is the line's: the timer thread takes over. If that is what is gone, there is none.
     fn lose_timer(&self, timer: &Timer) {
         let thread = Timer::thread();
-        let is_ours = |ours: &Timer| ours.same_driver(timer);
-        if self.queue.lock().timer.as_ref().is_some_and(is_ours) {
+        let locked = self.queue.lock();
+        if locked.has_timer_of(timer) {
             let next = if timer.same_driver(&thread) { None } else { Some(thread) };
-            self.set_timer(next);
+            self.replace_timer(locked, next);
         }
     }
 
@@ -176,10 +205,15 @@ impl Line {
             return self.queue.lock().timer.is_none();
         };
         let mut locked = self.queue.lock();
-        if locked.armed == Some(at) {
-            locked.ticket = Some(ticket);
+        // One that was armed for later is not needed; nor is this one, if it has rung or another was armed for earlier meanwhile.
+        let needed = locked.armed == Some(at) && locked.has_timer_of(timer);
+        let unneeded = if needed { locked.ticket.replace(ticket) } else { Some(ticket) };
+        let timeless = locked.timer.is_none();
+        drop(locked);
+        if let Some(unneeded) = unneeded {
+            timer.revoke(unneeded);
         }
-        locked.timer.is_none()
+        timeless
     }
 
     /// The semaphore is gone, and nobody waits who is alive: the alarm need not ring.
@@ -203,15 +237,13 @@ impl Line {
         let (mut errand, mut passed) = (Errand::Nothing, false);
         // A waker that panics is nobody's fault here.
         contain(|| {
-            self.queue.serve_each(locked, |locked| match see_to_front(locked, passed) {
-                (Serve::Grant(Grant::Again), _) => {
-                    passed = true;
-                    Serve::Grant(Grant::Again)
-                }
-                (serve, and) => {
+            self.queue.serve_each(locked, |locked| {
+                let (serve, and) = see_to_front(locked, passed);
+                passed |= matches!(serve, Serve::Grant(_));
+                if !and.is_nothing() {
                     errand = and;
-                    serve
                 }
+                serve
             });
         });
         if let Errand::Arm(timer, at) = errand {
@@ -225,35 +257,55 @@ impl Line {
 ///
 /// Without a timer everybody begins again but one: they look at the clock themselves.
 fn see_to_front(locked: &mut Held<'_>, passed: bool) -> (Serve<Grant>, Errand) {
-    let (called, alone, lost) =
-        (locked.is_front_called(), locked.len() == 1, locked.timer.is_none());
+    let (alone, lost) = (locked.len() == 1, locked.timer.is_none());
     let now = locked.now();
     if !locked.is_eventual() {
         return (Serve::Rest, Errand::Nothing);
     }
+    let called = is_called(locked);
     let due = due(locked);
     let is_due = due.is_some_and(|due| due <= now);
     if !alone && (lost || called && is_due) {
-        return (Serve::Grant(Grant::Again), Errand::Nothing);
+        let again = Grant::again(locked).map_or(Serve::Rest, Serve::Grant);
+        return (again, Errand::Nothing);
     }
     if called {
         // It is on its way, or there is nobody to whom its turn could go.
         let again = due.filter(|_| !alone);
         return (Serve::Rest, locked.arm_at(again));
     }
-    // Overdue, and it knows.
+    if passed || lost {
+        let turn = turn(locked);
+        return (Serve::Call, locked.call(now, turn));
+    }
+    // Overdue, and it may not know.
     let knows = due.is_none_or(|due| locked.seen.is_some_and(|seen| seen >= due));
-    if passed || lost || (is_due && !knows) {
-        return (Serve::Call, locked.call(now));
+    if is_due && !knows {
+        // Only to look, and to shut the door: it has no turn to lose, because there may be nothing for it. QUEUED is set, so whoever
+        // gives back serves.
+        locked.seen = Some(now);
+        return (Serve::Call, Errand::Nothing);
     }
     (Serve::Rest, locked.arm_at(due.filter(|_| !is_due)))
+}
+
+/// Whether the front was called because there was something for it, and has not come.
+fn is_called(locked: &Held<'_>) -> bool {
+    locked.called.is_some() && locked.is_front_called()
+}
+
+/// How long the front has to come when it is called.
+pub(super) fn turn(locked: &Held<'_>) -> Duration {
+    let Fairness::Eventual(bound) = locked.fairness else { return Duration::MAX };
+    let lost = locked.front(|wish| wish.lost).unwrap_or(0);
+    bound.max(TURN).saturating_mul(1 << lost)
 }
 
 /// When the front has to be seen to, if ever: it has waited for the bound then, or has lost its turn.
 fn due(locked: &Held<'_>) -> Option<Instant> {
     let Fairness::Eventual(bound) = locked.fairness else { return None };
     match locked.called.filter(|_| locked.is_front_called()) {
-        Some(called) => called.checked_add(bound.max(TURN)),
+        Some(called) => called.checked_add(turn(locked)),
         // Without a time it came while the line was strict, and was told that nobody overtakes it when that changed.
         None => locked.front(|wish| wish.since).flatten()?.checked_add(bound),
     }
@@ -298,7 +350,7 @@ pub(super) enum Front {
 /// How the front stands at `now`.
 pub(super) fn front(locked: &Held<'_>, now: Instant) -> Front {
     match due(locked) {
-        _ if locked.called.is_none() || !locked.is_front_called() => Front::Waits,
+        _ if !is_called(locked) => Front::Waits,
         Some(due) if due <= now => Front::Late,
         _ => Front::OnItsWay,
     }
@@ -306,9 +358,7 @@ pub(super) fn front(locked: &Held<'_>, now: Instant) -> Front {
 
 /// Whether nobody may overtake the front: always so in a strict line, and if it came while the line was that.
 pub(super) fn is_overdue(locked: &Held<'_>, now: Instant) -> bool {
-    let Fairness::Eventual(bound) = locked.fairness else { return true };
-    let since = locked.front(|wish| wish.since).flatten();
-    since.is_none_or(|since| since.checked_add(bound).is_some_and(|due| due <= now))
+    locked.front(|wish| wish.since).flatten().is_none_or(|since| locked.has_waited(since, now))
 }
 
 impl Rules {
@@ -320,11 +370,6 @@ impl Rules {
     /// Whether running callers may overtake.
     pub(super) fn is_eventual(&self) -> bool {
         matches!(self.fairness, Fairness::Eventual(_))
-    }
-
-    /// Whether whoever waits has waited for the bound from the start.
-    pub(super) fn is_boundless(&self) -> bool {
-        self.fairness == Fairness::Eventual(Duration::ZERO)
     }
 
     /// The time.
@@ -353,21 +398,28 @@ impl Rules {
         self.called = None;
     }
 
+    /// Whether one who came at `since` has waited for the bound at `now`. In a strict line everybody has.
+    pub(super) fn has_waited(&self, since: Instant, now: Instant) -> bool {
+        let Fairness::Eventual(bound) = self.fairness else { return true };
+        since.checked_add(bound).is_some_and(|due| due <= now)
+    }
+
+    /// Whether the timer is of this one's driver.
+    fn has_timer_of(&self, timer: &Timer) -> bool {
+        self.timer.as_ref().is_some_and(|ours| ours.same_driver(timer))
+    }
+
     /// Notes that the front is called, and arms the alarm for the end of its turn, if it is not armed.
-    pub(super) fn call(&mut self, now: Instant) -> Errand {
+    pub(super) fn call(&mut self, now: Instant, turn: Duration) -> Errand {
         self.called = Some(now);
-        self.arm(now, TURN)
+        self.arm_at(now.checked_add(turn))
     }
 
-    /// One comes to the line: arms the alarm for the end of the bound, if it is not armed.
+    /// One comes to the line: arms the alarm for the end of the bound, if it is not armed. Not for less than a turn: timers are not
+    /// as fine, and whoever gives back looks at the clock as well.
     pub(super) fn wait(&mut self, now: Instant) -> Errand {
-        self.arm(now, Duration::ZERO)
-    }
-
-    /// Arms the alarm for the bound from `now` on, which is at least `least`, if it is not armed.
-    fn arm(&mut self, now: Instant, least: Duration) -> Errand {
         match self.fairness {
-            Fairness::Eventual(bound) => self.arm_at(now.checked_add(bound.max(least))),
+            Fairness::Eventual(bound) => self.arm_at(now.checked_add(bound.max(TURN))),
             Fairness::Strict => Errand::Nothing,
         }
     }

@@ -19,7 +19,7 @@
 //! | 0      | 0    | 0      | nobody waits; or the front was called and is on its way | anyone, by a CAS that takes or an add |
 //! | 0      | 1    | 1      | the line waits for a release; nobody overtakes          | a releaser, by an add; then it takes the lock |
 //! | 0      | 0    | 1      | the line waits for a release; running callers overtake  | the same, and anyone, by a CAS that takes |
-//! | 0      | 1    | 0      | the front was called, is on its way, and nobody overtakes | the front, under the lock; a releaser, by an add |
+//! | 0      | 1    | 0      | the front was called, is on its way, and nobody overtakes | whoever holds the lock; a releaser, by an add; one who has lost a turn, by a CAS |
 //! | 1      | any  | any    | closed; releases count; the line is being sent home     | nobody                    |
 //!
 //! With strict fairness only the first two rows occur.
@@ -31,7 +31,8 @@
 //!   fall below what is out is above it. Both are at most [`MAX_PERMITS`], for which the field has room.
 //! - **W2** SHUT and QUEUED change only under the lock of the line. Whenever that is free: if nobody is in line, both are
 //!   clear; if somebody is, QUEUED is set, unless the front was called and somebody sees to it that it comes
-//!   (the alarm of `line.rs`, or there is nobody behind it who would wait for it).
+//!   (the alarm of `line.rs`; or there is nobody behind it who would wait for it; or the bound is so long that it may take for ever). Where there is no
+//!   timer any more, whoever finds that out sets QUEUED next.
 //! - **W3** Who sees QUEUED in the word that its release returned takes the lock afterwards. So a
 //!   release is either seen by the one that sets QUEUED (its CAS is on the whole word), or it
 //!   sees QUEUED, comes to the lock after that, and serves.

@@ -100,7 +100,11 @@ impl<'a, T, E> TaskGroupBuilder<'a, T, E> {
     /// `await` then; with it they see the cancel in [`context`](TaskGroup::context), may clean up and still return a value,
     /// and whoever has not ended when the grace is over is dropped at its next `await`.
     ///
-    /// The grace is the same for a failure, for [`cancel`](TaskGroup::cancel), for a cancel from above and for the group's drop.
+    /// The grace is the same for a failure, for [`cancel`](TaskGroup::cancel), for a cancel from above and for the group's drop. It is not for
+    /// [blocking tasks](TaskGroup::try_spawn_blocking): one that has not begun does not begin, and one that has is never ended.
+    ///
+    /// It is timed by a [timer](Self::timer). If that is lost, because its runtime is shut down, the grace is over; and in a runtime that
+    /// nobody runs it does not end.
     pub fn abort_after(mut self, grace: Duration) -> Self {
         self.grace = Some(grace);
         self

@@ -5,7 +5,7 @@
 //!
 //! - **C1** spawned = finished + failed + panicked + cancelled + alive, and, where values are kept in order, there are as many
 //!   slots as tasks were spawned, until the results are taken.
-//! - **C2** taken = alive + reserved rooms. It never exceeds the limit.
+//! - **C2** taken = alive + reserved rooms. It never grows beyond the limit of the moment, which may be lowered below it.
 //! - **C3** Once closed, `spawned` grows no more.
 //! - **C4** Nothing of the user's is dropped under the lock: what is not to be kept is asked for
 //!   first ([`is_first_failure`](Core::is_first_failure), [`is_first_panic`](Core::is_first_panic)) and

@@ -53,8 +53,8 @@
 //!
 //! # Why the join ends
 //!
-//! A task that was let in lives in a future that is polled or dropped: a runtime that shuts down drops
-//! it, and a future that is dropped tells the engine. Whoever brings the group to its end holds the
+//! A task that was let in lives in a future that is polled or dropped, or in a closure that is run or dropped: a runtime that shuts down drops
+//! it, or lets it run out, and what is dropped tells the engine. Whoever brings the group to its end holds the
 //! lock, and serves the queue before it goes.
 
 use std::fmt::Display;
@@ -114,7 +114,7 @@ pub(super) struct Policy {
 struct Abort {
     /// Cancelled then.
     context: Context,
-    /// Cancels it; dropped last, because the drop cancels.
+    /// The right to cancel it. The callback has one as well, but only until it has run, and the last to go would end the grace.
     _canceller: Canceller,
     /// Stops it when the group's context is cancelled.
     _callback: Registration,
@@ -328,6 +328,8 @@ impl<T, E> Engine<T, E> {
                 next = self.queue.lock().next_value();
                 if next.is_some() { Entry::Ready(()) } else { Entry::Wait(()) }
             }));
+            // Woken for a value, it looks before it does anything that may panic: a waker's clone, to enter again.
+            let next = next.or_else(|| self.queue.lock().next_value());
             if let Some(next) = next {
                 return Poll::Ready(next);
             }
@@ -343,9 +345,11 @@ impl<T, E> Engine<T, E> {
 
     /// A value has come, or the last task has ended, for which all are woken.
     fn wake_next(&self, all: bool) {
-        let mut most = if all { usize::MAX } else { 1 };
+        let locked = self.nexts.lock();
+        // Who comes after this looks first.
+        let mut most = if all { locked.len() } else { 1 };
         contain(|| {
-            self.nexts.grant_while(self.nexts.lock(), |(), ()| {
+            self.nexts.grant_while(locked, |(), ()| {
                 let next = most.checked_sub(1)?;
                 most = next;
                 Some(())
@@ -435,6 +439,7 @@ impl<T, E> Engine<T, E> {
 
     /// Counts the end of a task, whose future and leftovers are dropped.
     pub(super) fn end(&self, index: usize, ended: Ended<T, E>) {
+        let came = matches!(ended, Ended::Finished(Some(_)));
         let mut locked = self.queue.lock();
         locked.end(index, ended);
         let last = locked.counts().running() == 0;
@@ -444,7 +449,7 @@ impl<T, E> Engine<T, E> {
         } else {
             self.serve(locked);
         }
-        if self.fixed.policy.keep == Keep::AsTheyCome {
+        if last || (came && self.fixed.policy.keep == Keep::AsTheyCome) {
             self.wake_next(last);
         }
     }

@@ -137,6 +137,10 @@ impl<'g, T, E> Slot<'g, T, E> {
     ///
     /// With the closure: [`Refusal::Closed`], [`Refusal::Stopping`], or [`Refusal::NoRuntime`]. The
     /// room goes to the next.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system gives tokio no thread and it has none, as tokio's own does.
     #[cfg(feature = "tokio")]
     #[track_caller]
     pub fn spawn_blocking<F>(self, work: F) -> Result<usize, SpawnError<F>>
@@ -165,7 +169,7 @@ impl<'g, T, E> Slot<'g, T, E> {
     /// their own: the group as it is used without tokio.
     ///
     /// The task is alive until it has ended or is dropped, and the join waits for that. It is dropped
-    /// at its next poll once the group's context is cancelled; it is woken then.
+    /// at its next poll once the group's context is cancelled, or the [grace](crate::TaskGroupBuilder::abort_after) after that is over; it is woken then.
     ///
     /// # Errors
     ///

@@ -13,9 +13,9 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project::{pin_project, pinned_drop};
 use selvedge_cancel::Cancelled;
-use selvedge_primitives::{Panic, contain, coop};
+use selvedge_primitives::{Panic, contain, coop, drop_each};
 
-use super::core::Ended;
+use super::core::{Ended, Harvest};
 use super::engine::Engine;
 
 /// A task of a [`TaskGroup`](crate::TaskGroup), to be polled by an executor; from
@@ -174,8 +174,16 @@ impl<T, E, F> PinnedDrop for GroupTask<T, E, F> {
 }
 
 /// Lets go of the engine. If that is the last of it, the group was dropped and nobody joins: the
-/// destructors of results that nobody wants are contained here.
+/// destructors of results that nobody wants are contained here, one by one.
 fn let_go<T, E>(engine: Arc<Engine<T, E>>) {
+    let Some(engine) = Arc::into_inner(engine) else { return };
+    while let (Harvest::Panic(failure), _) = engine.harvest() {
+        contain(|| drop(failure));
+    }
+    if let (Harvest::Results { results, failures }, _) = engine.harvest() {
+        contain(|| drop_each(results));
+        contain(|| drop_each(failures));
+    }
     contain(|| drop(engine));
 }
 
