@@ -24,6 +24,18 @@ struct FromTokioUtilPage;
 #[doc = include_str!("../../../docs/patterns/semaphore.md")]
 struct SemaphorePage;
 
+#[doc = include_str!("../../../docs/patterns/single-flight.md")]
+struct SingleFlightPage;
+
+#[doc = include_str!("../../../docs/patterns/keyed-lock.md")]
+struct KeyedLockPage;
+
+#[doc = include_str!("../../../docs/patterns/barrier.md")]
+struct BarrierPage;
+
+#[doc = include_str!("../../../docs/patterns/retry-backoff.md")]
+struct RetryBackoffPage;
+
 #[doc = include_str!("../../../docs/patterns/rate-limit.md")]
 struct RateLimitPage;
 

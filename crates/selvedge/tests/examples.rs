@@ -40,6 +40,40 @@ fn semaphore_refuses_what_could_never_be_and_gives_everything_back() {
 }
 
 #[test]
+fn single_flight_asks_once_for_each_city_and_keeps_what_is_good() {
+    let text = printed("single_flight");
+    let (herd, later) = text.split_once("a moment later:").unwrap();
+    assert_eq!(herd.matches("goes out").count(), 3, "{text}");
+    assert!(herd.contains("18 answers, 9 errors, 3 have left before"), "{text}");
+    assert_eq!(later.matches("goes out").count(), 1, "{text}");
+    assert!(text.ends_with("asked 4 times in all\n"), "{text}");
+}
+
+#[test]
+fn keyed_lock_loses_no_money_and_leaves_no_lock() {
+    let text = printed("keyed_lock");
+    assert!(text.contains("ada: permit not acquired: the context ended"), "{text}");
+    assert!(text.contains("ben can be had: true"), "{text}");
+    assert!(text.ends_with("400 in all, 0 locks are left\n"), "{text}");
+}
+
+#[test]
+fn barrier_keeps_the_steps_together_and_tells_of_the_one_that_fails() {
+    let text = printed("barrier");
+    assert!(text.contains("the heat was all there 200 times"), "{text}");
+    assert_eq!(text.matches("barrier not passed").count(), 2, "{text}");
+    assert!(text.ends_with("broken after a reset: false\n"), "{text}");
+}
+
+#[test]
+fn retry_backoff_ends_with_an_answer_or_the_patience_or_the_context() {
+    let text = printed("retry_backoff");
+    assert!(text.contains("patient: answered at attempt"), "{text}");
+    assert!(text.contains("modest : gives up after attempt 3: connection refused"), "{text}");
+    assert!(text.contains("hurried: stopped while it"), "{text}");
+}
+
+#[test]
 fn worker_pool_counts_words_and_accounts_for_the_file_that_is_not_there() {
     let text = printed("worker_pool");
     assert!(text.contains("-  not-there.rs: a file that is there"), "{text}");

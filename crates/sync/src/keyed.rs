@@ -43,7 +43,8 @@ use map::Map;
 ///
 /// # Panics
 ///
-/// Everything that is given a key panics if that key's `Hash` or `Eq` does; nothing has changed then.
+/// Everything that is given a key panics if that key's `Hash`, `Eq` or destructor does; nothing has changed then. `Eq` runs under a lock: it
+/// should be short, and must not use the same map. A panic of the destructor of a key that is not the caller's own goes no further.
 ///
 /// # Examples
 ///
@@ -119,7 +120,8 @@ impl<K> KeyedSemaphore<K> {
 }
 
 impl<K: Hash + Eq + Send + Sync + 'static> KeyedSemaphore<K> {
-    /// Acquires `n` permits of `key` if that is possible without waiting and without overtaking anybody who waits for that key.
+    /// Acquires `n` permits of `key` if that is possible without waiting and without overtaking anybody who waits for that key. None
+    /// (`n` of 0) can always be had, and keep the key in use.
     ///
     /// # Errors
     ///
@@ -296,6 +298,11 @@ impl<K> KeyedLock<K> {
     #[track_caller]
     pub fn with_max_keys(keys: usize) -> Self {
         Self { semaphore: KeyedSemaphore::with_max_keys(1, keys) }
+    }
+
+    /// Where it was made.
+    pub fn place(&self) -> &'static Location<'static> {
+        self.semaphore.place()
     }
 
     /// How many keys are in use: right at the moment of the call.

@@ -11,7 +11,7 @@ use selvedge_cancel::Context as Tree;
 use selvedge_cancel::Timer;
 use selvedge_sync::{Barrier, KeyedLanes, Latch, SingleFlight, TaskGroup, WaitGroup};
 #[cfg(not(feature = "age"))]
-use selvedge_sync::{Fairness, Semaphore};
+use selvedge_sync::{Fairness, KeyedLock, Semaphore};
 use selvedge_testkit::CountingAllocator;
 
 #[global_allocator]
@@ -181,4 +181,29 @@ fn many_lanes_give_their_memory_back_when_the_last_is_gone() {
         while lanes.try_take().is_some() {}
     });
     assert!(counted.allocations > 3 && counted.allocations == counted.frees, "{counted:?}");
+}
+
+// With the feature `age` there is a table of holders.
+#[cfg(not(feature = "age"))]
+#[test]
+fn a_key_allocates_its_entry_and_the_line_of_its_first_wait() {
+    let locks = KeyedLock::<u32>::new();
+    let fly = || drop(locks.try_lock(7).unwrap());
+    fly();
+    let counted = CountingAllocator::count(|| (0..1024).for_each(|_| fly()));
+    assert_eq!((counted.allocations, counted.frees), (1024, 1024));
+    let held = locks.try_lock(7).unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    let wait =
+        || assert!(pin!(locks.lock(7)).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    wait();
+    let counted = CountingAllocator::count(|| {
+        (0..1024).for_each(|_| wait());
+        let mut waits = pin!(locks.lock(7));
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+        drop(held);
+        drop(waits.as_mut().poll(&mut cx));
+    });
+    // The entry goes, with its line.
+    assert_eq!((counted.allocations, counted.frees), (0, 2));
 }

@@ -482,7 +482,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(800))]
 
     #[test]
     fn they_do_what_their_documentation_says(steps in prop::collection::vec(step(), 0..300)) {

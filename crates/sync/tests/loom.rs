@@ -27,6 +27,8 @@ use selvedge_sync::{
 mod barrier;
 #[path = "loom/flight.rs"]
 mod flight;
+#[path = "loom/keyed.rs"]
+mod keyed;
 #[path = "loom/lanes.rs"]
 mod lanes;
 

@@ -277,7 +277,7 @@ fn compare(steps: &[Step], keeps: [u64; 2]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn it_does_what_its_documentation_says(steps in prop::collection::vec(step(), 0..200)) {

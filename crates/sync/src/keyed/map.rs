@@ -15,7 +15,8 @@
 //! # User code
 //!
 //! `Hash` runs before the lock is taken, `Eq` under it, between two steps that leave the table whole. Keys are moved out of the lock
-//! before they are dropped.
+//! before they are dropped. The key of an entry goes with the last share in it, which is a user's: a panic of its destructor ends there,
+//! for it is the key of whoever came first, not of the one who happens to leave last.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as TableEntry;
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
-use selvedge_primitives::{Mutex, MutexGuard, Origin, release_then};
+use selvedge_primitives::{Mutex, MutexGuard, Origin, contain, release_then};
 
 use super::error::TryKeyedError;
 use crate::semaphore::{Semaphore, TryAcquireError};
@@ -187,7 +188,7 @@ impl<K: Hash + Eq> Map<K> {
             TableEntry::Vacant(_) => (None, Some(key)),
         };
         // Before the key is dropped, which may panic: then it leaves again.
-        let user = entry.map(|entry| User { map: Arc::clone(map), entry });
+        let user = entry.map(|entry| User { map: Arc::clone(map), entry: Some(entry) });
         release_then(table, || drop(not_used));
         user.ok_or(map.most)
     }
@@ -197,19 +198,22 @@ impl<K: Hash + Eq> Map<K> {
 pub(super) struct User<K> {
     /// The map.
     map: Arc<Map<K>>,
-    /// What is used.
-    entry: Arc<Entry<K>>,
+    /// What is used; none once it was left.
+    entry: Option<Arc<Entry<K>>>,
 }
 
 impl<K> User<K> {
     /// What is used.
     pub(super) fn entry(&self) -> &Arc<Entry<K>> {
-        &self.entry
+        self.entry.as_ref().expect("it is left by the drop")
     }
 }
 
 impl<K> Drop for User<K> {
     fn drop(&mut self) {
-        self.map.leave(&self.entry);
+        if let Some(entry) = self.entry.take() {
+            self.map.leave(&entry);
+            contain(|| drop(entry));
+        }
     }
 }
