@@ -1,8 +1,10 @@
-//! Models of the barrier: the last to come against another, one that leaves, and a reset.
+//! Models of the barrier: the last to come against another, one that leaves or is told to, and a reset.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use selvedge_cancel::Context as Tree;
 use selvedge_primitives::{block_on, model};
 use selvedge_sync::{Barrier, BarrierBroken, Passed};
 
@@ -85,5 +87,32 @@ fn reset_vs_come() {
         let theirs = comes.join().unwrap().unwrap();
         assert!(mine.is_last() != theirs.is_last());
         assert_eq!((barrier.waiting(), barrier.is_broken()), (0, false));
+    });
+}
+
+// The context of a party ends while the last comes: all have come, and the last passes, whatever the party is told; or the party
+// has left by the time it is told, though its future is still there, and the last is told that the barrier is broken.
+#[test]
+fn context_vs_last() {
+    model::check(|| {
+        let barrier = barrier(2);
+        let (tree, canceller) = Tree::background().child();
+        let mut party = pin!(barrier.wait_in(&tree));
+        assert!(party.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let last = {
+            let barrier = Arc::clone(&barrier);
+            spawn(move || wait(&barrier))
+        };
+        let cancelling = spawn(move || canceller.cancel());
+        let told = block_on(party.as_mut());
+        assert_eq!(barrier.waiting(), 0);
+        let last = last.join().unwrap();
+        cancelling.join().unwrap();
+        match (told, last) {
+            (Ok(passed), Ok(last)) => assert!(last.is_last() && !passed.unwrap().is_last()),
+            (Err(_), Ok(last)) => assert!(last.is_last()),
+            (told, Err(BarrierBroken)) => assert!(told.is_err()),
+        }
+        assert_eq!(barrier.is_broken(), last.is_err());
     });
 }
