@@ -113,7 +113,7 @@ impl Engine {
             crowd.take_out(locked, Told::Passed { last: false });
             Entry::Ready(Told::Passed { last: true })
         });
-        crowd.wake();
+        crowd.wake_up();
         polled
     }
 
@@ -124,7 +124,7 @@ impl Engine {
             locked.broken = true;
             crowd.take_out(&mut locked, Told::Broken);
         });
-        crowd.wake();
+        crowd.wake_up();
     }
 
     /// Begins anew.
@@ -134,7 +134,7 @@ impl Engine {
         locked.broken = false;
         crowd.take_out(&mut locked, Told::Broken);
         drop(locked);
-        crowd.wake();
+        crowd.wake_up();
     }
 }
 
@@ -165,7 +165,7 @@ impl Crowd {
     }
 
     /// Wakes everybody, with no lock held. A waker that panics stops no other.
-    fn wake(mut self) {
+    fn wake_up(mut self) {
         let mut panics = FirstPanic::new();
         panics.catch(|| self.first.wake_all());
         for batch in &mut self.more {
