@@ -160,10 +160,17 @@ struct Signal<K, V, E> {
 
 impl<K, V, E> Wake for Signal<K, V, E> {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.tell();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.tell();
+    }
+}
+
+impl<K, V, E> Signal<K, V, E> {
+    /// The work was woken.
+    fn tell(&self) {
         // None: it has landed or was left, and nobody waits.
         let Some(flight) = self.flight.upgrade() else { return };
         let mut held = flight.lock();
