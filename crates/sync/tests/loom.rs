@@ -31,6 +31,8 @@ mod flight;
 mod keyed;
 #[path = "loom/lanes.rs"]
 mod lanes;
+#[path = "loom/outside.rs"]
+mod outside;
 
 /// A number that only the type under test protects.
 struct Ledger(AtomicUsize);

@@ -255,7 +255,7 @@ impl<K: Hash + Eq, T> Engine<K, T> {
         let hash = self.hasher.hash_one(&key);
         let mut held = self.queue.lock();
         if held.closed {
-            return release_then(held, || Err((key, item)));
+            return Err((key, item));
         }
         let State { lanes, numbers, .. } = &mut *held;
         let found = numbers.find(hash, |&number| lanes[number].key == key).copied();
