@@ -76,21 +76,21 @@ async fn lower_under_load<L: Limit>() -> Vec<usize> {
                 (Arc::clone(&limit), Arc::clone(&in_use), Arc::clone(&done));
             tokio::spawn(async move {
                 let permit = limit.acquire().await;
-                in_use.fetch_add(1, Ordering::SeqCst);
+                in_use.fetch_add(1, Ordering::Relaxed);
                 sleep(HOLD).await;
-                in_use.fetch_sub(1, Ordering::SeqCst);
-                done.fetch_add(1, Ordering::SeqCst);
+                in_use.fetch_sub(1, Ordering::Relaxed);
+                done.fetch_add(1, Ordering::Relaxed);
                 drop(permit);
             })
         })
         .collect();
     sleep(Duration::from_millis(1)).await;
-    assert_eq!(in_use.load(Ordering::SeqCst), BEFORE);
+    assert_eq!(in_use.load(Ordering::Relaxed), BEFORE);
     let mut seen = Vec::new();
-    while done.load(Ordering::SeqCst) < QUEUED {
+    while done.load(Ordering::Relaxed) < QUEUED {
         limit.lower();
         sleep(Duration::from_millis(1)).await;
-        seen.push(in_use.load(Ordering::SeqCst));
+        seen.push(in_use.load(Ordering::Relaxed));
     }
     for task in tasks {
         task.await.expect("no task panics");

@@ -1,5 +1,5 @@
 //! As [`OnceBox`](crate::OnceBox), for what others may keep alive, too.
-#![allow(unsafe_code, reason = "an `Arc` behind an atomic pointer, behind a safe face")]
+#![expect(unsafe_code, reason = "an `Arc` behind an atomic pointer, behind a safe face")]
 
 use std::fmt;
 use std::marker::PhantomData;

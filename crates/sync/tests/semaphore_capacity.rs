@@ -49,7 +49,7 @@ struct Count(AtomicUsize);
 
 impl Wake for Count {
     fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -74,7 +74,7 @@ impl Waiter {
     }
 
     fn wakes(&self) -> usize {
-        self.count.0.load(Ordering::SeqCst)
+        self.count.0.load(Ordering::Relaxed)
     }
 }
 
@@ -83,7 +83,7 @@ fn settle(line: &mut VecDeque<Waiter>) -> Vec<OwnedPermit> {
     let mut permits = Vec::new();
     loop {
         let Some(woken) = line.iter().position(|waiter| waiter.wakes() > 0) else { return permits };
-        line[woken].count.0.store(0, Ordering::SeqCst);
+        line[woken].count.0.store(0, Ordering::Relaxed);
         if let Poll::Ready(permit) = line[woken].poll() {
             permits.push(permit.unwrap());
             line.remove(woken);
@@ -140,9 +140,9 @@ fn on_many_threads_no_more_are_out_than_the_lowered_capacity() {
                         for _ in 0..2_000 {
                             let permit = limit.acquire_blocking(1).unwrap();
                             // At most the highest of the capacities.
-                            assert!(out.fetch_add(1, Ordering::SeqCst) < 8);
+                            assert!(out.fetch_add(1, Ordering::Relaxed) < 8);
                             thread::yield_now();
-                            out.fetch_sub(1, Ordering::SeqCst);
+                            out.fetch_sub(1, Ordering::Relaxed);
                             drop(permit);
                         }
                     });

@@ -37,7 +37,7 @@ struct Count(AtomicUsize);
 
 impl Wake for Count {
     fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -74,7 +74,7 @@ impl Waiter {
 
     /// How often it was woken since it was asked last.
     fn wakes(&self) -> usize {
-        self.count.0.swap(0, Ordering::SeqCst)
+        self.count.0.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -722,10 +722,10 @@ fn threads_that_hold_for_a_moment_all_get_their_turns() {
                             let permit =
                                 semaphore.acquire_blocking(1 + (thread + turn) % 2).unwrap();
                             let count = permit.count();
-                            assert!(out.fetch_add(count, Ordering::SeqCst) + count <= 2);
-                            out.fetch_sub(count, Ordering::SeqCst);
+                            assert!(out.fetch_add(count, Ordering::Relaxed) + count <= 2);
+                            out.fetch_sub(count, Ordering::Relaxed);
                             drop(permit);
-                            turns.fetch_add(1, Ordering::SeqCst);
+                            turns.fetch_add(1, Ordering::Relaxed);
                         }
                     });
                 }

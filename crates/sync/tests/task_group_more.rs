@@ -53,7 +53,7 @@ struct Captured(Arc<AtomicUsize>);
 
 impl Drop for Captured {
     fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -77,7 +77,7 @@ fn blocking_tasks_are_tasks_like_others() {
             let slot = group.reserve().await.unwrap();
             assert_eq!(slot.spawn_blocking(|| Ok(3)).map_err(drop), Ok(3));
             assert_eq!(group.join().await.into_result().unwrap(), [0, 1, 2, 3]);
-            assert_eq!(dropped.load(Ordering::SeqCst), 3);
+            assert_eq!(dropped.load(Ordering::Relaxed), 3);
         });
     });
 }
@@ -123,7 +123,7 @@ fn a_blocking_task_that_has_not_begun_is_dropped_by_the_cancel_and_one_that_has_
             let ran = Arc::new(AtomicBool::new(false));
             let second = Arc::clone(&ran);
             let queued = move || {
-                second.store(true, Ordering::SeqCst);
+                second.store(true, Ordering::Relaxed);
                 Ok(2)
             };
             group.try_spawn_blocking(queued).map_err(drop).unwrap();
@@ -134,7 +134,7 @@ fn a_blocking_task_that_has_not_begun_is_dropped_by_the_cancel_and_one_that_has_
             let joined = group.join().await;
             assert_eq!(numbers(joined.counts), (2, 1, 0, 0, 1));
             assert_eq!(joined.results, [Some(1), None]);
-            assert!(!ran.load(Ordering::SeqCst));
+            assert!(!ran.load(Ordering::Relaxed));
         });
     });
 }
@@ -171,7 +171,7 @@ fn a_blocking_task_on_a_runtime_that_is_shut_down_leaves_no_join_waiting() {
         });
         assert_eq!(spawned.map_err(drop), Ok(0));
         assert_eq!(numbers(block_on(group.join()).counts), (1, 0, 0, 0, 1));
-        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        assert_eq!(dropped.load(Ordering::Relaxed), 1);
     });
 }
 
@@ -290,9 +290,9 @@ fn a_limit_may_change_while_tasks_run() {
             for _ in 0..2_000 {
                 let now = Arc::clone(&now);
                 let task = async move {
-                    assert!(now.fetch_add(1, Ordering::SeqCst) < 8);
+                    assert!(now.fetch_add(1, Ordering::Relaxed) < 8);
                     tokio::task::yield_now().await;
-                    now.fetch_sub(1, Ordering::SeqCst);
+                    now.fetch_sub(1, Ordering::Relaxed);
                     Ok(0)
                 };
                 group.spawn(task).await.map_err(drop).unwrap();
@@ -470,7 +470,7 @@ fn values_that_are_not_wanted_are_dropped_by_their_tasks() {
             while group.counts().finished < 3 {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(dropped.load(Ordering::SeqCst), 3);
+            assert_eq!(dropped.load(Ordering::Relaxed), 3);
             let joined = group.join().await;
             assert_eq!((joined.results.len(), joined.counts.finished), (0, 3));
             assert!(joined.into_result().unwrap().is_empty());
@@ -558,9 +558,9 @@ fn a_dropped_group_gives_its_tasks_their_grace() {
         tokio::task::yield_now().await;
         drop(group);
         tokio::time::sleep(Duration::from_secs(2)).await;
-        assert_eq!(ended.load(Ordering::SeqCst), 0);
+        assert_eq!(ended.load(Ordering::Relaxed), 0);
         tokio::time::sleep(Duration::from_secs(2)).await;
-        assert_eq!(ended.load(Ordering::SeqCst), 1);
+        assert_eq!(ended.load(Ordering::Relaxed), 1);
     });
 }
 
