@@ -10,7 +10,6 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use pin_project::{pin_project, pinned_drop};
-use selvedge_cancel::Cause;
 use selvedge_primitives::{Anchor, Origin, block_on, const_fn, coop};
 
 use crate::within::Within;
@@ -284,9 +283,8 @@ impl Barrier {
     ///
     /// As [`wait`](Self::wait), and a look at the context.
     #[track_caller]
-    pub fn wait_in<'c>(&self, ctx: &'c selvedge_cancel::Context) -> BarrierWaitIn<'_, 'c> {
-        let wait = self.wait();
-        BarrierWaitIn { caller: wait.caller, within: Within::new(ctx, wait) }
+    pub fn wait_in<'c>(&self, ctx: &'c selvedge_cancel::Context) -> Within<'c, BarrierWait<'_>> {
+        Within::new(ctx, self.wait())
     }
 
     /// Comes to the barrier, and blocks the thread until all parties have come. Not for use in a task: it
@@ -385,31 +383,5 @@ impl PinnedDrop for BarrierWait<'_> {
 impl fmt::Debug for BarrierWait<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BarrierWait").field("place", &format_args!("{}", self.caller)).finish()
-    }
-}
-
-/// Waits at a barrier for no longer than a context lasts; made by [`Barrier::wait_in`], which says what it promises.
-#[pin_project]
-#[must_use = "a future does nothing until it is polled"]
-pub struct BarrierWaitIn<'a, 'c> {
-    /// The waiting.
-    #[pin]
-    within: Within<'c, &'c selvedge_cancel::Context, BarrierWait<'a>>,
-    /// Who called `wait_in`.
-    caller: &'static Location<'static>,
-}
-
-impl Future for BarrierWaitIn<'_, '_> {
-    type Output = Result<Result<Passed, BarrierBroken>, Cause>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().within.poll_within(cx)
-    }
-}
-
-impl fmt::Debug for BarrierWaitIn<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BarrierWaitIn").field("place", &format_args!("{}", self.caller)).finish()
     }
 }

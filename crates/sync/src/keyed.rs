@@ -6,7 +6,7 @@ mod error;
 mod map;
 mod permit;
 
-pub use acquire::{AcquireKeyed, AcquireKeyedIn};
+pub use acquire::AcquireKeyed;
 pub use error::{KeyedError, TryKeyedError};
 pub use permit::KeyedPermit;
 
@@ -19,6 +19,7 @@ use selvedge_cancel::Context;
 use selvedge_primitives::{Origin, block_on};
 
 use crate::semaphore::Semaphore;
+use crate::within::{Within, WithinOrCause};
 use acquire::Entering;
 use map::Map;
 
@@ -229,8 +230,13 @@ impl<K: Hash + Eq + Send + Sync + 'static> KeyedSemaphore<K> {
     ///
     /// As [`acquire`](Self::acquire), and a look at the context.
     #[track_caller]
-    pub fn acquire_in<'c>(&self, ctx: &'c Context, key: K, n: usize) -> AcquireKeyedIn<'c, K> {
-        AcquireKeyedIn::new(ctx, self.acquire(key, n))
+    pub fn acquire_in<'c>(
+        &self,
+        ctx: &'c Context,
+        key: K,
+        n: usize,
+    ) -> WithinOrCause<'c, AcquireKeyed<K>> {
+        WithinOrCause::new(Within::new(ctx, self.acquire(key, n)))
     }
 
     /// Acquires `n` permits of `key`, blocking the thread. It stands in the same line as the tasks. Not for use in a task: it
@@ -335,7 +341,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> KeyedLock<K> {
 
     /// As [`lock`](Self::lock), for no longer than `ctx` lasts: [`KeyedSemaphore::acquire_in`].
     #[track_caller]
-    pub fn lock_in<'c>(&self, ctx: &'c Context, key: K) -> AcquireKeyedIn<'c, K> {
+    pub fn lock_in<'c>(&self, ctx: &'c Context, key: K) -> WithinOrCause<'c, AcquireKeyed<K>> {
         self.semaphore.acquire_in(ctx, key, 1)
     }
 

@@ -6,7 +6,7 @@ mod lease;
 mod take;
 
 pub use lease::{LaneHold, Lease};
-pub use take::{TakeLease, TakeLeaseIn};
+pub use take::TakeLease;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use selvedge_cancel::Context;
 use selvedge_primitives::Origin;
+
+use crate::within::Within;
 
 use engine::Engine;
 
@@ -232,8 +234,8 @@ impl<K, T> KeyedLanes<K, T> {
     /// As [`take`](Self::take), and a look at the context.
     #[track_caller]
     #[inline]
-    pub fn take_in<'c>(&self, ctx: &'c Context) -> TakeLeaseIn<'_, 'c, K, T> {
-        TakeLeaseIn::new(ctx, self.take())
+    pub fn take_in<'c>(&self, ctx: &'c Context) -> Within<'c, TakeLease<'_, K, T>> {
+        Within::new(ctx, self.take())
     }
 
     /// Closes: nothing can be pushed any more. What is there is taken as before.

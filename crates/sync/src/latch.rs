@@ -8,7 +8,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
-use selvedge_cancel::Cause;
 use selvedge_primitives::{Origin, const_fn, coop};
 
 use crate::gate::{Gate, GateWait, MAX_COUNT};
@@ -236,9 +235,8 @@ impl Latch {
     ///
     /// As [`wait`](Self::wait), and a look at the context.
     #[track_caller]
-    pub fn wait_in<'c>(&self, ctx: &'c selvedge_cancel::Context) -> LatchWaitIn<'_, 'c> {
-        let wait = self.wait();
-        LatchWaitIn { place: wait.place, within: Within::new(ctx, wait) }
+    pub fn wait_in<'c>(&self, ctx: &'c selvedge_cancel::Context) -> Within<'c, LatchWait<'_>> {
+        Within::new(ctx, self.wait())
     }
 
     /// Waits until the latch is open, blocking the thread. Not for use in a task: it blocks the
@@ -298,31 +296,5 @@ impl Future for LatchWait<'_> {
 impl fmt::Debug for LatchWait<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LatchWait").field("place", &format_args!("{}", self.place)).finish()
-    }
-}
-
-/// Waits for a latch to open for no longer than a context lasts; made by [`Latch::wait_in`], which says what it promises.
-#[pin_project]
-#[must_use = "a future does nothing until it is polled"]
-pub struct LatchWaitIn<'a, 'c> {
-    /// The waiting.
-    #[pin]
-    within: Within<'c, &'c selvedge_cancel::Context, LatchWait<'a>>,
-    /// Who called `wait_in`.
-    place: &'static Location<'static>,
-}
-
-impl Future for LatchWaitIn<'_, '_> {
-    type Output = Result<(), Cause>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
-        self.project().within.poll_within(cx)
-    }
-}
-
-impl fmt::Debug for LatchWaitIn<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LatchWaitIn").field("place", &format_args!("{}", self.place)).finish()
     }
 }

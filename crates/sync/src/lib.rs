@@ -134,30 +134,27 @@ mod within;
 
 pub use ageing_queue::{AgeingQueue, ClassCountError, NoSuchClass};
 pub use backoff::{Backoff, BackoffError, Delays, Jitter};
-pub use barrier::{Barrier, BarrierBroken, BarrierWait, BarrierWaitIn, NoParties, Passed};
-pub use keyed::{
-    AcquireKeyed, AcquireKeyedIn, KeyedError, KeyedLock, KeyedPermit, KeyedSemaphore, TryKeyedError,
-};
-pub use keyed_lanes::{KeyedLanes, LaneHold, LanesClosed, Lease, TakeLease, TakeLeaseIn};
-pub use latch::{Latch, LatchWait, LatchWaitIn};
+pub use barrier::{Barrier, BarrierBroken, BarrierWait, NoParties, Passed};
+pub use keyed::{AcquireKeyed, KeyedError, KeyedLock, KeyedPermit, KeyedSemaphore, TryKeyedError};
+pub use keyed_lanes::{KeyedLanes, LaneHold, LanesClosed, Lease, TakeLease};
+pub use latch::{Latch, LatchWait};
 pub use selvedge_primitives::Panic;
 pub use selvedge_primitives::time::{ManualClock, Timer};
 #[cfg(feature = "age")]
 pub use semaphore::Holder;
 pub use semaphore::{
-    Acquire, AcquireError, AcquireIn, AcquireOwned, AcquireOwnedIn, CapacityError, Fairness,
-    MergeError, OwnedPermit, Permit, Semaphore, TryAcquireError,
+    Acquire, AcquireError, AcquireOwned, CapacityError, Fairness, MergeError, OwnedPermit, Permit,
+    Semaphore, TryAcquireError,
 };
-pub use single_flight::{FlightWait, FlightWaitIn, SingleFlight, SingleFlightBuilder};
+pub use single_flight::{FlightWait, SingleFlight, SingleFlightBuilder};
 #[cfg(feature = "tokio")]
 pub use task_group::Spawn;
 pub use task_group::{
     Counts, Failure, Fault, GroupTask, Join, JoinError, Joined, Next, Refusal, Reserve, Slot,
     SpawnError, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
 };
-pub use wait_group::{
-    AddError, OwnedWaitGuard, WaitGroup, WaitGroupWait, WaitGroupWaitIn, WaitGuard,
-};
+pub use wait_group::{AddError, OwnedWaitGuard, WaitGroup, WaitGroupWait, WaitGuard};
+pub use within::{Within, WithinOrCause};
 
 /// The example of the README, compiled and run with the others.
 #[cfg(doctest)]

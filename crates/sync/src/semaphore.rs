@@ -11,7 +11,7 @@ mod line;
 mod permit;
 mod word;
 
-pub use acquire::{Acquire, AcquireIn, AcquireOwned, AcquireOwnedIn};
+pub use acquire::{Acquire, AcquireOwned};
 #[cfg(feature = "age")]
 pub use age::Holder;
 pub use error::{AcquireError, CapacityError, MergeError, TryAcquireError};
@@ -28,6 +28,8 @@ use std::sync::Arc;
 use selvedge_cancel::Context;
 use selvedge_primitives::time::Timer;
 use selvedge_primitives::{Origin, block_on, const_fn, coop};
+
+use crate::within::{Within, WithinOrCause};
 
 use age::{Caller, Holders};
 
@@ -532,8 +534,8 @@ impl Semaphore {
     /// As [`acquire`](Self::acquire), and a look at the context.
     #[track_caller]
     #[inline]
-    pub fn acquire_in<'c>(&self, ctx: &'c Context, n: usize) -> AcquireIn<'_, 'c> {
-        AcquireIn::new(ctx, self.acquire(n))
+    pub fn acquire_in<'c>(&self, ctx: &'c Context, n: usize) -> WithinOrCause<'c, Acquire<'_>> {
+        WithinOrCause::new(Within::new(ctx, self.acquire(n)))
     }
 
     /// As [`acquire_owned`](Self::acquire_owned), for no longer than `ctx` lasts.
@@ -567,8 +569,12 @@ impl Semaphore {
     /// As [`acquire_owned`](Self::acquire_owned), and a look at the context.
     #[track_caller]
     #[inline]
-    pub fn acquire_owned_in(self: &Arc<Self>, ctx: &Context, n: usize) -> AcquireOwnedIn {
-        AcquireOwnedIn::new(ctx.clone(), self.acquire_owned(n))
+    pub fn acquire_owned_in(
+        self: &Arc<Self>,
+        ctx: &Context,
+        n: usize,
+    ) -> WithinOrCause<'static, AcquireOwned> {
+        WithinOrCause::new(Within::own(ctx.clone(), self.acquire_owned(n)))
     }
 
     /// Acquires `n` permits, blocking the thread until they are there. It stands in the same line

@@ -9,7 +9,7 @@ mod seat;
 mod wait;
 
 pub use builder::SingleFlightBuilder;
-pub use wait::{FlightWait, FlightWaitIn};
+pub use wait::FlightWait;
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 use selvedge_cancel::Context;
 use selvedge_primitives::Origin;
+
+use crate::within::Within;
 
 use map::Map;
 
@@ -281,12 +283,17 @@ where
     ///
     /// As [`run`](Self::run), a reference count, and a look at the context.
     #[track_caller]
-    pub fn run_in<M, F>(&self, ctx: &Context, key: K, make: M) -> FlightWaitIn<K, V, E, M>
+    pub fn run_in<M, F>(
+        &self,
+        ctx: &Context,
+        key: K,
+        make: M,
+    ) -> Within<'static, FlightWait<K, V, E, M>>
     where
         M: FnOnce() -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        FlightWaitIn::new(ctx.clone(), self.run(key, make))
+        Within::own(ctx.clone(), self.run(key, make))
     }
 
     /// Forgets the key: later callers start a flight of their own, those who wait stay with theirs, and

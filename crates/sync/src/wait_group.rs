@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
-use selvedge_cancel::Cause;
 use selvedge_primitives::{Origin, const_fn, coop};
 
 use crate::gate::{Gate, GateWait, MAX_COUNT};
@@ -280,9 +279,8 @@ impl WaitGroup {
     ///
     /// As [`wait`](Self::wait), and a look at the context.
     #[track_caller]
-    pub fn wait_in<'c>(&self, ctx: &'c selvedge_cancel::Context) -> WaitGroupWaitIn<'_, 'c> {
-        let wait = self.wait();
-        WaitGroupWaitIn { place: wait.place, within: Within::new(ctx, wait) }
+    pub fn wait_in<'c>(&self, ctx: &'c selvedge_cancel::Context) -> Within<'c, WaitGroupWait<'_>> {
+        Within::new(ctx, self.wait())
     }
 
     /// Waits until the group is empty, blocking the thread. Not for use in a task: it blocks the
@@ -354,31 +352,5 @@ impl Future for WaitGroupWait<'_> {
 impl fmt::Debug for WaitGroupWait<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WaitGroupWait").field("place", &format_args!("{}", self.place)).finish()
-    }
-}
-
-/// Waits for a wait group to be empty for no longer than a context lasts; made by [`WaitGroup::wait_in`], which says what it promises.
-#[pin_project]
-#[must_use = "a future does nothing until it is polled"]
-pub struct WaitGroupWaitIn<'a, 'c> {
-    /// The waiting.
-    #[pin]
-    within: Within<'c, &'c selvedge_cancel::Context, WaitGroupWait<'a>>,
-    /// Who called `wait_in`.
-    place: &'static Location<'static>,
-}
-
-impl Future for WaitGroupWaitIn<'_, '_> {
-    type Output = Result<(), Cause>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Cause>> {
-        self.project().within.poll_within(cx)
-    }
-}
-
-impl fmt::Debug for WaitGroupWaitIn<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WaitGroupWaitIn").field("place", &format_args!("{}", self.place)).finish()
     }
 }

@@ -8,15 +8,14 @@ use std::future::Ready;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use selvedge_sync::{
-    Acquire, AcquireError, AcquireIn, AcquireKeyed, AcquireKeyedIn, AcquireOwned, AcquireOwnedIn,
-    AddError, AgeingQueue, Backoff, BackoffError, Barrier, BarrierBroken, BarrierWait,
-    BarrierWaitIn, CapacityError, ClassCountError, Counts, Delays, Failure, Fairness, Fault,
-    FlightWait, FlightWaitIn, GroupTask, Jitter, Join, JoinError, Joined, KeyedError, KeyedLanes,
-    KeyedLock, KeyedPermit, KeyedSemaphore, LaneHold, LanesClosed, Latch, LatchWait, LatchWaitIn,
-    Lease, MergeError, Next, NoParties, NoSuchClass, OwnedPermit, OwnedWaitGuard, Passed, Permit,
-    Refusal, Reserve, Semaphore, SingleFlight, SingleFlightBuilder, Slot, SpawnError, TakeLease,
-    TakeLeaseIn, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError, TryAcquireError,
-    TryKeyedError, WaitGroup, WaitGroupWait, WaitGroupWaitIn, WaitGuard,
+    Acquire, AcquireError, AcquireKeyed, AcquireOwned, AddError, AgeingQueue, Backoff,
+    BackoffError, Barrier, BarrierBroken, BarrierWait, CapacityError, ClassCountError, Counts,
+    Delays, Failure, Fairness, Fault, FlightWait, GroupTask, Jitter, Join, JoinError, Joined,
+    KeyedError, KeyedLanes, KeyedLock, KeyedPermit, KeyedSemaphore, LaneHold, LanesClosed, Latch,
+    LatchWait, Lease, MergeError, Next, NoParties, NoSuchClass, OwnedPermit, OwnedWaitGuard,
+    Passed, Permit, Refusal, Reserve, Semaphore, SingleFlight, SingleFlightBuilder, Slot,
+    SpawnError, TakeLease, TaskFailed, TaskGroup, TaskGroupBuilder, TaskGroupError,
+    TryAcquireError, TryKeyedError, WaitGroup, WaitGroupWait, WaitGuard, Within, WithinOrCause,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -31,10 +30,10 @@ assert_impl_all!(TryAcquireError: Error, Send, Sync, Copy, Unpin, UnwindSafe, Re
 // The line points at futures that wait, so they stay where they are.
 assert_not_impl_any!(Acquire<'_>: Unpin);
 assert_not_impl_any!(AcquireOwned: Unpin);
-assert_impl_all!(AcquireIn<'_, '_>: Debug, Send, Sync);
-assert_impl_all!(AcquireOwnedIn: Debug, Send, Sync);
-assert_not_impl_any!(AcquireIn<'_, '_>: Unpin);
-assert_not_impl_any!(AcquireOwnedIn: Unpin);
+assert_impl_all!(WithinOrCause<'_, Acquire<'_>>: Debug, Send, Sync);
+assert_impl_all!(WithinOrCause<'static, AcquireOwned>: Debug, Send, Sync);
+assert_not_impl_any!(WithinOrCause<'_, Acquire<'_>>: Unpin);
+assert_not_impl_any!(WithinOrCause<'static, AcquireOwned>: Unpin);
 assert_impl_all!(Fairness: Copy, Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(CapacityError: Error, Copy, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(MergeError<Permit<'_>>: Error, Send, Sync, Unpin);
@@ -46,8 +45,8 @@ assert_not_impl_any!(OwnedPermit: Clone);
 assert_impl_all!(Latch: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(LatchWait<'_>: Debug, Send, Sync);
 assert_not_impl_any!(LatchWait<'_>: Unpin);
-assert_impl_all!(LatchWaitIn<'_, '_>: Debug, Send, Sync);
-assert_not_impl_any!(LatchWaitIn<'_, '_>: Unpin);
+assert_impl_all!(Within<'_, LatchWait<'_>>: Debug, Send, Sync);
+assert_not_impl_any!(Within<'_, LatchWait<'_>>: Unpin);
 
 assert_impl_all!(WaitGroup: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(WaitGuard<'_>: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
@@ -55,8 +54,8 @@ assert_impl_all!(OwnedWaitGuard: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwind
 assert_impl_all!(WaitGroupWait<'_>: Debug, Send, Sync);
 assert_impl_all!(AddError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
 assert_not_impl_any!(WaitGroupWait<'_>: Unpin);
-assert_impl_all!(WaitGroupWaitIn<'_, '_>: Debug, Send, Sync);
-assert_not_impl_any!(WaitGroupWaitIn<'_, '_>: Unpin);
+assert_impl_all!(Within<'_, WaitGroupWait<'_>>: Debug, Send, Sync);
+assert_not_impl_any!(Within<'_, WaitGroupWait<'_>>: Unpin);
 // Whoever has a copy of a guard is done twice.
 assert_not_impl_any!(WaitGuard<'_>: Clone);
 assert_not_impl_any!(OwnedWaitGuard: Clone);
@@ -110,14 +109,14 @@ assert_impl_all!(Flights: Debug, Clone, Send, Sync, Unpin, UnwindSafe, RefUnwind
 assert_impl_all!(SingleFlightBuilder<Key, u32, String>: Debug, Send, Sync, Unpin);
 assert_impl_all!(FlightWait<Key, u32, String, MakesWork>: Debug, Send);
 assert_not_impl_any!(FlightWait<Key, u32, String, MakesWork>: Unpin);
-assert_impl_all!(FlightWaitIn<Key, u32, String, MakesWork>: Debug, Send);
-assert_not_impl_any!(FlightWaitIn<Key, u32, String, MakesWork>: Unpin);
+assert_impl_all!(Within<'_, FlightWait<Key, u32, String, MakesWork>>: Debug, Send);
+assert_not_impl_any!(Within<'_, FlightWait<Key, u32, String, MakesWork>>: Unpin);
 
 assert_impl_all!(Barrier: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(BarrierWait<'_>: Debug, Send, Sync);
 assert_not_impl_any!(BarrierWait<'_>: Unpin);
-assert_impl_all!(BarrierWaitIn<'_, '_>: Debug, Send, Sync);
-assert_not_impl_any!(BarrierWaitIn<'_, '_>: Unpin);
+assert_impl_all!(Within<'_, BarrierWait<'_>>: Debug, Send, Sync);
+assert_not_impl_any!(Within<'_, BarrierWait<'_>>: Unpin);
 assert_impl_all!(Passed: Debug, Send, Sync, Copy, Unpin);
 assert_impl_all!(BarrierBroken: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(NoParties: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
@@ -133,8 +132,8 @@ assert_impl_all!(Lease<Key, Value>: Debug, Send, Unpin);
 assert_impl_all!(LaneHold<Key, Value>: Debug, Send, Sync, Unpin);
 assert_impl_all!(LanesClosed<Key, Value>: Error, Send, Unpin);
 assert_not_impl_any!(TakeLease<'_, Key, Value>: Unpin);
-assert_impl_all!(TakeLeaseIn<'_, '_, Key, Value>: Debug, Send, Sync);
-assert_not_impl_any!(TakeLeaseIn<'_, '_, Key, Value>: Unpin);
+assert_impl_all!(Within<'_, TakeLease<'_, Key, Value>>: Debug, Send, Sync);
+assert_not_impl_any!(Within<'_, TakeLease<'_, Key, Value>>: Unpin);
 // Whoever has a copy of a lease hands its lane on twice.
 assert_not_impl_any!(Lease<Key, u32>: Clone);
 assert_not_impl_any!(LaneHold<Key, Value>: Clone);
@@ -150,9 +149,9 @@ assert_impl_all!(KeyedLock<Key>: Debug, Clone, Unpin, UnwindSafe, RefUnwindSafe)
 assert_impl_all!(KeyedLock<String>: Send, Sync);
 assert_impl_all!(KeyedPermit<String>: Debug, Send, Sync, Unpin);
 assert_impl_all!(AcquireKeyed<String>: Debug, Send, Sync);
-assert_impl_all!(AcquireKeyedIn<'_, String>: Debug, Send, Sync);
+assert_impl_all!(WithinOrCause<'_, AcquireKeyed<String>>: Debug, Send, Sync);
 assert_not_impl_any!(AcquireKeyed<String>: Unpin);
-assert_not_impl_any!(AcquireKeyedIn<'_, String>: Unpin);
+assert_not_impl_any!(WithinOrCause<'_, AcquireKeyed<String>>: Unpin);
 assert_impl_all!(KeyedError: Error, Clone, Send, Sync, Unpin);
 assert_impl_all!(TryKeyedError: Error, Copy, Eq, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 // Whoever has a copy of a permit has one permit too many.

@@ -1,9 +1,12 @@
 //! The keyed semaphore and lock: order per key, keys apart, entries that come and go, bounds, and what panics.
 #![cfg(not(selvedge_loom))]
 
+#[path = "support/panicky_key.rs"]
+mod panicky_key;
+
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use panicky_key::{PanickyKey, Switches};
 use proptest::prelude::*;
 use selvedge_cancel::{CauseKind, Context as Tree};
 use selvedge_sync::{
@@ -437,70 +441,35 @@ fn an_always_ready_loop_yields_to_tokio() {
 
 // Panics, and user code that comes back.
 
-/// A key whose comparison, hash or destructor panics when told to.
-#[derive(Debug)]
-struct Key(&'static Switches);
-
-/// What panics.
-#[derive(Debug, Default)]
-struct Switches {
-    eq: AtomicBool,
-    hash: AtomicBool,
-    drop: AtomicBool,
-}
-
-fn fires(switch: &AtomicBool, what: &str) {
-    if switch.load(Ordering::Relaxed) {
-        panic!("{what}");
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, _: &Self) -> bool {
-        fires(&self.0.eq, "eq");
-        true
-    }
-}
-impl Eq for Key {}
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, _: &mut H) {
-        fires(&self.0.hash, "hash");
-    }
-}
-impl Drop for Key {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            fires(&self.0.drop, "drop");
-        }
-    }
-}
-
 #[test]
 fn a_key_that_panics_poisons_nothing_and_leaves_no_entry() {
     watchdog(Duration::from_secs(60), "keys that panic", || {
         let switches: &'static Switches = Box::leak(Box::default());
         let keys = KeyedSemaphore::new(1);
-        let held = keys.try_acquire(Key(switches), 1).unwrap();
+        let held = keys.try_acquire(PanickyKey(switches), 1).unwrap();
         for (switch, what) in [(&switches.eq, "eq"), (&switches.hash, "hash")] {
             switch.store(true, Ordering::Relaxed);
-            let mut wait = Box::pin(keys.acquire(Key(switches), 1));
+            let mut wait = Box::pin(keys.acquire(PanickyKey(switches), 1));
             assert_eq!(panic_of(|| poll(&mut wait).map(drop)).message(), what);
-            assert_eq!(panic_of(|| keys.try_acquire(Key(switches), 1).map(drop)).message(), what);
-            let blocks = || keys.acquire_blocking(Key(switches), 1).map(drop);
+            assert_eq!(
+                panic_of(|| keys.try_acquire(PanickyKey(switches), 1).map(drop)).message(),
+                what
+            );
+            let blocks = || keys.acquire_blocking(PanickyKey(switches), 1).map(drop);
             assert_eq!(panic_of(blocks).message(), what);
             switch.store(false, Ordering::Relaxed);
             drop(wait);
         }
         // The entry has a key: the caller's own goes.
         switches.drop.store(true, Ordering::Relaxed);
-        let tries = || keys.try_acquire(Key(switches), 1).map(drop);
+        let tries = || keys.try_acquire(PanickyKey(switches), 1).map(drop);
         assert_eq!(panic_of(tries).message(), "drop");
-        let mut wait = Box::pin(keys.acquire(Key(switches), 1));
+        let mut wait = Box::pin(keys.acquire(PanickyKey(switches), 1));
         assert_eq!(panic_of(|| poll(&mut wait).map(drop)).message(), "drop");
         drop(wait);
         assert_eq!(keys.len(), 1);
         switches.drop.store(false, Ordering::Relaxed);
-        let mut wait = Box::pin(keys.acquire(Key(switches), 1));
+        let mut wait = Box::pin(keys.acquire(PanickyKey(switches), 1));
         assert!(poll(&mut wait).is_pending());
         drop(held);
         let Poll::Ready(Ok(last)) = poll(&mut wait) else { panic!("it was not served") };
@@ -509,7 +478,7 @@ fn a_key_that_panics_poisons_nothing_and_leaves_no_entry() {
         drop(last);
         assert!(keys.is_empty());
         switches.drop.store(false, Ordering::Relaxed);
-        assert!(keys.try_acquire(Key(switches), 1).is_ok());
+        assert!(keys.try_acquire(PanickyKey(switches), 1).is_ok());
     });
 }
 

@@ -185,24 +185,29 @@ fn semaphore_two_releasers_vs_queue() {
     });
 }
 
+/// A waiter gives up while the release serves it; another stands behind it, and is served.
+fn leave_vs_release(semaphore: &Arc<Semaphore>, mut permits: Vec<OwnedPermit>) {
+    let mut quitter = Box::pin(semaphore.acquire_owned(1));
+    let mut next = Box::pin(semaphore.acquire_owned(1));
+    assert!(poll_once(quitter.as_mut()).is_pending());
+    assert!(poll_once(next.as_mut()).is_pending());
+    let releaser = {
+        let permit = permits.pop();
+        spawn(move || drop(permit))
+    };
+    drop(quitter);
+    drop(block_on(next).unwrap());
+    releaser.join().unwrap();
+    assert_whole(semaphore);
+}
+
 // A waiter gives up while the release serves it: what it was granted, or its turn, goes to the
 // next in line.
 #[test]
 fn semaphore_cancel_in_queue_vs_release() {
     model::check(|| {
-        let (semaphore, mut permits) = semaphore(1, 1);
-        let mut quitter = Box::pin(semaphore.acquire_owned(1));
-        let mut next = Box::pin(semaphore.acquire_owned(1));
-        assert!(poll_once(quitter.as_mut()).is_pending());
-        assert!(poll_once(next.as_mut()).is_pending());
-        let releaser = {
-            let permit = permits.pop();
-            spawn(move || drop(permit))
-        };
-        drop(quitter);
-        drop(block_on(next).unwrap());
-        releaser.join().unwrap();
-        assert_whole(&semaphore);
+        let (semaphore, permits) = semaphore(1, 1);
+        leave_vs_release(&semaphore, permits);
     });
 }
 
@@ -714,33 +719,28 @@ fn semaphore_called_vs_second_release() {
 #[test]
 fn semaphore_called_vs_cancel() {
     model::check(|| {
-        let (semaphore, mut permits, _clock) = eventual(1, 1);
-        let mut quitter = Box::pin(semaphore.acquire_owned(1));
-        let mut next = Box::pin(semaphore.acquire_owned(1));
-        assert!(poll_once(quitter.as_mut()).is_pending());
-        assert!(poll_once(next.as_mut()).is_pending());
-        let releaser = {
-            let permit = permits.pop();
-            spawn(move || drop(permit))
-        };
-        drop(quitter);
-        drop(block_on(next).unwrap());
-        releaser.join().unwrap();
-        assert_whole(&semaphore);
+        let (semaphore, permits, _clock) = eventual(1, 1);
+        leave_vs_release(&semaphore, permits);
     });
+}
+
+/// Two wait with eventual fairness, and the first has been called; and what there is beside.
+fn called() -> (Arc<Semaphore>, ManualClock, [Pin<Box<AcquireOwned>>; 2]) {
+    let (semaphore, mut permits, clock) = eventual(1, 1);
+    let waiting = [0, 1].map(|_| {
+        let mut wait = Box::pin(semaphore.acquire_owned(1));
+        assert!(poll_once(wait.as_mut()).is_pending());
+        wait
+    });
+    permits.pop();
+    (semaphore, clock, waiting)
 }
 
 // A turn is taken back while the one that was called comes: it has the permit, or begins again; the next one gets its turn.
 #[test]
 fn semaphore_turn_taken_back_vs_coming() {
     model::check(|| {
-        let (semaphore, mut permits, clock) = eventual(1, 1);
-        let mut late = Box::pin(semaphore.acquire_owned(1));
-        let mut next = Box::pin(semaphore.acquire_owned(1));
-        assert!(poll_once(late.as_mut()).is_pending());
-        assert!(poll_once(next.as_mut()).is_pending());
-        // Calls the first.
-        permits.pop();
+        let (semaphore, clock, [late, next]) = called();
         let coming = spawn(move || drop(block_on(late).unwrap()));
         pass_the_bound(&clock);
         drop(block_on(next).unwrap());
@@ -753,12 +753,7 @@ fn semaphore_turn_taken_back_vs_coming() {
 #[test]
 fn semaphore_turn_taken_back_vs_cancel() {
     model::check(|| {
-        let (semaphore, mut permits, clock) = eventual(1, 1);
-        let mut late = Box::pin(semaphore.acquire_owned(1));
-        let mut next = Box::pin(semaphore.acquire_owned(1));
-        assert!(poll_once(late.as_mut()).is_pending());
-        assert!(poll_once(next.as_mut()).is_pending());
-        permits.pop();
+        let (semaphore, clock, [late, next]) = called();
         let leaving = spawn(move || drop(late));
         pass_the_bound(&clock);
         drop(block_on(next).unwrap());

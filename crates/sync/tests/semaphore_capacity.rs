@@ -2,19 +2,23 @@
 //! that leave at any place.
 #![cfg(not(selvedge_loom))]
 
+#[path = "support/waiter.rs"]
+mod waiter;
+
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 use selvedge_cancel::{CauseKind, Context as Tree};
 use selvedge_sync::{
-    AcquireError, AcquireOwned, CapacityError, Fairness, OwnedPermit, Semaphore, TryAcquireError,
+    AcquireError, CapacityError, Fairness, OwnedPermit, Semaphore, TryAcquireError,
 };
 use selvedge_testkit::watchdog;
+use waiter::Waiter;
 
 /// Far above anything a healthy run takes.
 const WATCHDOG: Duration = Duration::from_secs(60);
@@ -43,47 +47,12 @@ fn take(semaphore: &Arc<Semaphore>, count: usize) -> Vec<OwnedPermit> {
     (0..count).map(|_| semaphore.try_acquire_owned(1).unwrap()).collect()
 }
 
-/// Knows whether it was woken.
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Somebody who waits for one permit.
-struct Waiter {
-    future: Pin<Box<AcquireOwned>>,
-    count: Arc<Count>,
-}
-
-impl Waiter {
-    /// Comes to the line.
-    fn new(semaphore: &Arc<Semaphore>) -> Self {
-        let mut waiter =
-            Self { future: Box::pin(semaphore.acquire_owned(1)), count: Arc::default() };
-        assert!(waiter.poll().is_pending());
-        waiter
-    }
-
-    fn poll(&mut self) -> Poll<Result<OwnedPermit, AcquireError>> {
-        let waker = Waker::from(Arc::clone(&self.count));
-        self.future.as_mut().poll(&mut Context::from_waker(&waker))
-    }
-
-    fn wakes(&self) -> usize {
-        self.count.0.load(Ordering::Relaxed)
-    }
-}
-
 /// Polls whoever was woken, until nobody is; gives their permits.
 fn settle(line: &mut VecDeque<Waiter>) -> Vec<OwnedPermit> {
     let mut permits = Vec::new();
     loop {
-        let Some(woken) = line.iter().position(|waiter| waiter.wakes() > 0) else { return permits };
-        line[woken].count.0.store(0, Ordering::Relaxed);
+        let woken = line.iter().position(|waiter| waiter.wakes() > 0);
+        let Some(woken) = woken else { return permits };
         if let Poll::Ready(permit) = line[woken].poll() {
             permits.push(permit.unwrap());
             line.remove(woken);
@@ -98,7 +67,7 @@ fn lowered_below_what_is_out_it_never_rises_above_the_new_capacity_again() {
     for fairness in KINDS {
         let limit = semaphore(8, fairness);
         let mut held = take(&limit, 8);
-        let mut line: VecDeque<_> = (0..100).map(|_| Waiter::new(&limit)).collect();
+        let mut line: VecDeque<_> = (0..100).map(|_| Waiter::new(&limit, 1)).collect();
         assert_eq!(limit.waiting(), 100);
 
         assert_eq!(limit.set_capacity(2), Ok(8));
@@ -165,7 +134,7 @@ fn a_queued_request_that_no_longer_fits_is_told_and_the_line_moves_on() {
         let held = take(&limit, 4);
         let mut large = pin!(limit.acquire(3));
         waits(large.as_mut());
-        let mut small = Waiter::new(&limit);
+        let mut small = Waiter::new(&limit, 1);
 
         limit.set_capacity(2).unwrap();
         let told = poll_once(large).map(|result| result.map(drop));
@@ -182,7 +151,7 @@ fn a_queued_request_that_no_longer_fits_is_told_and_the_line_moves_on() {
 fn one_behind_that_no_longer_fits_is_told_when_it_is_the_front() {
     let limit = semaphore(4, Fairness::Strict);
     let held = take(&limit, 4);
-    let mut first = Waiter::new(&limit);
+    let mut first = Waiter::new(&limit, 1);
     let mut large = pin!(limit.acquire(4));
     waits(large.as_mut());
     limit.set_capacity(3).unwrap();
@@ -198,7 +167,7 @@ fn a_capacity_of_zero_sends_everybody_away_and_one_above_serves_again() {
     for fairness in KINDS {
         let limit = semaphore(1, fairness);
         let held = take(&limit, 1);
-        let mut line: Vec<_> = (0..3).map(|_| Waiter::new(&limit)).collect();
+        let mut line: Vec<_> = (0..3).map(|_| Waiter::new(&limit, 1)).collect();
         limit.set_capacity(0).unwrap();
         for waiter in &mut line {
             let Poll::Ready(Err(error)) = waiter.poll() else { panic!("it waits for ever") };
@@ -251,7 +220,7 @@ fn permits_that_are_added_serve_the_line() {
     for fairness in KINDS {
         let limit = semaphore(1, fairness);
         let held = take(&limit, 1);
-        let mut line: VecDeque<_> = (0..3).map(|_| Waiter::new(&limit)).collect();
+        let mut line: VecDeque<_> = (0..3).map(|_| Waiter::new(&limit, 1)).collect();
         limit.add(2).unwrap();
         let served = settle(&mut line);
         assert_eq!((served.len(), limit.capacity(), limit.waiting()), (2, 3, 1));
@@ -309,7 +278,7 @@ fn what_is_forgotten_is_gone_from_the_capacity_and_those_who_wait_for_it_are_tol
         let mut held = take(&limit, 3);
         let mut all = pin!(limit.acquire(3));
         waits(all.as_mut());
-        let mut one = Waiter::new(&limit);
+        let mut one = Waiter::new(&limit, 1);
         held.pop().unwrap().forget();
         let told = poll_once(all).map(|result| result.map(drop));
         assert_eq!(told, Poll::Ready(Err(AcquireError::OverCapacity { wanted: 3, capacity: 2 })));
@@ -340,7 +309,7 @@ fn what_is_forgotten_beyond_the_capacity_pays_the_debt() {
 fn a_closed_semaphore_still_changes_its_capacity_and_serves_nobody() {
     let limit = semaphore(1, Fairness::Strict);
     let held = take(&limit, 1);
-    let mut waiter = Waiter::new(&limit);
+    let mut waiter = Waiter::new(&limit, 1);
     limit.close();
     limit.close();
     limit.set_capacity(4).unwrap();
@@ -364,7 +333,7 @@ fn a_wait_in_a_context_ends_with_it_and_says_why() {
         let mut owned = pin!(limit.acquire_owned_in(&ctx, 1));
         waits(borrowed.as_mut());
         waits(owned.as_mut());
-        let mut behind = Waiter::new(&limit);
+        let behind = Waiter::new(&limit, 1);
         canceller.cancel();
         let Poll::Ready(Err(AcquireError::Ended(cause))) = poll_once(borrowed) else { panic!() };
         assert_eq!(cause.kind(), CauseKind::Cancelled);
@@ -374,7 +343,7 @@ fn a_wait_in_a_context_ends_with_it_and_says_why() {
         assert!(std::error::Error::source(&error).is_some());
         assert_eq!(limit.acquire_blocking_in(&ctx, 1).unwrap_err(), AcquireError::Ended(cause));
         drop(held);
-        assert!(behind.poll().is_ready());
+        drop(behind.served());
         assert!(matches!(poll_once(pin!(limit.acquire_in(&ctx, 1))), Poll::Ready(Err(_))));
         let ctx = Tree::background();
         assert_eq!(limit.acquire_blocking_in(&ctx, 1).unwrap().count(), 1);
@@ -409,8 +378,7 @@ fn a_million_waiters_that_leave_at_any_place_lose_no_permit_and_no_wake() {
             let mut cancels = 0;
             while cancels < CANCELS / KINDS.len() {
                 while line.len() < 8 {
-                    let mut waiter =
-                        Waiter { future: Box::pin(limit.acquire_owned(1)), count: Arc::default() };
+                    let mut waiter = Waiter::unpolled(&limit, 1);
                     match waiter.poll() {
                         Poll::Pending => line.push_back(waiter),
                         // It has overtaken one that was called and did not come.

@@ -2,8 +2,11 @@
 //! not come when it is called.
 #![cfg(not(selvedge_loom))]
 
+#[path = "support/waiter.rs"]
+mod waiter;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -11,10 +14,9 @@ use std::thread;
 use std::time::Duration;
 
 use selvedge_cancel::{ManualClock, Timer};
-use selvedge_sync::{
-    AcquireError, AcquireOwned, Fairness, OwnedPermit, Semaphore, TryAcquireError,
-};
+use selvedge_sync::{AcquireError, Fairness, Semaphore, TryAcquireError};
 use selvedge_testkit::watchdog;
+use waiter::Waiter;
 
 /// The bound of the tests.
 const BOUND: Duration = Duration::from_millis(10);
@@ -29,53 +31,6 @@ fn eventual(permits: usize) -> (Arc<Semaphore>, ManualClock) {
     let semaphore =
         Semaphore::new(permits).with_fairness(Fairness::Eventual(BOUND)).with_timer(timer);
     (Arc::new(semaphore), clock)
-}
-
-/// Counts wakes.
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Somebody who waits.
-struct Waiter {
-    future: Pin<Box<AcquireOwned>>,
-    count: Arc<Count>,
-}
-
-impl Waiter {
-    /// Comes to the line for `n`.
-    #[track_caller]
-    fn new(semaphore: &Arc<Semaphore>, n: usize) -> Self {
-        let future = Box::pin(semaphore.acquire_owned(n));
-        let mut waiter = Self { future, count: Arc::default() };
-        assert!(waiter.poll().is_pending());
-        waiter
-    }
-
-    fn poll(&mut self) -> Poll<Result<OwnedPermit, AcquireError>> {
-        let waker = Waker::from(Arc::clone(&self.count));
-        self.future.as_mut().poll(&mut Context::from_waker(&waker))
-    }
-
-    /// Polled, it is served.
-    #[track_caller]
-    fn served(mut self) -> OwnedPermit {
-        match self.poll() {
-            Poll::Ready(Ok(permit)) => permit,
-            Poll::Ready(Err(error)) => panic!("{error}"),
-            Poll::Pending => panic!("still waits"),
-        }
-    }
-
-    /// How often it was woken since it was asked last.
-    fn wakes(&self) -> usize {
-        self.count.0.swap(0, Ordering::Relaxed)
-    }
 }
 
 /// A running caller takes one and gives it back.

@@ -1,6 +1,9 @@
 //! The single flight: one run for all who join, who drives it, who leaves, what is kept, and what panics.
 #![cfg(not(selvedge_loom))]
 
+#[path = "support/panicky_key.rs"]
+mod panicky_key;
+
 use std::cell::Cell;
 use std::future::{Pending, pending, poll_fn, ready};
 use std::hash::{Hash, Hasher};
@@ -11,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use panicky_key::{PanickyKey, Switches, fires};
 use selvedge_cancel::{CauseKind, Context as Tree};
 use selvedge_sync::{Panic, SingleFlight, Timer};
 use selvedge_testkit::{
@@ -707,56 +711,18 @@ fn a_panic_of_the_works_destructor_is_the_works() {
     assert!(flights.is_empty());
 }
 
-/// A key whose comparison, hash or destructor panics when told to.
-#[derive(Debug, Clone)]
-struct Key(&'static Switches);
-
-/// What panics.
-#[derive(Debug, Default)]
-struct Switches {
-    eq: AtomicBool,
-    hash: AtomicBool,
-    drop: AtomicBool,
-}
-
-fn fires(switch: &AtomicBool, what: &str) {
-    if switch.load(Ordering::Relaxed) {
-        panic!("{what}");
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, _: &Self) -> bool {
-        fires(&self.0.eq, "eq");
-        true
-    }
-}
-impl Eq for Key {}
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, _: &mut H) {
-        fires(&self.0.hash, "hash");
-    }
-}
-impl Drop for Key {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            fires(&self.0.drop, "drop");
-        }
-    }
-}
-
 #[test]
 fn a_key_that_panics_poisons_nothing() {
     watchdog(Duration::from_secs(60), "keys that panic", || {
         let switches: &'static Switches = Box::leak(Box::default());
-        let (flights, work) = (Flights::<Key>::new(), Work::default());
-        let mut call: Call = Box::pin(flights.run(Key(switches), work.make()));
+        let (flights, work) = (Flights::<PanickyKey>::new(), Work::default());
+        let mut call: Call = Box::pin(flights.run(PanickyKey(switches), work.make()));
         assert!(poll(&mut call).is_pending());
         for (switch, what) in [(&switches.eq, "eq"), (&switches.hash, "hash")] {
             switch.store(true, Ordering::Relaxed);
-            let mut other: Call = Box::pin(flights.run(Key(switches), work.make()));
+            let mut other: Call = Box::pin(flights.run(PanickyKey(switches), work.make()));
             assert_eq!(panic_of(|| poll(&mut other)).message(), what);
-            assert_eq!(panic_of(|| flights.forget(&Key(switches))).message(), what);
+            assert_eq!(panic_of(|| flights.forget(&PanickyKey(switches))).message(), what);
             switch.store(false, Ordering::Relaxed);
             assert!(poll(&mut other).is_pending(), "it can be polled again");
         }
@@ -890,15 +856,17 @@ fn an_expired_value_whose_destructor_panics_grounds_no_flight() {
 fn a_key_whose_destructor_panics_grounds_no_flight() {
     watchdog(Duration::from_secs(60), "a key that panics", || {
         let switches: &'static Switches = Box::leak(Box::default());
-        let flights = expired(Key(switches), Nasty::new());
+        let flights = expired(PanickyKey(switches), Nasty::new());
         let mut cx = Context::from_waker(Waker::noop());
-        let mut call = pin!(flights.run(Key(switches), pending::<Result<Value, ()>>));
+        let mut call = pin!(flights.run(PanickyKey(switches), pending::<Result<Value, ()>>));
         // The slot has an equal key, so that of the call goes.
         switches.drop.store(true, Ordering::Relaxed);
         assert!(call.as_mut().poll(&mut cx).is_pending());
         switches.drop.store(false, Ordering::Relaxed);
-        flights.forget(&Key(switches));
-        assert!(block_on(flights.run(Key(switches), || ready(Ok(Value(Nasty::new()))))).is_ok());
+        flights.forget(&PanickyKey(switches));
+        assert!(
+            block_on(flights.run(PanickyKey(switches), || ready(Ok(Value(Nasty::new()))))).is_ok()
+        );
     });
 }
 

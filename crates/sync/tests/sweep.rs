@@ -176,7 +176,7 @@ fn acquire_owned_loses_nothing_at_any_await_point() {
 
 #[test]
 fn acquire_in_loses_nothing_at_any_await_point() {
-    let summary = sweep("AcquireIn", |run| {
+    let summary = sweep("WithinOrCause", |run| {
         let (semaphore, (ctx, canceller)) = (fresh(), Tree::background().child());
         ended_by_its_context(run, &semaphore, &canceller, semaphore.acquire_in(&ctx, 2));
     });
@@ -185,7 +185,7 @@ fn acquire_in_loses_nothing_at_any_await_point() {
 
 #[test]
 fn acquire_owned_in_loses_nothing_at_any_await_point() {
-    let summary = sweep("AcquireOwnedIn", |run| {
+    let summary = sweep("WithinOrCause", |run| {
         let (semaphore, (ctx, canceller)) = (fresh(), Tree::background().child());
         ended_by_its_context(run, &semaphore, &canceller, semaphore.acquire_owned_in(&ctx, 2));
     });
@@ -284,7 +284,7 @@ fn wait_group_wait_loses_nothing_at_any_await_point() {
 
 #[test]
 fn a_wait_in_a_context_loses_nothing_at_any_await_point() {
-    let summary = sweep("LatchWaitIn", |run| {
+    let summary = sweep("Within", |run| {
         let (latch, (tree, canceller)) = (Latch::new(2), Tree::background().child());
         let step = |_| assert!(!latch.is_open() && (latch.count_down(1) || latch.count() == 1));
         let ended = run.drive_cancel(latch.wait_in(&tree), step, || canceller.cancel());
@@ -293,7 +293,7 @@ fn a_wait_in_a_context_loses_nothing_at_any_await_point() {
         block_on(latch.wait());
     });
     assert_swept(&summary, 2, 8);
-    let summary = sweep("WaitGroupWaitIn", |run| {
+    let summary = sweep("Within", |run| {
         let (group, (tree, canceller)) = (Arc::new(WaitGroup::new()), Tree::background().child());
         let mut guards: Vec<_> = (0..2).map(|_| group.add_owned(1).unwrap()).collect();
         let step = |_| drop(guards.pop());
@@ -517,7 +517,7 @@ fn flight_wait_loses_nothing_at_any_await_point() {
         two_callers(run, &flights, &canceller, |work| tree.run(flights.run(7, work)));
     });
     assert_swept(&summary, 2, 8);
-    let summary = sweep("FlightWaitIn", |run| {
+    let summary = sweep("Within", |run| {
         let (flights, (tree, canceller)) = (Flights::new(), Tree::background().child());
         two_callers(run, &flights, &canceller, |work| flights.run_in(&tree, 7, work));
     });
@@ -571,7 +571,7 @@ fn barrier_wait_loses_nothing_at_any_await_point() {
         three_parties(run, &barrier, &canceller, tree.run(barrier.wait()));
     });
     assert_swept(&summary, 1, 8);
-    let summary = sweep("BarrierWaitIn", |run| {
+    let summary = sweep("Within", |run| {
         let (barrier, (tree, canceller)) = (Barrier::new(3).unwrap(), Tree::background().child());
         three_parties(run, &barrier, &canceller, barrier.wait_in(&tree));
     });
@@ -615,7 +615,7 @@ fn take_lease_loses_nothing_at_any_await_point() {
         two_items(run, &lanes, &canceller, tree.run(lanes.take()));
     });
     assert_swept(&summary, 1, 8);
-    let summary = sweep("TakeLeaseIn", |run| {
+    let summary = sweep("Within", |run| {
         let (lanes, (tree, canceller)) = (KeyedLanes::new(), Tree::background().child());
         two_items(run, &lanes, &canceller, lanes.take_in(&tree));
     });
@@ -671,7 +671,7 @@ fn acquire_keyed_loses_nothing_at_any_await_point() {
         behind_a_key(run, &keys, &canceller, tree.run(keys.acquire(7, 2)), flat);
     });
     assert_swept(&summary, 2, 8);
-    let summary = sweep("AcquireKeyedIn", |run| {
+    let summary = sweep("WithinOrCause", |run| {
         let (keys, (tree, canceller)) = (KeyedSemaphore::new(2), Tree::background().child());
         behind_a_key(run, &keys, &canceller, keys.acquire_in(&tree, 7, 2), |output| output);
     });

@@ -8,14 +8,12 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project::pin_project;
-use selvedge_cancel::Context;
 use selvedge_primitives::coop;
 
 use super::error::KeyedError;
 use super::map::{Entry, Map, User};
 use super::permit::KeyedPermit;
 use crate::semaphore::{AcquireError, Acquiring, Engine, Handle, Queue};
-use crate::within::Within;
 use selvedge_primitives::Anchor;
 
 impl<K: Send + Sync + 'static> Handle<'static> for Arc<Entry<K>> {
@@ -116,41 +114,5 @@ impl<K: Send + Sync + 'static> fmt::Debug for AcquireKeyed<K> {
             .field("wanted", &self.entering.wanted)
             .field("place", &format_args!("{}", self.place))
             .finish()
-    }
-}
-
-/// Waits for permits of a key for no longer than a context lasts; made by
-/// [`KeyedSemaphore::acquire_in`](crate::KeyedSemaphore::acquire_in) and [`KeyedLock::lock_in`](crate::KeyedLock::lock_in), which say what
-/// it promises.
-#[pin_project]
-#[must_use = "a future does nothing, and stands in no line, until it is polled"]
-pub struct AcquireKeyedIn<'c, K: Send + Sync + 'static> {
-    /// The waiting.
-    #[pin]
-    within: Within<'c, &'c Context, AcquireKeyed<K>>,
-    /// Who called.
-    place: &'static Location<'static>,
-}
-
-impl<'c, K: Hash + Eq + Send + Sync + 'static> AcquireKeyedIn<'c, K> {
-    /// Waits with `acquire`, within `ctx`.
-    pub(super) fn new(ctx: &'c Context, acquire: AcquireKeyed<K>) -> Self {
-        let place = acquire.place;
-        Self { within: Within::new(ctx, acquire), place }
-    }
-}
-
-impl<K: Hash + Eq + Send + Sync + 'static> Future for AcquireKeyedIn<'_, K> {
-    type Output = Result<KeyedPermit<K>, KeyedError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let within = ready!(self.project().within.poll_within(cx));
-        Poll::Ready(within.unwrap_or_else(|cause| Err(KeyedError::Ended(cause))))
-    }
-}
-
-impl<K: Send + Sync + 'static> fmt::Debug for AcquireKeyedIn<'_, K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AcquireKeyedIn").field("place", &format_args!("{}", self.place)).finish()
     }
 }

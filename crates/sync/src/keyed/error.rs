@@ -25,6 +25,7 @@ pub enum KeyedError {
     #[error("permit not acquired: the context ended")]
     Ended(
         /// Why it did.
+        #[from]
         #[source]
         Cause,
     ),

@@ -7,12 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project::{pin_project, pinned_drop};
-use selvedge_cancel::Cause;
 use selvedge_primitives::{Anchor, coop};
 
 use super::engine::{Engine, Place, Told};
 use super::lease::{LaneHold, Lease};
-use crate::within::Within;
 
 /// Waits for an item; made by [`KeyedLanes::take`](crate::KeyedLanes::take), which says what it promises.
 #[pin_project(PinnedDrop)]
@@ -69,40 +67,5 @@ impl<K, T> PinnedDrop for TakeLease<'_, K, T> {
 impl<K, T> fmt::Debug for TakeLease<'_, K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TakeLease").field("place", &format_args!("{}", self.caller)).finish()
-    }
-}
-
-/// Waits for an item for no longer than a context lasts; made by [`KeyedLanes::take_in`](crate::KeyedLanes::take_in), which says what it
-/// promises.
-#[pin_project]
-#[must_use = "a future does nothing until it is polled"]
-pub struct TakeLeaseIn<'a, 'c, K, T> {
-    /// The waiting.
-    #[pin]
-    within: Within<'c, &'c selvedge_cancel::Context, TakeLease<'a, K, T>>,
-    /// Who called `take_in`.
-    caller: &'static Location<'static>,
-}
-
-impl<'a, 'c, K, T> TakeLeaseIn<'a, 'c, K, T> {
-    /// Waits with `take`, within `ctx`.
-    #[inline]
-    pub(super) fn new(ctx: &'c selvedge_cancel::Context, take: TakeLease<'a, K, T>) -> Self {
-        Self { caller: take.caller, within: Within::new(ctx, take) }
-    }
-}
-
-impl<K, T> Future for TakeLeaseIn<'_, '_, K, T> {
-    type Output = Result<Option<Lease<K, T>>, Cause>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().within.poll_within(cx)
-    }
-}
-
-impl<K, T> fmt::Debug for TakeLeaseIn<'_, '_, K, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TakeLeaseIn").field("place", &format_args!("{}", self.caller)).finish()
     }
 }

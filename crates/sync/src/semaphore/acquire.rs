@@ -1,6 +1,5 @@
 //! The futures: [`Acquire`] borrows the semaphore, [`AcquireOwned`] shares it. Each asks for the
-//! task's budget, lets the engine's `Acquiring` wait, and makes the permit. [`AcquireIn`] and [`AcquireOwnedIn`] are the same
-//! within a context.
+//! task's budget, lets the engine's `Acquiring` wait, and makes the permit.
 
 use std::fmt;
 use std::panic::Location;
@@ -9,10 +8,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project::pin_project;
-use selvedge_cancel::{Cause, Context};
 use selvedge_primitives::{Anchor, coop};
-
-use crate::within::Within;
 
 use super::acquiring::{Acquiring, Handle};
 use super::age::Caller;
@@ -110,83 +106,6 @@ impl fmt::Debug for AcquireOwned {
             .field("place", &format_args!("{}", self.place))
             .finish()
     }
-}
-
-/// Waits for permits for no longer than a context lasts; made by [`Semaphore::acquire_in`], which says what it promises. Dropped,
-/// it leaves the line.
-#[pin_project]
-#[must_use = "a future does nothing, and stands in no line, until it is polled"]
-pub struct AcquireIn<'a, 'c> {
-    /// The waiting.
-    #[pin]
-    within: Within<'c, &'c Context, Acquire<'a>>,
-    /// Who called `acquire_in`.
-    place: &'static Location<'static>,
-}
-
-impl<'a, 'c> AcquireIn<'a, 'c> {
-    /// Waits with `acquire`, within `ctx`.
-    #[inline]
-    pub(super) fn new(ctx: &'c Context, acquire: Acquire<'a>) -> Self {
-        let place = acquire.place;
-        Self { within: Within::new(ctx, acquire), place }
-    }
-}
-
-impl<'a> Future for AcquireIn<'a, '_> {
-    type Output = Result<Permit<'a>, AcquireError>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        Poll::Ready(ready!(self.project().within.poll_within(cx)).unwrap_or_else(ended))
-    }
-}
-
-impl fmt::Debug for AcquireIn<'_, '_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AcquireIn").field("place", &format_args!("{}", self.place)).finish()
-    }
-}
-
-/// Waits for owned permits for no longer than a context lasts; made by [`Semaphore::acquire_owned_in`], which says what it
-/// promises. Dropped, it leaves the line.
-#[pin_project]
-#[must_use = "a future does nothing, and stands in no line, until it is polled"]
-pub struct AcquireOwnedIn {
-    /// The waiting.
-    #[pin]
-    within: Within<'static, Context, AcquireOwned>,
-    /// Who called `acquire_owned_in`.
-    place: &'static Location<'static>,
-}
-
-impl AcquireOwnedIn {
-    /// Waits with `acquire`, within `ctx`.
-    #[inline]
-    pub(super) fn new(ctx: Context, acquire: AcquireOwned) -> Self {
-        let place = acquire.place;
-        Self { within: Within::new(ctx, acquire), place }
-    }
-}
-
-impl Future for AcquireOwnedIn {
-    type Output = Result<OwnedPermit, AcquireError>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        Poll::Ready(ready!(self.project().within.poll_within(cx)).unwrap_or_else(ended))
-    }
-}
-
-impl fmt::Debug for AcquireOwnedIn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AcquireOwnedIn").field("place", &format_args!("{}", self.place)).finish()
-    }
-}
-
-/// The context has ended first.
-fn ended<P>(cause: Cause) -> Result<P, AcquireError> {
-    Err(AcquireError::Ended(cause))
 }
 
 impl<'q> Handle<'q> for &'q Semaphore {

@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
-use selvedge_cancel::Cause;
 use selvedge_primitives::coop;
 
 use super::flight::{Home, Landed, begin};
 use super::map::{Found, Map};
 use super::seat::{Ended, Seat};
-use crate::within::Within;
 
 /// Waits for a flight to land; made by [`SingleFlight::run`](crate::SingleFlight::run), which says what it
 /// promises.
@@ -163,56 +161,6 @@ impl<K: 'static, V: 'static, E: 'static, M> fmt::Debug for FlightWait<K, V, E, M
         f.debug_struct("FlightWait")
             .field("place", &format_args!("{}", self.place))
             .field("boarded", &self.call.is_none())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Waits for a flight to land for no longer than a context lasts; made by [`SingleFlight::run_in`](crate::SingleFlight::run_in), which
-/// says what it promises.
-#[pin_project]
-#[must_use = "a future does nothing until it is polled"]
-pub struct FlightWaitIn<K: 'static, V: 'static, E: 'static, M> {
-    /// The waiting.
-    #[pin]
-    within: Within<'static, selvedge_cancel::Context, FlightWait<K, V, E, M>>,
-    /// Who called.
-    place: &'static Location<'static>,
-}
-
-impl<K, V, E, M, F> FlightWaitIn<K, V, E, M>
-where
-    K: Hash + Eq + Send + 'static,
-    V: Clone + Send + Sync + 'static,
-    E: Clone + Send + Sync + 'static,
-    M: FnOnce() -> F,
-    F: Future<Output = Result<V, E>> + Send + 'static,
-{
-    /// Waits with `call`, within `ctx`.
-    pub(super) fn new(ctx: selvedge_cancel::Context, call: FlightWait<K, V, E, M>) -> Self {
-        Self { place: call.place, within: Within::new(ctx, call) }
-    }
-}
-
-impl<K, V, E, M, F> Future for FlightWaitIn<K, V, E, M>
-where
-    K: Hash + Eq + Send + 'static,
-    V: Clone + Send + Sync + 'static,
-    E: Clone + Send + Sync + 'static,
-    M: FnOnce() -> F,
-    F: Future<Output = Result<V, E>> + Send + 'static,
-{
-    type Output = Result<Result<V, E>, Cause>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().within.poll_within(cx)
-    }
-}
-
-impl<K: 'static, V: 'static, E: 'static, M> fmt::Debug for FlightWaitIn<K, V, E, M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FlightWaitIn")
-            .field("place", &format_args!("{}", self.place))
             .finish_non_exhaustive()
     }
 }
