@@ -6,7 +6,7 @@ mod panicky_key;
 
 use std::cell::Cell;
 use std::future::{Pending, pending, poll_fn, ready};
-use std::hash::{Hash, Hasher};
+use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
