@@ -42,7 +42,7 @@ pub fn program() -> Result<&'static Path, Missing> {
 }
 
 fn build() -> Result<PathBuf, Missing> {
-    build_as("selvedge-bench-go", "go", &[])
+    build_as("selvedge-bench-go", &Path::new(env!("CARGO_MANIFEST_DIR")).join("go"))
 }
 
 /// The program that uses golang.org/x/sync, built beside this one, if `SELVEDGE_XSYNC` says where that is.
@@ -54,12 +54,16 @@ pub fn xsync() -> Result<&'static Path, Missing> {
 fn build_xsync() -> Result<PathBuf, Missing> {
     let module = std::env::var(XSYNC).ok().filter(|folder| Path::new(folder).is_dir());
     let Some(module) = module else { return Err(Missing::NoModule) };
-    let modfile = beside("selvedge-bench-xsync.mod").ok_or(Missing::NotBuilt)?;
-    let needs = "module selvedge.invalid/xsync\n\ngo 1.19\n\nrequire golang.org/x/sync v0.0.0\n";
+    // In a folder of its own: where the module is differs from machine to machine, and stands in the file `go.mod`.
+    let folder = beside("selvedge-bench-xsync.build").ok_or(Missing::NotBuilt)?;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("go-xsync").join("main.go");
+    let needs = "module selvedge.invalid/xsync\n\ngo 1.25\n\nrequire golang.org/x/sync v0.0.0\n";
     let found = format!("\nreplace golang.org/x/sync => {module}\n");
-    std::fs::write(&modfile, format!("{needs}{found}")).map_err(|_| Missing::NotBuilt)?;
-    let modfile = format!("-modfile={}", modfile.display());
-    build_as("selvedge-bench-xsync", "go-xsync", &[&modfile])
+    let written = std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::copy(source, folder.join("main.go")))
+        .and_then(|_| std::fs::write(folder.join("go.mod"), format!("{needs}{found}")));
+    written.map_err(|_| Missing::NotBuilt)?;
+    build_as("selvedge-bench-xsync", &folder)
 }
 
 /// A file beside this program.
@@ -67,8 +71,8 @@ fn beside(name: &str) -> Option<PathBuf> {
     Some(std::env::current_exe().ok()?.with_file_name(name))
 }
 
-/// Builds the program in a folder of this package.
-fn build_as(name: &str, folder: &str, flags: &[&str]) -> Result<PathBuf, Missing> {
+/// Builds the program whose source is in `folder`.
+fn build_as(name: &str, source: &Path) -> Result<PathBuf, Missing> {
     let quiet = |command: &mut Command| {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.status().map(|status| status.success())
@@ -78,9 +82,8 @@ fn build_as(name: &str, folder: &str, flags: &[&str]) -> Result<PathBuf, Missing
     }
     let program = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     let program = beside(&program).ok_or(Missing::NotBuilt)?;
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut go = Command::new("go");
-    go.arg("build").args(flags).arg("-o").arg(&program).arg(".").current_dir(source);
+    go.arg("build").arg("-o").arg(&program).arg(".").current_dir(source);
     // The toolchain that is there, and nothing fetched.
     go.env("GOTOOLCHAIN", "local").env("GOFLAGS", "-mod=mod").env("GOPROXY", "off");
     if quiet(&mut go).unwrap_or(false) { Ok(program) } else { Err(Missing::NotBuilt) }

@@ -371,7 +371,7 @@ fn tasks(
         .peer("futures-intrusive", move |n| each(load::<Fair>, n))
 }
 
-/// The same of 64 tasks on one permit, where ours lets running callers overtake until somebody has waited for a millisecond.
+/// The same of 64 tasks on one permit, where ours lets running callers overtake until somebody has waited for two milliseconds.
 fn eventual(parameter: &'static str, hold: Hold) -> Shape {
     const TASKS: u64 = 64;
     let each = move |run: fn(&Runtime, Load) -> Count, n: u64| {
@@ -384,8 +384,8 @@ fn eventual(parameter: &'static str, hold: Hold) -> Shape {
         .peer("futures-intrusive unfair", move |n| each(load::<Unfair>, n))
 }
 
-/// Of the same tasks, each holding the permit for 10 us, the longest that any of them has waited for it. With a bound of a
-/// millisecond nobody should wait for more than that and 64 times 10 us.
+/// Of the same tasks, each holding the permit for 10 us, the longest that any of them has waited for it. With a bound of two
+/// milliseconds nobody should wait for more than that and 64 times 10 us.
 fn longest_wait() -> Shape {
     const TASKS: u64 = 64;
     const TURNS: u64 = 200;

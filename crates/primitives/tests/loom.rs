@@ -750,7 +750,7 @@ fn look(waiter: Pin<&mut Waiter<'_, usize, (), usize>>, cx: &mut Context<'_>) ->
     waiter.poll_look(
         cx,
         |_| Entry::Wait(()),
-        |tokens| {
+        |tokens, _| {
             let one = tokens.checked_sub(1)?;
             **tokens = one;
             Some(1)
@@ -801,6 +801,42 @@ fn wait_queue_call_vs_drop() {
         *queue.lock() += 1;
         call(&queue);
         assert_eq!(block_on(poll_fn(|cx| look(stays.as_mut(), cx))), 1);
+        assert!(queue.lock().is_empty());
+    });
+}
+
+/// Race: the one behind a front that is called is sent, against its own polls and against the leaving of the front: it comes to the lock, and has what
+/// it is called for when it is the front.
+#[test]
+fn wait_queue_send_vs_look() {
+    model::check(|| {
+        let queue = Arc::new(Queue::new(0));
+        let mut cx = Context::from_waker(Waker::noop());
+        let [mut front, mut behind] = [(); 2]
+            .map(|()| Box::pin(Waiter::new(Anchor::shared(Arc::clone(&queue), |queue| queue))));
+        assert!(look(front.as_mut(), &mut cx).is_pending());
+        assert!(look(behind.as_mut(), &mut cx).is_pending());
+        call(&queue);
+        let sent = spawn(move || {
+            let look = |cx: &mut Context<'_>| {
+                behind.as_mut().poll_look(
+                    cx,
+                    |_| unreachable!("it stands in line"),
+                    |tokens, called| {
+                        let one = tokens.checked_sub(1).filter(|_| called)?;
+                        **tokens = one;
+                        Some(1)
+                    },
+                    drop,
+                )
+            };
+            assert_eq!(block_on(poll_fn(look)), 1);
+        });
+        queue.serve_each(queue.lock(), |_| Serve::Send);
+        drop(front);
+        *queue.lock() += 1;
+        call(&queue);
+        sent.join().unwrap();
         assert!(queue.lock().is_empty());
     });
 }

@@ -528,7 +528,7 @@ fn look(waiter: &mut Boxed<'_>, request: usize, waker: &Waker) -> Poll<usize> {
     waiter.as_mut().poll_look(
         &mut Context::from_waker(waker),
         |_| Entry::Wait(request),
-        |state| (**state > 0).then(|| std::mem::take(&mut **state)),
+        |state, _| (**state > 0).then(|| std::mem::take(&mut **state)),
         drop,
     )
 }
@@ -584,6 +584,45 @@ fn a_front_that_was_called_and_leaves_leaves_the_line() {
     assert!(!WaitQueue::<usize, usize, usize>::new(0).lock().is_front_called());
 }
 
+/// Sends the one behind the front.
+fn send(queue: &Queue) {
+    queue.serve_each(queue.lock(), |_| Serve::Send);
+}
+
+#[test]
+fn the_one_behind_the_front_is_sent_once_keeps_its_place_and_comes_to_the_lock() {
+    let queue = Queue::new(0);
+    let (first, second) = (CountingWaker::new(), CountingWaker::new());
+    let mut one = enqueue(&queue, 1, &first.waker());
+    send(&queue);
+    let mut two = enqueue(&queue, 2, &second.waker());
+    send(&queue);
+    send(&queue);
+    assert_eq!((first.wakes(), second.wakes()), (0, 1));
+    assert!(!queue.lock().is_front_called());
+    let mut came = Vec::new();
+    let mut look = |waiter: &mut Boxed<'_>, waker: &Waker| {
+        let mut cx = Context::from_waker(waker);
+        let look = |_: &mut _, called| {
+            came.push(called);
+            None
+        };
+        waiter.as_mut().poll_look(&mut cx, |_| unreachable!("it stands in line"), look, drop)
+    };
+    assert!(look(&mut one, &first.waker()).is_pending());
+    assert!(look(&mut two, &second.waker()).is_pending());
+    // It has left a new waker, and may be sent again; as the front it is called without another.
+    assert!(look(&mut two, &second.waker()).is_pending());
+    send(&queue);
+    drop(one);
+    call(&queue);
+    assert_eq!((first.live(), second.wakes()), (0, 2));
+    assert!(queue.lock().is_front_called());
+    assert!(look(&mut two, &second.waker()).is_pending());
+    assert_eq!(came, [false, true]);
+    assert_eq!(served(&queue), [2]);
+}
+
 #[test]
 fn what_one_takes_when_it_looks_survives_what_comes_after() {
     let queue = Queue::new(0);
@@ -593,7 +632,7 @@ fn what_one_takes_when_it_looks_survives_what_comes_after() {
     let taken = one.as_mut().poll_look(
         &mut Context::from_waker(Waker::noop()),
         |_| unreachable!("it has entered"),
-        |_| Some(9),
+        |_, _| Some(9),
         |locked| {
             drop(locked);
             panic!("somebody else's waker")

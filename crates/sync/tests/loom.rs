@@ -570,7 +570,7 @@ fn semaphore_tree_cancel_vs_release() {
 
 // Capacity and fairness that change.
 
-/// Lets running callers overtake for a millisecond of its clock.
+/// Lets running callers overtake for two milliseconds of its clock.
 fn eventual(capacity: usize, out: usize) -> (Arc<Semaphore>, Vec<OwnedPermit>, ManualClock) {
     let (timer, clock) = Timer::manual();
     let semaphore = Semaphore::new(capacity).with_fairness(Fairness::EVENTUAL).with_timer(timer);
@@ -581,7 +581,7 @@ fn eventual(capacity: usize, out: usize) -> (Arc<Semaphore>, Vec<OwnedPermit>, M
 
 /// The bound of the above, over.
 fn pass_the_bound(clock: &ManualClock) {
-    clock.advance(Duration::from_millis(1));
+    clock.advance(Duration::from_millis(2));
 }
 
 // The capacity is lowered while a permit comes back: it pays the debt, whoever is first, and nobody is served for it.
@@ -758,6 +758,31 @@ fn semaphore_turn_taken_back_vs_cancel() {
         pass_the_bound(&clock);
         drop(block_on(next).unwrap());
         leaving.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
+
+// A front that was called is overdue and does not come: the one behind it is sent, and shuts the door, while a running caller
+// gives back, and while the front comes after all.
+#[test]
+fn semaphore_sent_vs_running_caller() {
+    model::check(|| {
+        let (semaphore, mut permits, clock) = eventual(1, 1);
+        let [late, next] = [0, 1].map(|_| {
+            let mut wait = Box::pin(semaphore.acquire_owned(1));
+            assert!(poll_once(wait.as_mut()).is_pending());
+            wait
+        });
+        // The front is called later than it came, so it is overdue before it has lost its turn.
+        clock.advance(Duration::from_millis(1));
+        permits.pop();
+        let running = semaphore.try_acquire_owned(1).unwrap();
+        let behind = spawn(move || drop(block_on(next).unwrap()));
+        let releaser = spawn(move || drop(running));
+        clock.advance(Duration::from_millis(1));
+        drop(block_on(late).unwrap());
+        behind.join().unwrap();
+        releaser.join().unwrap();
         assert_whole(&semaphore);
     });
 }

@@ -5,7 +5,11 @@
 #[path = "support/waiter.rs"]
 mod waiter;
 
+#[cfg(feature = "tokio")]
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(feature = "tokio")]
+use std::pin::Pin;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +18,8 @@ use std::thread;
 use std::time::Duration;
 
 use selvedge_cancel::{ManualClock, Timer};
+#[cfg(feature = "tokio")]
+use selvedge_sync::Acquire;
 use selvedge_sync::{AcquireError, Fairness, Semaphore, TryAcquireError};
 use selvedge_testkit::watchdog;
 use waiter::Waiter;
@@ -50,7 +56,7 @@ fn strict_is_what_one_gets_and_the_other_is_asked_for() {
     assert_eq!(Semaphore::new(1).fairness(), Fairness::Strict);
     assert_eq!(Fairness::default(), Fairness::Strict);
     let semaphore = Semaphore::new(1).with_fairness(Fairness::EVENTUAL);
-    assert_eq!(semaphore.fairness(), Fairness::Eventual(Duration::from_millis(1)));
+    assert_eq!(semaphore.fairness(), Fairness::Eventual(Duration::from_millis(2)));
     semaphore.set_fairness(Fairness::Strict);
     assert_eq!(semaphore.fairness(), Fairness::Strict);
 }
@@ -109,6 +115,131 @@ fn nobody_overtakes_a_front_that_has_waited_for_the_bound() {
     assert_eq!(waiter.wakes(), 1);
     drop(waiter.served());
     overtakes(&semaphore);
+}
+
+#[test]
+fn the_one_behind_shuts_the_door_for_a_front_that_is_called_and_cannot_come() {
+    let (semaphore, clock) = eventual(1);
+    let permit = semaphore.try_acquire(1).unwrap();
+    let (front, mut behind) = (Waiter::new(&semaphore, 1), Waiter::new(&semaphore, 1));
+    clock.advance(LESS);
+    drop(permit);
+    assert_eq!((front.wakes(), behind.wakes()), (1, 0));
+    // Its task waits for the thread that does this.
+    for _ in 0..3 {
+        overtakes(&semaphore);
+    }
+    let permit = semaphore.try_acquire(1).unwrap();
+    clock.advance(REST);
+    assert_eq!((front.wakes(), behind.wakes()), (0, 1), "sent to see to the front");
+    assert!(behind.poll().is_pending());
+    drop(permit);
+    does_not_overtake(&semaphore);
+    // The front has kept its place and its turn, and the one behind it is called after it.
+    let permit = front.served();
+    assert_eq!(behind.wakes(), 0);
+    drop(permit);
+    assert_eq!(behind.wakes(), 1);
+    drop(behind.served());
+    overtakes(&semaphore);
+}
+
+#[test]
+fn one_who_was_sent_and_leaves_has_seen_to_the_front() {
+    let (semaphore, clock) = eventual(1);
+    let permit = semaphore.try_acquire(1).unwrap();
+    let (front, behind) = (Waiter::new(&semaphore, 1), Waiter::new(&semaphore, 1));
+    clock.advance(LESS);
+    drop(permit);
+    clock.advance(REST);
+    assert_eq!((front.wakes(), behind.wakes()), (1, 1));
+    drop(behind);
+    does_not_overtake(&semaphore);
+    drop(front.served());
+    overtakes(&semaphore);
+}
+
+#[test]
+fn one_who_was_sent_and_is_the_front_by_then_is_called_without_another_wake() {
+    let (semaphore, clock) = eventual(1);
+    let permit = semaphore.try_acquire(1).unwrap();
+    let (front, behind) = (Waiter::new(&semaphore, 1), Waiter::new(&semaphore, 1));
+    clock.advance(LESS);
+    drop(permit);
+    clock.advance(REST);
+    assert_eq!(behind.wakes(), 1);
+    drop(front);
+    assert_eq!(behind.wakes(), 0, "it is on its way");
+    drop(behind.served());
+    overtakes(&semaphore);
+}
+
+#[test]
+fn one_who_comes_sees_to_a_front_that_is_called_and_alone() {
+    let (semaphore, clock) = eventual(1);
+    let permit = semaphore.try_acquire(1).unwrap();
+    let front = Waiter::new(&semaphore, 1);
+    clock.advance(LESS);
+    drop(permit);
+    let permit = semaphore.try_acquire(1).unwrap();
+    clock.advance(REST);
+    let behind = Waiter::new(&semaphore, 1);
+    drop(permit);
+    does_not_overtake(&semaphore);
+    drop(front.served());
+    drop(behind.served());
+}
+
+#[test]
+#[cfg(feature = "tokio")]
+fn a_task_whose_budget_is_spent_takes_nothing_and_stands_in_line_if_others_do() {
+    /// On a thread that has no budget to spend.
+    fn elsewhere<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| scope.spawn(run).join().unwrap())
+    }
+
+    fn scenario(semaphore: &Arc<Semaphore>, cx: &mut Context<'_>) {
+        let other = Semaphore::new(1);
+        while pin!(other.acquire(1)).poll(cx).is_ready() {}
+
+        // Nobody waits: it is as if it had not come.
+        assert!(pin!(semaphore.acquire(1)).poll(cx).is_pending());
+        assert_eq!((semaphore.available(), semaphore.waiting()), (1, 0));
+        let mut alone = pin!(semaphore.acquire(1));
+        assert!(alone.as_mut().poll(cx).is_pending());
+
+        let permit = semaphore.try_acquire(1).unwrap();
+        let front = elsewhere(|| Waiter::new(semaphore, 1));
+        let mut spent = pin!(semaphore.acquire(1));
+        for _ in 0..2 {
+            assert!(spent.as_mut().poll(cx).is_pending());
+            assert!(alone.as_mut().poll(cx).is_pending());
+            assert!(pin!(semaphore.acquire(0)).poll(cx).is_pending());
+            assert!(pin!(semaphore.acquire(2)).poll(cx).is_pending());
+            assert_eq!(semaphore.waiting(), 3);
+        }
+        drop(permit);
+        let permit = elsewhere(|| front.served());
+        assert!(spent.as_mut().poll(cx).is_pending());
+        drop(permit);
+        let served = |mut waiter: Pin<&mut Acquire<'_>>| {
+            let mut poll = || waiter.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            elsewhere(|| assert!(matches!(poll(), Poll::Ready(Ok(_)))));
+        };
+        // In the order in which they came.
+        served(spent);
+        served(alone);
+        assert_eq!((semaphore.available(), semaphore.waiting()), (1, 0));
+        semaphore.close();
+        assert!(pin!(semaphore.acquire(1)).poll(cx).is_pending());
+    }
+
+    for fairness in [Fairness::Strict, Fairness::EVENTUAL] {
+        let semaphore = Arc::new(Semaphore::new(1).with_fairness(fairness));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let task = poll_fn(move |cx| Poll::Ready(scenario(&semaphore, cx)));
+        runtime.block_on(runtime.spawn(task)).unwrap();
+    }
 }
 
 #[test]

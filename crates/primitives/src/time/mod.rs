@@ -26,7 +26,7 @@ mod watch;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use manual::ManualClock;
 pub use moment::{Moment, Now};
@@ -132,6 +132,16 @@ impl Timer {
     pub fn manual() -> (Self, ManualClock) {
         let driver = Arc::new(manual::Driver::new());
         (Self(Driver::Manual(Arc::clone(&driver))), ManualClock::new(driver))
+    }
+
+    /// How much later than it was registered for something may expire, at most, while the driver gets to run: a millisecond for
+    /// tokio, nothing else.
+    pub const fn grain(&self) -> Duration {
+        match &self.0 {
+            #[cfg(feature = "tokio")]
+            Driver::Tokio(_) => Duration::from_millis(1),
+            Driver::Thread | Driver::Manual(_) => Duration::ZERO,
+        }
     }
 
     /// The driver's clock. About 25 ns for std's clock, which is also that of tokio's multi-thread runtimes, and of all its

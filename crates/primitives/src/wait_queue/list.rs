@@ -16,7 +16,7 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::task::Waker;
 
-use super::node::{CALLED, GRANTED, IDLE, Node, QUEUED, Slot};
+use super::node::{CALLED, GRANTED, IDLE, Node, QUEUED, SENT, Slot};
 use crate::WakeBatch;
 use crate::atomic::Ordering;
 
@@ -70,18 +70,46 @@ impl<R, O> List<R, O> {
     /// When the list is empty or the batch is full. Nothing has changed then.
     pub fn call_front(&mut self, batch: &mut WakeBatch) {
         let head = self.head.expect("a front to call");
+        // SAFETY: it is the front of this list.
+        unsafe { self.summon(head, CALLED, batch) };
+    }
+
+    /// Sends the one behind the front to the lock, to look after the front: it keeps its place, and its waker is in `batch`. Nothing
+    /// happens if nobody is there, or it is on its way already.
+    ///
+    /// # Panics
+    ///
+    /// When the batch is full. Nothing has changed then.
+    pub fn send_second(&mut self, batch: &mut WakeBatch) {
+        let Some(head) = self.head else { return };
+        // SAFETY: L1, the front node is alive.
+        let (_, second) = unsafe { head.as_ref() }.neighbours();
+        if second != head {
+            // SAFETY: it is in this list.
+            unsafe { self.summon(second, SENT, batch) };
+        }
+    }
+
+    /// Leaves the waker of a node in `batch`, and the node in its place, in this phase.
+    ///
+    /// # Safety
+    ///
+    /// The node is queued in this list.
+    unsafe fn summon(&mut self, node: NonNull<Node<R, O>>, phase: u8, batch: &mut WakeBatch) {
         assert!(!batch.is_full(), "not called: the batch is full, wake it first");
-        // SAFETY: L1, the front node is alive, and stays so: it does not leave the list without the lock.
-        let node = unsafe { head.as_ref() };
+        // SAFETY: L1, it is alive, and stays so: it does not leave the list without the lock.
+        let node = unsafe { node.as_ref() };
         let waker = node.slot.with_mut(|slot| {
             // SAFETY: L2, a queued node's slot is ours while the lock is held.
             let slot = unsafe { &mut *slot };
             slot.waker.take()
         });
-        let Some(waker) = waker else { return };
-        batch.push(waker);
+        // None: it is on its way. One that was sent, and is the front by now, comes as one that was called.
+        if let Some(waker) = waker {
+            batch.push(waker);
+        }
         // Relaxed: the waiter comes to the lock before it touches anything.
-        node.phase.store(CALLED, Ordering::Relaxed);
+        node.phase.store(phase, Ordering::Relaxed);
     }
 
     /// Counts those who wait, one by one.

@@ -17,8 +17,9 @@
 //! | phase | slot and links belong to | left by |
 //! |---|---|---|
 //! | `IDLE` | the waiter | the waiter, to `QUEUED`, under the lock |
-//! | `QUEUED` | whoever holds the queue's lock | a granter to `GRANTED` or `CALLED`, or the waiter to `IDLE`, all under the lock |
+//! | `QUEUED` | whoever holds the queue's lock | a granter to `GRANTED`, `CALLED` or `SENT`, or the waiter to `IDLE`, all under the lock |
 //! | `CALLED` | whoever holds the queue's lock | a granter to `GRANTED`, or the waiter to `QUEUED` or `IDLE`, all under the lock |
+//! | `SENT` | whoever holds the queue's lock | a granter to `GRANTED` or `CALLED`, or the waiter to `QUEUED` or `IDLE`, all under the lock |
 //! | `GRANTED` | the waiter | the waiter, to `IDLE` |
 //!
 //! 1. A waiter clones its waker, takes the lock, and lets the caller decide on the state: ready at
@@ -29,8 +30,9 @@
 //! 3. A waiter that is polled again reads its own `phase` and nothing shared. If it is still
 //!    `QUEUED` and the task is the one whose waker was left, it is pending: no lock, no write.
 //!    A front that is *called* keeps its place and only loses its waker: it comes to the lock and decides
-//!    there ([`Stand::poll_look`]). So what it is called for stays everybody's until it takes it.
-//! 4. A waiter that is dropped while `QUEUED` or `CALLED` takes the lock, looks again, and unlinks itself in
+//!    there ([`Stand::poll_look`]). So what it is called for stays everybody's until it takes it. The one behind a front that does
+//!    not come may be *sent*: it comes to the lock on the front's behalf.
+//! 4. A waiter that is dropped while `QUEUED`, `CALLED` or `SENT` takes the lock, looks again, and unlinks itself in
 //!    O(1). Dropped while `GRANTED`, it finds an outcome that it must pass on:
 //!    [`Waiter::cancel`] returns it.
 //!
@@ -196,6 +198,10 @@ impl<S, R, O> WaitQueue<S, R, O> {
                         locked.inner.list.call_front(&mut batch);
                         break false;
                     }
+                    Serve::Send => {
+                        locked.inner.list.send_second(&mut batch);
+                        break false;
+                    }
                     Serve::Rest => break false,
                 }
             };
@@ -215,6 +221,8 @@ pub enum Serve<O> {
     Grant(O),
     /// It is [called](List::call_front).
     Call,
+    /// The one behind it is [sent](List::send_second).
+    Send,
     /// Nothing.
     Rest,
 }

@@ -16,10 +16,12 @@ pub(super) const QUEUED: u8 = 1;
 pub(super) const GRANTED: u8 = 2;
 /// As [`QUEUED`], but the waker was taken: its task is to come and look.
 pub(super) const CALLED: u8 = 3;
+/// As [`CALLED`], for one that is not at the front: it is to look after the one that is.
+pub(super) const SENT: u8 = 4;
 
 /// A node of the list, inside a pinned [`Stand`](super::Stand).
 pub(super) struct Node<R, O> {
-    /// [`IDLE`], [`QUEUED`], [`CALLED`] or [`GRANTED`].
+    /// [`IDLE`], [`QUEUED`], [`CALLED`], [`SENT`] or [`GRANTED`].
     pub(super) phase: AtomicU8,
     /// The neighbours, while queued.
     pub(super) links: UnsafeCell<Links<R, O>>,

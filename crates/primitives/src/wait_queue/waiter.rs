@@ -8,7 +8,7 @@ use std::task::{Context, Poll, RawWakerVTable, Waker};
 
 use pin_project::{pin_project, pinned_drop};
 
-use super::node::{CALLED, GRANTED, IDLE, Node, Slot};
+use super::node::{CALLED, GRANTED, IDLE, Node, QUEUED, SENT, Slot};
 use super::{Anchor, Line, WaitQueue};
 use crate::atomic::Ordering;
 use crate::contain;
@@ -112,12 +112,13 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         cx: &mut Context<'_>,
         enter: impl FnOnce(&mut L::Guard<'l>) -> Entry<R, O>,
     ) -> Poll<O> {
-        self.poll_look(cx, enter, |_| None, drop)
+        self.poll_look(cx, enter, |_, _| None, drop)
     }
 
     /// As [`poll_enter`](Self::poll_enter), for a line that [calls](super::List::call_front) its front: one that was called comes to
     /// the lock and lets `look` decide. With an outcome it leaves the line, and hands the lock to `then`, as
-    /// [`cancel_then`](Self::cancel_then) does; without one it stays, not called any more.
+    /// [`cancel_then`](Self::cancel_then) does; without one it stays, not called any more. So does one that was
+    /// [sent](super::List::send_second) to look after the front; for it, `look` gets false.
     ///
     /// `look` and `then` run with the lock held, and must run no user code; `then` may release it first.
     ///
@@ -128,7 +129,7 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         self: Pin<&'l mut Self>,
         cx: &mut Context<'_>,
         enter: impl FnOnce(&mut L::Guard<'l>) -> Entry<R, O>,
-        look: impl FnOnce(&mut L::Guard<'l>) -> Option<O>,
+        look: impl FnOnce(&mut L::Guard<'l>, bool) -> Option<O>,
         then: impl FnOnce(L::Guard<'l>),
     ) -> Poll<O> {
         let this = self.into_ref().get_ref();
@@ -140,7 +141,7 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
             GRANTED => return Poll::Ready(this.take_granted()),
             _ => {}
         }
-        if phase != CALLED && this.task.get() == Some(key(cx.waker())) {
+        if phase == QUEUED && this.task.get() == Some(key(cx.waker())) {
             // The waker in the node, or the one that somebody is about to wake, is this task's.
             return Poll::Pending;
         }
@@ -153,7 +154,7 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
                 contain(|| drop(waker));
                 return Poll::Ready(this.take_granted());
             }
-            CALLED => look(&mut locked),
+            phase @ (CALLED | SENT) => look(&mut locked, phase == CALLED),
             _ => None,
         };
         // SAFETY: of the list only the node itself is touched.

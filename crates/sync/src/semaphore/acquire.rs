@@ -42,8 +42,11 @@ impl<'a> Future for Acquire<'a> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let proceed = ready!(coop::poll_proceed(cx));
         let this = self.project();
+        let Poll::Ready(proceed) = coop::poll_proceed(cx) else {
+            this.acquiring.stand(cx);
+            return Poll::Pending;
+        };
         let wanted = this.acquiring.wanted();
         let acquired = ready!(this.acquiring.poll_acquire(cx));
         proceed.made_progress();
@@ -88,8 +91,11 @@ impl Future for AcquireOwned {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        let proceed = ready!(coop::poll_proceed(cx));
         let this = self.project();
+        let Poll::Ready(proceed) = coop::poll_proceed(cx) else {
+            this.acquiring.stand(cx);
+            return Poll::Pending;
+        };
         let wanted = this.acquiring.wanted();
         let acquired = ready!(this.acquiring.poll_acquire(cx));
         proceed.made_progress();

@@ -77,6 +77,23 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
         Poll::Ready(ended.map(|()| handle))
     }
 
+    /// Stands in line, if others do, on behalf of a task whose budget is spent: it takes nothing now, and the scheduler may let
+    /// it run only when there is nothing else to run.
+    #[cold]
+    pub(crate) fn stand(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let mut this = self.project();
+        let (Some(handle), None) = (this.handle.as_ref(), &*this.place) else { return };
+        let engine = handle.engine();
+        if *this.wanted == 0 || engine.waiting() == 0 {
+            return;
+        }
+        this.place.set(Some(Place::new(handle.anchor())));
+        let place = this.place.as_mut().as_pin_mut().expect("made above");
+        if !engine.stand(place, cx, *this.wanted) {
+            this.place.set(None);
+        }
+    }
+
     /// Polls the place in the line.
     #[cold]
     fn poll_place(

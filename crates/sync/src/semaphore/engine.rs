@@ -13,7 +13,8 @@
 //! 4. *Serve*, with eventual fairness: a front whose wish is covered is called. Its permits stay in the word, where running
 //!    callers may take them, and QUEUED goes: until the front has come, no release has anything to do. It *looks*: takes
 //!    its permits and leaves the line, or finds too few, sets QUEUED and waits on. Once it has waited for the bound it sets SHUT
-//!    as well, and nobody overtakes it, but for those who have stood in line before it and lost their turn. `line.rs` says what becomes of one that does not come.
+//!    as well, and nobody overtakes it, but for those who have stood in line before it and lost their turn. `line.rs` says what becomes of one that does not come:
+//!    the one behind it is sent, and serves.
 //! 5. *Leave*: a waiter that is dropped in the line unlinks itself and, under the same lock,
 //!    either clears the flags (it was the last) or serves (it may have been what the next one
 //!    waited behind, or the one that was called). One that was granted and not polled again releases what it was granted.
@@ -54,11 +55,13 @@ use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
 use selvedge_primitives::{Entry, FirstPanic, Left, OnceArc, Origin, Serve, const_fn, contain};
 
+#[cfg(feature = "age")]
 use super::age::Age;
 use super::error::TryAcquireError;
 use super::fairness::Fairness;
 use super::line::{
-    Errand, Front, Grant, Held, Line, Place, Queue, Wish, arm_for_front, front, is_overdue, turn,
+    Errand, Front, Grant, Held, Line, Place, Queue, Wish, arm_for_front, call_told, came, front,
+    is_overdue,
 };
 use super::word::{Flags, Join, MAX_PERMITS, State, Take, Word};
 
@@ -212,7 +215,14 @@ impl Engine {
         let polled = place.poll_look(
             cx,
             |locked| self.join(locked, wanted, again, &errand),
-            |locked| self.look(locked, wanted, &errand),
+            |locked, called| match called {
+                true => self.look(locked, wanted, &errand),
+                false => {
+                    // Sent to see to the front.
+                    errand.set(Errand::Serve);
+                    None
+                }
+            },
             |locked| self.serve(locked),
         );
         self.run(errand.into_inner());
@@ -232,8 +242,7 @@ impl Engine {
             return Entry::Ready(Grant::OverCapacity(capacity));
         }
         let eventual = locked.is_eventual();
-        let (permits, age, lost) = (wanted, Age::now(), 0);
-        let mut wish = again.unwrap_or(Wish { permits, since: None, age, lost });
+        let mut wish = again.unwrap_or(Wish::new(wanted));
         let now = eventual.then(|| locked.now());
         wish.since = wish.since.or(now);
         let shut = match (wish.since, now) {
@@ -245,13 +254,38 @@ impl Engine {
             Join::Closed => Entry::Ready(Grant::Closed),
             Join::Queue => {
                 if let Some(now) = now {
-                    let late = !locked.is_empty() && front(locked, now) == Front::Late;
-                    let alone_with_it = late || !locked.sees_to_front(now);
-                    errand.set(if alone_with_it { Errand::Serve } else { locked.wait(now) });
+                    errand.set(came(locked, now));
                 }
                 Entry::Wait(wish)
             }
         }
+    }
+
+    /// Stands at the end of the line on behalf of a task that may take nothing now, if others stand there; false if it does
+    /// not.
+    pub(super) fn stand(
+        &self,
+        place: Pin<&mut Place<'_>>,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> bool {
+        let mut errand = Errand::Nothing;
+        let polled = place.poll_enter(cx, |locked| {
+            let mut wish = Wish::new(wanted);
+            let (closed, capacity) = (self.word.snapshot().is_closed(), self.capacity());
+            if locked.is_empty() || closed || wanted > capacity {
+                return Entry::Ready(Grant::Again(wish));
+            }
+            // The flags say what is to be said of those before.
+            let now = locked.is_eventual().then(|| locked.now());
+            wish.since = now;
+            if let Some(now) = now {
+                errand = came(locked, now);
+            }
+            Entry::Wait(wish)
+        });
+        self.run(errand);
+        polled.is_pending()
     }
 
     /// Has been called, and looks, under the lock; it is the front.
@@ -438,8 +472,7 @@ impl Engine {
                     *errand = arm_for_front(locked, now);
                     return Serve::Rest;
                 }
-                let turn = turn(locked);
-                *errand = locked.call(now, turn);
+                *errand = call_told(locked, now);
                 Serve::Call
             }
         }

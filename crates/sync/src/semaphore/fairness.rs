@@ -7,9 +7,14 @@ use std::time::Duration;
 /// | | `Strict` | `Eventual(bound)` |
 /// |---|---|---|
 /// | free permits go to | the front of the line, nobody else | whoever comes first, until the front has waited for `bound`; then to it |
-/// | a waiter waits for | those before it | `bound` and a turn of its task, then for those before it |
+/// | a waiter waits for | those before it | `bound` at most, then for those before it |
 /// | a front that is called and not polled | keeps its permits, and all behind it waiting | loses its turn after another `bound`, or a millisecond if that is longer; the next one is twice as long |
 /// | a permit lies idle | while the task it was given to gets to run | only then, or while nobody runs who wants it |
+///
+/// The bound is kept also where the front's task cannot run because the one who overtakes has its thread: then one who waits behind
+/// it shuts the door. A timer that may be late by its grain (a millisecond for tokio's) is asked for as much less than the bound, but for no
+/// less than half of it: so a bound of twice the grain or more is kept, a shorter one by the half of it. A task of tokio whose budget is
+/// spent takes nothing; it stands in line if others do.
 ///
 /// Strict order is the fairest and needs no clock. Where permits are held for less time than a task switch
 /// takes it is slow: each release has to wait for the next in line to be run. There `Eventual` lets whoever
@@ -24,6 +29,6 @@ pub enum Fairness {
 }
 
 impl Fairness {
-    /// [`Eventual`](Self::Eventual) with a bound of one millisecond, the grain of most timers.
-    pub const EVENTUAL: Self = Self::Eventual(Duration::from_millis(1));
+    /// [`Eventual`](Self::Eventual) with a bound of two milliseconds: twice the grain of tokio's timer, the shortest that it can keep.
+    pub const EVENTUAL: Self = Self::Eventual(Duration::from_millis(2));
 }

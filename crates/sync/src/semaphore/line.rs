@@ -7,14 +7,16 @@
 //! was faster. Two things have to happen although nobody may touch the semaphore meanwhile:
 //!
 //! - a front that has waited for the bound has to say so, by SHUT, or running callers overtake it for ever: it is
-//!   called, and looks;
+//!   called, and looks. If it was called before and has not come (its task waits for the very worker on which somebody overtakes it
+//!   again and again), the one behind it is *sent*, and shuts the door for it;
 //! - a front that was called because there was something for it, and has not come within its *turn* (the bound, or [`TURN`] if that is longer), has
 //!   lost it: it is taken out of the line, told to begin *again*, and the next one is called. It has waited for as long as before, takes
 //!   what is there although the door is shut, and has twice as long for its next turn: so those who are always late take each
 //!   other's turns for a while only, and one that never comes costs a turn.
 //!
 //! For this the line has one alarm, a registration with a timer, that is armed when somebody comes to the line or is
-//! called and no alarm is armed for as early, so at most once a bound. It reaches the line and not the word, because a semaphore may be
+//! called and no alarm is armed for as early, so about once a bound. It may ring as much later as the timer's grain
+//! ([`Timer::grain`]), so the door is shut as much before the end of the bound, but not before half of that. It reaches the line and not the word, because a semaphore may be
 //! moved or dropped while nobody borrows it: so it changes nothing that the word tells (W2). It takes nobody out who is alone in line:
 //! there is nobody to whom the turn could go, and running callers look for themselves. One that is overdue and has seen that it is
 //! is left alone: the door is shut, and whoever gives back calls it.
@@ -60,6 +62,11 @@ pub(crate) struct Wish {
 const DOUBLED: u8 = 10;
 
 impl Wish {
+    /// Comes now, for so many permits.
+    pub(super) fn new(permits: usize) -> Self {
+        Self { permits, since: None, age: Age::now(), lost: 0 }
+    }
+
     /// The same after another turn that was lost: it has waited for as long.
     fn late(self) -> Self {
         Self { lost: (self.lost + 1).min(DOUBLED), ..self }
@@ -93,7 +100,7 @@ pub(crate) struct Rules {
     fairness: Fairness,
     /// When the front was called, if it was.
     called: Option<Instant>,
-    /// When the front was last told how it stands, or looked.
+    /// When the word last told how the front stands, or somebody was called to see to that.
     seen: Option<Instant>,
     /// The clock, and what rings the alarm; found when the first waits.
     timer: Option<Timer>,
@@ -263,30 +270,29 @@ fn see_to_front(locked: &mut Held<'_>, passed: bool) -> (Serve<Grant>, Errand) {
         return (Serve::Rest, Errand::Nothing);
     }
     let called = is_called(locked);
-    let due = due(locked);
-    let is_due = due.is_some_and(|due| due <= now);
-    if !alone && (lost || called && is_due) {
+    let late = called && is_over(turn_end(locked), now);
+    if !alone && (lost || late) {
         let again = Grant::again(locked).map_or(Serve::Rest, Serve::Grant);
         return (again, Errand::Nothing);
     }
-    if called {
-        // It is on its way, or there is nobody to whom its turn could go.
-        let again = due.filter(|_| !alone);
-        return (Serve::Rest, locked.arm_at(again));
+    if called && alone {
+        // It is on its way, and there is nobody to whom its turn could go, or who could see to it.
+        return (Serve::Rest, Errand::Nothing);
     }
-    if passed || lost {
-        let turn = turn(locked);
-        return (Serve::Call, locked.call(now, turn));
+    if !called && (passed || lost) {
+        return (Serve::Call, call(locked, now));
     }
-    // Overdue, and it may not know.
-    let knows = due.is_none_or(|due| locked.seen.is_some_and(|seen| seen >= due));
-    if is_due && !knows {
+    if is_overdue(locked, now) && !is_seen(locked) {
         // Only to look, and to shut the door: it has no turn to lose, because there may be nothing for it. QUEUED is set, so whoever
-        // gives back serves.
+        // gives back serves; or it was called before, and the one behind it looks.
         locked.seen = Some(now);
+        if called {
+            return (Serve::Send, arm(locked, true));
+        }
+        locked.called = None;
         return (Serve::Call, Errand::Nothing);
     }
-    (Serve::Rest, locked.arm_at(due.filter(|_| !is_due)))
+    (Serve::Rest, arm(locked, called))
 }
 
 /// Whether the front was called because there was something for it, and has not come.
@@ -295,28 +301,73 @@ fn is_called(locked: &Held<'_>) -> bool {
 }
 
 /// How long the front has to come when it is called.
-pub(super) fn turn(locked: &Held<'_>) -> Duration {
+fn turn(locked: &Held<'_>) -> Duration {
     let Fairness::Eventual(bound) = locked.fairness else { return Duration::MAX };
     let lost = locked.front(|wish| wish.lost).unwrap_or(0);
     bound.max(TURN).saturating_mul(1 << lost)
 }
 
-/// When the front has to be seen to, if ever: it has waited for the bound then, or has lost its turn.
-fn due(locked: &Held<'_>) -> Option<Instant> {
-    let Fairness::Eventual(bound) = locked.fairness else { return None };
-    match locked.called.filter(|_| locked.is_front_called()) {
-        Some(called) => called.checked_add(turn(locked)),
-        // Without a time it came while the line was strict, and was told that nobody overtakes it when that changed.
-        None => locked.front(|wish| wish.since).flatten()?.checked_add(bound),
-    }
+/// When the front that was called has lost its turn, if ever.
+fn turn_end(locked: &Held<'_>) -> Option<Instant> {
+    locked.called?.checked_add(turn(locked))
 }
 
-/// The front has been told how it stands, or has looked: arms the alarm for it, if it is not armed, unless it is overdue: then
+/// When the front has waited for the bound, if ever. Not without a time: it came while the line was strict, and was told
+/// that nobody overtakes it when that changed.
+fn bound_end(locked: &Held<'_>) -> Option<Instant> {
+    locked.front(|wish| wish.since).flatten()?.checked_add(locked.patience()?)
+}
+
+/// Whether this moment has come.
+fn is_over(end: Option<Instant>, now: Instant) -> bool {
+    end.is_some_and(|end| end <= now)
+}
+
+/// Whether the word has told how the front stands, or somebody was called to see to that, since it has waited for the bound.
+fn is_seen(locked: &Held<'_>) -> bool {
+    bound_end(locked).is_none_or(|end| locked.seen.is_some_and(|seen| seen >= end))
+}
+
+/// Arms the alarm, if it is not armed, for when the front has to be seen to next; `called`, if it may lose its turn.
+fn arm(locked: &mut Held<'_>, called: bool) -> Errand {
+    // Perhaps over by now: then it rings at once.
+    let bound = bound_end(locked).filter(|_| !is_seen(locked));
+    let turn = turn_end(locked).filter(|_| called);
+    locked.arm_at(bound.into_iter().chain(turn).min())
+}
+
+/// Notes that the front is called, and arms the alarm.
+fn call(locked: &mut Held<'_>, now: Instant) -> Errand {
+    locked.called = Some(now);
+    arm(locked, true)
+}
+
+/// The same, when the word has told how it stands.
+pub(super) fn call_told(locked: &mut Held<'_>, now: Instant) -> Errand {
+    locked.seen = Some(now);
+    call(locked, now)
+}
+
+/// One is about to enter an eventual line: who sees to the front from now on.
+pub(super) fn came(locked: &mut Held<'_>, now: Instant) -> Errand {
+    if locked.is_empty() {
+        // The word has told how it stands.
+        locked.seen = Some(now);
+    } else {
+        let unseen = is_overdue(locked, now) && !is_seen(locked);
+        if unseen || front(locked, now) == Front::Late {
+            return Errand::Serve;
+        }
+    }
+    if locked.sees_to_front(now) { locked.wait(now) } else { Errand::Serve }
+}
+
+/// The word has told how the front stands, or it has looked: arms the alarm for what comes next, unless it waits and is overdue: then
 /// nothing is to be done before it is called.
 pub(super) fn arm_for_front(locked: &mut Held<'_>, now: Instant) -> Errand {
     locked.seen = Some(now);
-    let due = due(locked).filter(|due| *due > now);
-    locked.arm_at(due)
+    let called = is_called(locked);
+    arm(locked, called)
 }
 
 /// The alarm of a line, as it is registered.
@@ -349,10 +400,10 @@ pub(super) enum Front {
 
 /// How the front stands at `now`.
 pub(super) fn front(locked: &Held<'_>, now: Instant) -> Front {
-    match due(locked) {
-        _ if !is_called(locked) => Front::Waits,
-        Some(due) if due <= now => Front::Late,
-        _ => Front::OnItsWay,
+    match is_called(locked) {
+        false => Front::Waits,
+        true if is_over(turn_end(locked), now) => Front::Late,
+        true => Front::OnItsWay,
     }
 }
 
@@ -400,8 +451,8 @@ impl Rules {
 
     /// Whether one who came at `since` has waited for the bound at `now`. In a strict line everybody has.
     pub(super) fn has_waited(&self, since: Instant, now: Instant) -> bool {
-        let Fairness::Eventual(bound) = self.fairness else { return true };
-        since.checked_add(bound).is_some_and(|due| due <= now)
+        let Some(patience) = self.patience() else { return true };
+        since.checked_add(patience).is_some_and(|due| due <= now)
     }
 
     /// Whether the timer is of this one's driver.
@@ -409,19 +460,18 @@ impl Rules {
         self.timer.as_ref().is_some_and(|ours| ours.same_driver(timer))
     }
 
-    /// Notes that the front is called, and arms the alarm for the end of its turn, if it is not armed.
-    pub(super) fn call(&mut self, now: Instant, turn: Duration) -> Errand {
-        self.called = Some(now);
-        self.arm_at(now.checked_add(turn))
-    }
-
     /// One comes to the line: arms the alarm for the end of the bound, if it is not armed. Not for less than a turn: timers are not
     /// as fine, and whoever gives back looks at the clock as well.
-    pub(super) fn wait(&mut self, now: Instant) -> Errand {
-        match self.fairness {
-            Fairness::Eventual(bound) => self.arm_at(now.checked_add(bound.max(TURN))),
-            Fairness::Strict => Errand::Nothing,
-        }
+    fn wait(&mut self, now: Instant) -> Errand {
+        self.patience().map_or(Errand::Nothing, |wait| self.arm_at(now.checked_add(wait.max(TURN))))
+    }
+
+    /// For how long running callers may overtake the front: for the bound, less what the alarm may be late by; but for half of the bound
+    /// at least. Nobody may in a strict line.
+    fn patience(&self) -> Option<Duration> {
+        let Fairness::Eventual(bound) = self.fairness else { return None };
+        let late = self.timer.as_ref().map_or(Duration::ZERO, Timer::grain);
+        Some(bound - late.min(bound / 2))
     }
 
     /// Changes who may overtake whom.
