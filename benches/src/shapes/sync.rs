@@ -244,8 +244,9 @@ fn try_acquire(threads: usize) -> Shape {
     fn each<S: Semaphore>(threads: usize, n: u64) -> Count {
         let semaphore = S::new(MANY);
         let count = together(threads, n, |_, share| {
+            let semaphore = black_box(&semaphore);
             for _ in 0..share {
-                drop(black_box(black_box(&semaphore).take()));
+                drop(semaphore.take());
             }
         });
         assert_eq!(semaphore.available(), MANY);
@@ -280,8 +281,9 @@ fn acquire() -> Shape {
     fn each<S: Semaphore>(n: u64) -> Count {
         let semaphore = S::new(MANY);
         let count = Count::time(|| {
+            let semaphore = black_box(&semaphore);
             for _ in 0..n {
-                drop(black_box(ready(black_box(&semaphore).acquire())));
+                drop(ready(semaphore.acquire()));
             }
         });
         assert_eq!(semaphore.available(), MANY);
@@ -301,8 +303,9 @@ fn owned() -> Shape {
     fn each<S: Semaphore>(n: u64) -> Count {
         let semaphore = Arc::new(S::new(MANY));
         let count = Count::time(|| {
+            let semaphore = black_box(&semaphore);
             for _ in 0..n {
-                drop(black_box(black_box(&semaphore).take_owned()));
+                drop(semaphore.take_owned());
             }
         });
         assert_eq!(semaphore.available(), MANY);
@@ -562,7 +565,8 @@ fn wait_group() -> Shape {
         .ours(|n| {
             let group = WaitGroup::new();
             let count = Count::time(|| {
-                (0..n).for_each(|_| drop(black_box(black_box(&group).add(1).expect("room"))));
+                let group = black_box(&group);
+                (0..n).for_each(|_| drop(group.add(1).expect("room")));
             });
             assert_eq!(group.count(), 0);
             count
@@ -576,7 +580,8 @@ fn wait_group_owned() -> Shape {
         .ours(|n| {
             let group = Arc::new(WaitGroup::new());
             let count = Count::time(|| {
-                (0..n).for_each(|_| drop(black_box(black_box(&group).add_owned(1).expect("room"))));
+                let group = black_box(&group);
+                (0..n).for_each(|_| drop(group.add_owned(1).expect("room")));
             });
             assert_eq!(group.count(), 0);
             count
@@ -587,7 +592,8 @@ fn wait_group_owned() -> Shape {
 fn tracker(n: u64) -> Count {
     let tracker = TaskTracker::new();
     let count = Count::time(|| {
-        (0..n).for_each(|_| drop(black_box(black_box(&tracker).token())));
+        let tracker = black_box(&tracker);
+        (0..n).for_each(|_| drop(tracker.token()));
     });
     assert!(tracker.is_empty());
     count

@@ -104,7 +104,9 @@ pub(crate) use line::Queue;
 ///
 /// One word holds the free permits, which may be below zero, a bit for "whoever gives back comes to the lock", one for "nobody
 /// takes who does not stand in line" and one for "closed". While nobody
-/// waits, to acquire is one compare-and-swap and to release is one add: no lock, no allocation. A
+/// waits, to acquire is one subtraction where plenty are free (eight, say, and one or two are wanted) and one compare-and-swap
+/// where there are fewer, and to release is one add: no lock, no allocation. Who subtracts, and finds that others were faster, puts back what
+/// was not there; for that moment there seem to be one or two less. A
 /// release that is called to the lock takes it, serves the line, and wakes in batches after it. The line is made, by one allocation,
 /// for the first who comes to it (or closes, or changes the capacity); after that a
 /// waiter costs two lock trips (its own, and a share in that of the releaser), one wake-up and no
@@ -419,7 +421,7 @@ impl Semaphore {
     ///
     /// # Algorithm
     ///
-    /// One compare-and-swap if nobody waits and the permits are there; see
+    /// One subtraction or compare-and-swap if nobody waits and the permits are there; see
     /// [`Semaphore`](Self#algorithm).
     #[track_caller]
     #[inline]

@@ -568,6 +568,101 @@ fn semaphore_tree_cancel_vs_release() {
     });
 }
 
+// Where there is plenty: permits that are taken without a look.
+
+/// Enough for a few to be taken without a look.
+const PLENTY: usize = 4;
+
+// The one who takes the last of them sees what their former holder did.
+#[test]
+fn semaphore_unseen_vs_release() {
+    model::check(|| {
+        let (semaphore, mut permits) = semaphore(PLENTY, 1);
+        let ledger = Ledger::new();
+        let releaser = {
+            let (permit, ledger) = (permits.pop(), Arc::clone(&ledger));
+            spawn(move || {
+                ledger.enter();
+                drop(permit);
+            })
+        };
+        let taken = [0; PLENTY].map(|_| semaphore.try_acquire(1));
+        if taken.iter().all(Result::is_ok) {
+            assert_eq!(ledger.entries(), 1);
+        }
+        drop(taken);
+        releaser.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
+
+// They are all taken by another before: what was not there is put back, and one who came to the line meanwhile gets it.
+#[test]
+fn semaphore_unseen_vs_queue() {
+    model::check(|| {
+        let (semaphore, _) = semaphore(PLENTY, 0);
+        let ledger = Ledger::new();
+        let unseen = {
+            let semaphore = Arc::clone(&semaphore);
+            spawn(move || drop(semaphore.try_acquire(1)))
+        };
+        let all = {
+            let (semaphore, ledger) = (Arc::clone(&semaphore), Arc::clone(&ledger));
+            spawn(move || {
+                let all = block_on(semaphore.acquire(PLENTY)).unwrap();
+                ledger.enter();
+                drop(all);
+            })
+        };
+        let mine = block_on(semaphore.acquire(PLENTY)).unwrap();
+        ledger.enter();
+        drop(mine);
+        unseen.join().unwrap();
+        all.join().unwrap();
+        assert_eq!(ledger.entries(), 2);
+        assert_whole(&semaphore);
+    });
+}
+
+// The semaphore is closed before: they are put back, and the caller is told.
+#[test]
+fn semaphore_unseen_vs_close() {
+    model::check(|| {
+        let (semaphore, _) = semaphore(PLENTY, 0);
+        let ledger = Ledger::new();
+        let unseen = {
+            let (semaphore, ledger) = (Arc::clone(&semaphore), Arc::clone(&ledger));
+            spawn(move || match semaphore.try_acquire(1) {
+                Ok(permit) => drop(permit),
+                Err(TryAcquireError::Closed) => assert_eq!(ledger.entries(), 1),
+                Err(error) => panic!("{error}"),
+            })
+        };
+        ledger.enter();
+        semaphore.close();
+        unseen.join().unwrap();
+        assert_whole(&semaphore);
+    });
+}
+
+// The capacity is lowered before: they are taken of what there is by then, or put back.
+#[test]
+fn semaphore_unseen_vs_resize() {
+    model::check(|| {
+        let (semaphore, _) = semaphore(PLENTY, 0);
+        let unseen = {
+            let semaphore = Arc::clone(&semaphore);
+            spawn(move || [0; 2].map(|_| semaphore.try_acquire_owned(1).is_ok()))
+        };
+        semaphore.set_capacity(0).unwrap();
+        // Nothing is to be had from here on but what comes back.
+        assert!(semaphore.try_acquire(1).is_err());
+        let [first, second] = unseen.join().unwrap();
+        assert!(first || !second);
+        assert_whole(&semaphore);
+    });
+}
+
 // Capacity and fairness that change.
 
 /// Lets running callers overtake for two milliseconds of its clock.

@@ -610,32 +610,31 @@ fn a_release_wakes_all_it_serves_when_there_are_more_than_a_batch() {
 
 #[test]
 fn threads_that_come_and_give_up_lose_no_permit() {
-    within_reason(|| {
-        const CAPACITY: usize = 3;
-        let semaphore = Arc::new(Semaphore::new(CAPACITY));
-        let threads: Vec<_> = (0..4)
-            .map(|thread| {
-                let semaphore = Arc::clone(&semaphore);
-                thread::spawn(move || {
-                    for round in 0..20_000_usize {
-                        let n = (thread + round) % CAPACITY + 1;
-                        match round % 4 {
-                            0 => drop(semaphore.acquire_blocking(n).unwrap()),
-                            1 => drop(semaphore.try_acquire(n)),
-                            _ => {
-                                let mut acquire = pin!(semaphore.acquire(n));
-                                drop(poll_once(acquire.as_mut()));
+    // Of nine a few are taken without a look, until they are not there.
+    for capacity in [3, 9] {
+        within_reason(move || {
+            let semaphore = Semaphore::new(capacity);
+            thread::scope(|scope| {
+                for thread in 0..4 {
+                    let semaphore = &semaphore;
+                    scope.spawn(move || {
+                        for round in 0..20_000_usize {
+                            let n = (thread + round) % capacity + 1;
+                            match round % 4 {
+                                0 => drop(semaphore.acquire_blocking(n).unwrap()),
+                                1 => drop(semaphore.try_acquire(n)),
+                                _ => {
+                                    let mut acquire = pin!(semaphore.acquire(n));
+                                    drop(poll_once(acquire.as_mut()));
+                                }
                             }
                         }
-                    }
-                })
-            })
-            .collect();
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        assert_eq!(semaphore.try_acquire(CAPACITY).unwrap().count(), CAPACITY);
-    });
+                    });
+                }
+            });
+            assert_eq!(semaphore.try_acquire(capacity).unwrap().count(), capacity);
+        });
+    }
 }
 
 // Wakers with a will of their own, and panics.

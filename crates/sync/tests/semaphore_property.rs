@@ -540,7 +540,7 @@ proptest! {
 
     #[test]
     fn it_does_what_the_model_does(
-        capacity in 0..7usize,
+        capacity in 0..14usize,
         steps in prop::collection::vec(step(), 100),
     ) {
         run(capacity, &steps)?;
@@ -548,7 +548,7 @@ proptest! {
 
     #[test]
     fn eventual_it_conserves_permits_and_leaves_nobody_waiting_for_what_is_free(
-        capacity in 0..7usize,
+        capacity in 0..14usize,
         turns in prop::collection::vec(turn(false), 100),
     ) {
         run_eventual(capacity, &turns)?;
@@ -556,7 +556,7 @@ proptest! {
 
     #[test]
     fn nor_when_the_fairness_changes(
-        capacity in 0..7usize,
+        capacity in 0..14usize,
         turns in prop::collection::vec(turn(true), 100),
     ) {
         run_eventual(capacity, &turns)?;

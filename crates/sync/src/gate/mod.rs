@@ -9,7 +9,7 @@
 //!
 //! # Protocol
 //!
-//! 1. *Add*: one CAS on the word. *Done*: one subtraction (a latch, whose count may be asked for more
+//! 1. *Add*: one addition to the word, or one CAS for many. *Done*: one subtraction (a latch, whose count may be asked for more
 //!    than it has, needs a CAS). Only a last done that sees WAITING in the word goes on to 3.
 //! 2. *Wait*: one load while the gate is open. Else the waiter takes the lock of the queue, looks once
 //!    more, sets WAITING by a CAS, and enters the queue.
@@ -45,7 +45,7 @@ use selvedge_primitives::{Entry, Locked, WaitQueue, Waiter, const_fn};
 
 pub(crate) use wait::GateWait;
 pub(crate) use word::MAX_COUNT;
-use word::{Taken, Word};
+use word::{Added, Taken, Word};
 
 /// Those who wait; all for the same.
 type Queue = WaitQueue<(), (), ()>;
@@ -85,7 +85,14 @@ impl Gate {
     /// Puts `n` on the count; the count as it is, if that would be more than [`MAX_COUNT`].
     #[inline]
     pub(crate) fn add(&self, n: usize) -> Result<(), usize> {
-        self.word.add(n)
+        match self.word.add(n) {
+            Added::Yes => Ok(()),
+            Added::TooMuch(count) => Err(count),
+            Added::Over(count) => {
+                self.done(n);
+                Err(count.min(MAX_COUNT))
+            }
+        }
     }
 
     /// Takes `n` off the count, which the caller has put on it.

@@ -26,8 +26,8 @@
 //!   whole word), or it sees WAITING and comes to the lock after that waiter is in the queue.
 //! - **W3** Every change of the word is a read-modify-write. So an Acquire that reads the word at any
 //!   later time synchronises with *every* Release before it, not only with the last.
-//! - **W4** The count is at most [`MAX_COUNT`], and nobody takes more off it than is on it. So no add
-//!   reaches the highest bit and no subtraction borrows.
+//! - **W4** The count is at most [`MAX_COUNT`], plus what was too much and is about to be taken off again, a [few](FEW) a thread; and
+//!   nobody takes more off it than is on it. So no add reaches the highest bit and no subtraction borrows.
 
 use std::fmt;
 
@@ -43,6 +43,9 @@ const ONE: usize = 1 << COUNT_SHIFT;
 
 /// The highest count there may be. The word has room for twice as many; the highest bit stays clear.
 pub(crate) const MAX_COUNT: usize = usize::MAX >> (COUNT_SHIFT + 1);
+
+/// So much, or less, is added without a look. The field has room for as many threads as that goes into [`MAX_COUNT`].
+const FEW: usize = 1 << 8;
 
 /// The word at one moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,10 +82,10 @@ impl State {
 
     /// With `n` more, if that is not above [`MAX_COUNT`].
     const fn more(self, n: usize) -> Option<Self> {
-        if n > MAX_COUNT - self.count() {
-            return None;
+        match MAX_COUNT.checked_sub(self.count()) {
+            Some(room) if n <= room => Some(Self(self.0 + n * ONE)),
+            _ => None,
         }
-        Some(Self(self.0 + n * ONE))
     }
 
     /// With `n` less, which it counts.
@@ -126,6 +129,18 @@ impl Taken {
     }
 }
 
+/// How adding to the count ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "what was added must be taken off again"]
+pub(super) enum Added {
+    /// It is on the count.
+    Yes,
+    /// It is not: this is the count, and it would be too much.
+    TooMuch(usize),
+    /// It is on the count, which was this before, and is too much: the caller takes it off, as what is done.
+    Over(usize),
+}
+
 /// The state word, shared.
 #[derive(Debug)]
 pub(super) struct Word {
@@ -149,23 +164,36 @@ impl Word {
         State(self.bits.load(Ordering::Acquire))
     }
 
-    /// Puts `n` on the count; the count as it is, if that would be too much.
+    /// Puts `n` on the count, if that is not too much.
+    ///
+    /// A few are put there without a look: a load of the word right after a read-modify-write of it waits until that is done, and costs
+    /// as much as half of one.
     #[inline]
-    pub(super) fn add(&self, n: usize) -> Result<(), usize> {
+    pub(super) fn add(&self, n: usize) -> Added {
+        if n > FEW {
+            return self.add_many(n);
+        }
+        // Relaxed: an add publishes nothing and looks at nothing; W3 asks only that it is a read-modify-write.
+        let seen = State(self.bits.fetch_add(n * ONE, Ordering::Relaxed));
+        if seen.more(n).is_some() { Added::Yes } else { Added::Over(seen.count()) }
+    }
+
+    /// As [`add`](Self::add), with a look.
+    #[cold]
+    fn add_many(&self, n: usize) -> Added {
         // Relaxed: the CAS below decides.
         let mut seen = State(self.bits.load(Ordering::Relaxed));
         loop {
-            let Some(next) = seen.more(n) else { return Err(seen.count()) };
+            let Some(next) = seen.more(n) else { return Added::TooMuch(seen.count()) };
             match self.bits.compare_exchange_weak(
                 seen.0,
                 next.0,
-                // Relaxed: an add publishes nothing and looks at nothing; W3 asks only that it is a
-                // read-modify-write.
+                // Relaxed: as above.
                 Ordering::Relaxed,
                 // Relaxed: only the number is used, for the next attempt.
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Added::Yes,
                 Err(now) => seen = State(now),
             }
         }
@@ -286,8 +314,12 @@ mod tests {
         assert_eq!(word.snapshot(), pack(0, true));
         word.clear_waiting();
         assert!(!word.must_wait());
-        assert_eq!(word.add(MAX_COUNT), Ok(()));
-        assert_eq!(word.add(1), Err(MAX_COUNT));
+        assert_eq!(word.add(MAX_COUNT), Added::Yes);
+        assert_eq!(word.add(MAX_COUNT), Added::TooMuch(MAX_COUNT));
+        assert_eq!(word.add(FEW), Added::Over(MAX_COUNT));
+        assert_eq!(word.add(FEW), Added::Over(MAX_COUNT + FEW));
+        assert_eq!(word.add(MAX_COUNT), Added::TooMuch(MAX_COUNT + 2 * FEW));
+        assert_eq!(word.done(2 * FEW), Taken::Rest);
         assert_eq!(word.done(MAX_COUNT), Taken::Opened);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! # Protocol
 //!
-//! 1. *Acquire*: one CAS on the word while nobody is to be let pass ([`Word::try_take`]). Else the caller
+//! 1. *Acquire*: one subtraction where there is plenty ([`Word::take_unseen`]), else one CAS on the word while nobody is to be let
+//!    pass ([`Word::try_take`]). Else the caller
 //!    takes the lock of the line, looks once more, sets the flags by a CAS if it is the first, and enters the line with
 //!    the number of permits it wants ([`Word::join`]).
 //! 2. *Release*: one add on the word. Only if the word it returns has QUEUED set does the releaser
@@ -63,21 +64,21 @@ use super::line::{
     Errand, Front, Grant, Held, Line, Place, Queue, Wish, arm_for_front, call_told, came, front,
     is_overdue,
 };
-use super::word::{Flags, Join, MAX_PERMITS, State, Take, Word};
+use super::word::{FEW, Flags, Join, MAX_PERMITS, Plenty, State, Take, Word};
 
 /// A counting semaphore without a face.
 #[derive(Debug)]
 pub(crate) struct Engine {
     /// How many are free, and what there is to know of the line.
     word: Word,
+    /// Whether so many are free that a few can be taken without a look.
+    plenty: Plenty,
     /// How many permits there are in all; changes under the lock of the line.
     capacity: AtomicUsize,
     /// Whether running callers may overtake, for those who do not have the lock; changes under it.
     eventual: AtomicBool,
-    /// What the line is made with, when the first comes to it.
-    fairness: Fairness,
-    /// The same, if the user has given one.
-    timer: Option<Timer>,
+    /// What the line is made with, when the first comes to it; the defaults, if the user has chosen nothing.
+    start: Option<Box<Start>>,
     /// Those who wait. Apart from the word, on whose cache line it would be in the way, and for the alarm, which
     /// must find it wherever the semaphore is.
     line: OnceArc<Line>,
@@ -85,16 +86,29 @@ pub(crate) struct Engine {
     pub(super) origin: Origin,
 }
 
+/// What a line is made with. Apart, so that what is beside the word has room on one line of the cache.
+#[derive(Debug, Clone, Default)]
+struct Start {
+    /// Who may overtake whom.
+    fairness: Fairness,
+    /// The timer that the user has given.
+    timer: Option<Timer>,
+}
+
+/// The word has a line of the cache for itself, and everything else is on another.
+#[cfg(all(target_pointer_width = "64", not(selvedge_loom)))]
+const _: () = assert!(size_of::<Engine>() == 128);
+
 impl Engine {
     const_fn! {
         /// An engine with `capacity` permits, all free.
         pub(super) const fn new(capacity: usize, origin: Origin) -> Self {
             Self {
                 word: Word::new(capacity),
+                plenty: Plenty::new(capacity),
                 capacity: AtomicUsize::new(capacity),
                 eventual: AtomicBool::new(false),
-                fairness: Fairness::Strict,
-                timer: None,
+                start: None,
                 line: OnceArc::new(),
                 origin,
             }
@@ -109,7 +123,7 @@ impl Engine {
 
     /// The same with another fairness.
     pub(super) fn with_fairness(mut self, fairness: Fairness) -> Self {
-        self.fairness = fairness;
+        self.start.get_or_insert_default().fairness = fairness;
         self.eventual = AtomicBool::new(fairness != Fairness::Strict);
         if self.line.get().is_some() {
             self.set_fairness(fairness);
@@ -122,7 +136,7 @@ impl Engine {
         if let Some(line) = self.line.get() {
             line.set_timer(timer.clone());
         }
-        self.timer = Some(timer);
+        self.start.get_or_insert_default().timer = Some(timer);
         self
     }
 
@@ -141,7 +155,8 @@ impl Engine {
     fn line(&self) -> &Line {
         self.line.get_or_init(|| {
             let subject = Subject::new("semaphore", &self.origin);
-            Line::new(self.fairness, self.timer.clone(), subject)
+            let Start { fairness, timer } = self.start.as_deref().cloned().unwrap_or_default();
+            Line::new(fairness, timer, subject)
         })
     }
 
@@ -162,6 +177,12 @@ impl Engine {
         age.map(Age::elapsed)
     }
 
+    /// Locks the line, to change what the word tells of it: from here on nobody takes without a look.
+    fn lock(&self) -> Held<'_> {
+        self.plenty.is_gone();
+        self.queue().lock()
+    }
+
     /// Looks at the line, if anybody ever came to it.
     fn look_at_line<T>(&self, look: impl FnOnce(&Held<'_>) -> T) -> Option<T> {
         self.line.get().map(|line| look(&line.queue.lock()))
@@ -170,10 +191,35 @@ impl Engine {
     /// Takes `wanted` permits without waiting and without overtaking anybody who must not be.
     #[inline]
     pub(super) fn try_acquire(&self, wanted: usize) -> Result<(), TryAcquireError> {
-        match self.word.try_take(wanted) {
+        if wanted <= FEW && self.plenty.is_there() {
+            let seen = self.word.take_unseen(wanted);
+            if seen.is_plenty() {
+                return Ok(());
+            }
+            return self.no_plenty(wanted, seen);
+        }
+        self.look_and_take(wanted)
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), with a look.
+    #[inline]
+    fn look_and_take(&self, wanted: usize) -> Result<(), TryAcquireError> {
+        match self.word.try_take(wanted, &self.plenty) {
             Take::Taken => Ok(()),
             refused => self.refuse(wanted, refused),
         }
+    }
+
+    /// There was no plenty any more, but this: puts back what was taken and was not there, and looks.
+    #[cold]
+    fn no_plenty(&self, wanted: usize, seen: State) -> Result<(), TryAcquireError> {
+        self.plenty.is_gone();
+        if seen.let_go(wanted) {
+            return Ok(());
+        }
+        // Whose waker panics is not this caller's fault.
+        contain(|| self.release(wanted));
+        self.look_and_take(wanted)
     }
 
     /// They were not to be had.
@@ -189,8 +235,8 @@ impl Engine {
         // Relaxed: a hint; the lock says what holds.
         if refused == Take::Shut && self.eventual.load(Ordering::Relaxed) {
             // Perhaps for somebody who does not come. (Whose waker panics is not this caller's fault.)
-            contain(|| self.serve(self.queue().lock()));
-            return match self.word.try_take(wanted) {
+            contain(|| self.serve(self.lock()));
+            return match self.word.try_take(wanted, &self.plenty) {
                 Take::Taken => Ok(()),
                 Take::Closed => Err(TryAcquireError::Closed),
                 Take::Short | Take::Shut => Err(TryAcquireError::NoPermits),
@@ -237,6 +283,7 @@ impl Engine {
         again: Option<Wish>,
         errand: &Cell<Errand>,
     ) -> Entry<Wish, Grant> {
+        self.plenty.is_gone();
         let capacity = self.capacity();
         if wanted > capacity {
             return Entry::Ready(Grant::OverCapacity(capacity));
@@ -336,19 +383,19 @@ impl Engine {
     /// The rare half of a release, out of line.
     #[cold]
     fn serve_after_release(&self) {
-        self.serve(self.queue().lock());
+        self.serve(self.lock());
     }
 
     /// Closes; everybody in line is told. Idempotent.
     pub(super) fn close(&self) {
-        let locked = self.queue().lock();
+        let locked = self.lock();
         self.word.close();
         self.serve(locked);
     }
 
     /// Sets the capacity, and gives the one before.
     pub(super) fn set_capacity(&self, capacity: usize) -> usize {
-        let locked = self.queue().lock();
+        let locked = self.lock();
         let before = self.capacity();
         self.store_capacity(capacity);
         self.word.change(capacity.cast_signed() - before.cast_signed());
@@ -358,7 +405,7 @@ impl Engine {
 
     /// Adds `count` permits; the capacity that there would be, if that is more than there may be.
     pub(super) fn add(&self, count: usize) -> Result<(), usize> {
-        let locked = self.queue().lock();
+        let locked = self.lock();
         let capacity = self.capacity().saturating_add(count);
         if capacity > MAX_PERMITS {
             return Err(capacity);
@@ -372,7 +419,7 @@ impl Engine {
     /// `count` permits that are out are gone for good: the capacity is lower by as many. If it is lower than that already,
     /// because more is out than there should be, the rest pays the debt.
     pub(super) fn forget(&self, count: usize) {
-        let locked = self.queue().lock();
+        let locked = self.lock();
         let capacity = self.capacity();
         self.store_capacity(capacity.saturating_sub(count));
         self.word.change(count.saturating_sub(capacity).cast_signed());
@@ -394,7 +441,7 @@ impl Engine {
             // Those who wait are not polled, perhaps, and look for none.
             self.line().find_timer();
         }
-        let mut locked = self.queue().lock();
+        let mut locked = self.lock();
         locked.change(fairness);
         // Relaxed: as above; of two changes at once the last one's.
         self.eventual.store(eventual, Ordering::Relaxed);
@@ -407,7 +454,9 @@ impl Engine {
 
     /// Who may overtake whom.
     pub(super) fn fairness(&self) -> Fairness {
-        self.look_at_line(|locked| locked.fairness()).unwrap_or(self.fairness)
+        self.look_at_line(|locked| locked.fairness())
+            .or_else(|| self.start.as_ref().map(|start| start.fairness))
+            .unwrap_or_default()
     }
 
     /// Serves the line from its front for as long as there is something for the front.

@@ -26,9 +26,10 @@
 //!
 //! # Invariants
 //!
-//! - **W1** Permits in the word, plus permits handed over to waiters or held by guards, are the
-//!   capacity. A release puts back what an acquire took, so the permits never exceed the capacity; and they never
-//!   fall below what is out is above it. Both are at most [`MAX_PERMITS`], for which the field has room.
+//! - **W1** Permits in the word, plus permits handed over to waiters or held by guards, plus those that were taken without a look
+//!   and are about to be put back, are the capacity. A release puts back what an acquire took, so the permits never exceed the capacity; and they never
+//!   fall below what is out is above it, but for those that are about to be put back. Both are at most [`MAX_PERMITS`], for which the field has
+//!   room twice.
 //! - **W2** SHUT and QUEUED change only under the lock of the line. Whenever that is free: if nobody is in line, both are
 //!   clear; if somebody is, QUEUED is set, unless the front was called and somebody sees to it that it comes
 //!   (the alarm of `line.rs`; or there is nobody behind it who would wait for it; or the bound is so long that it may take for ever). Where there is no
@@ -40,10 +41,18 @@
 //! - **W5** Every change of the word is a read-modify-write. So an Acquire that reads the word at
 //!   any later time synchronises with *every* Release before it (they all head release sequences
 //!   that nothing interrupts), not only with the last.
+//!
+//! # Taking without a look
+//!
+//! A load of the word right after a read-modify-write of it waits until that is done: it costs as much as half of one. So where
+//! there is [plenty](Plenty) a few permits are taken by a subtraction, and the word that it returns says whether they were there. If they
+//! were not, or somebody is to be let pass (others were faster, a lot faster), it is a debt, and is given back as a release
+//! gives back: it sees QUEUED. Until then there seem to be fewer than there are; nobody takes what is not there.
+//! What tells of plenty lies on another line of the cache, which is seldom written.
 
 use std::fmt;
 
-use selvedge_primitives::atomic::{AtomicUsize, Ordering};
+use selvedge_primitives::atomic::{AtomicBool, AtomicUsize, Ordering};
 use selvedge_primitives::const_fn;
 
 /// The semaphore is closed.
@@ -57,8 +66,15 @@ const PERMITS_SHIFT: u32 = 3;
 /// One permit, as it is added to the word.
 const ONE_PERMIT: usize = 1 << PERMITS_SHIFT;
 
-/// The most permits there may be, and the deepest debt.
-pub(super) const MAX_PERMITS: usize = usize::MAX >> (PERMITS_SHIFT + 1);
+/// The most permits there may be, and the deepest debt. Half of what the field has room for: so those who take without a look
+/// may take as many too many as they can, and the field does not run over.
+pub(super) const MAX_PERMITS: usize = usize::MAX >> (PERMITS_SHIFT + 2);
+
+/// So many, or fewer, are taken without a look where there is plenty.
+pub(super) const FEW: usize = if cfg!(selvedge_loom) { 1 } else { 2 };
+
+/// There is plenty: whoever takes a few leaves a few, at least.
+const PLENTY: usize = 2 * FEW;
 
 /// The word at one moment.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,6 +107,22 @@ impl State {
     /// Whether the semaphore is closed.
     pub(super) const fn is_closed(self) -> bool {
         self.0 & CLOSED_BIT != 0
+    }
+
+    /// Whether `wanted` permits were there for one who took them without a look.
+    pub(super) const fn let_go(self, wanted: usize) -> bool {
+        !self.is_closed() && self.admits(wanted)
+    }
+
+    /// Whether there is plenty for everybody, and nobody waits.
+    #[inline]
+    pub(super) const fn is_plenty(self) -> bool {
+        self.is_plain() && self.permits() >= PLENTY.cast_signed()
+    }
+
+    /// Whether it is open, and nobody waits.
+    const fn is_plain(self) -> bool {
+        self.0 & (CLOSED_BIT | QUEUED_BIT | SHUT_BIT) == 0
     }
 
     /// Whether `wanted` permits are free.
@@ -169,8 +201,57 @@ pub(super) enum Join {
     Closed,
 }
 
-/// The state word, shared.
+/// Whether there is plenty: a hint, for those who would take without a look. Not on the line of the word.
 #[derive(Debug)]
+pub(super) struct Plenty {
+    /// There was, a while ago.
+    there: AtomicBool,
+}
+
+impl Plenty {
+    const_fn! {
+        /// With so many permits, all free.
+        pub(super) const fn new(permits: usize) -> Self {
+            Self { there: AtomicBool::new(permits >= 2 * PLENTY) }
+        }
+    }
+
+    /// Whether there is.
+    #[inline]
+    pub(super) fn is_there(&self) -> bool {
+        // Relaxed: a hint; the word decides.
+        self.there.load(Ordering::Relaxed)
+    }
+
+    /// There is none, or the line is about to be changed. Written only if it says otherwise, to leave the line of the cache where it is.
+    #[inline]
+    pub(super) fn is_gone(&self) {
+        self.set(false);
+    }
+
+    /// `left` is left.
+    #[inline]
+    fn note(&self, left: State) {
+        if left.is_plain() && left.permits() >= (2 * PLENTY).cast_signed() {
+            self.set(true);
+        } else if !left.is_plenty() {
+            self.set(false);
+        }
+    }
+
+    /// Notes it, if that is news.
+    #[inline]
+    fn set(&self, there: bool) {
+        if self.is_there() != there {
+            // Relaxed: a hint.
+            self.there.store(there, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The state word, shared. It has a line of the cache for itself.
+#[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Word {
     /// A [`State`].
     bits: AtomicUsize,
@@ -191,9 +272,20 @@ impl Word {
         State(self.bits.load(Ordering::Acquire))
     }
 
-    /// Takes `wanted` permits if nobody is overtaken who must not be, and they are free.
+    /// Takes `wanted` permits, which are a [few](FEW), where there seems to be plenty, and returns the word as it was before. If that does not
+    /// [let them go](State::let_go), the caller gives them back, as by a release.
     #[inline]
-    pub(super) fn try_take(&self, wanted: usize) -> Take {
+    #[must_use = "what was taken and was not there must be given back"]
+    pub(super) fn take_unseen(&self, wanted: usize) -> State {
+        // Acquire: as in `try_take`.
+        State(self.bits.fetch_sub(wanted << PERMITS_SHIFT, Ordering::Acquire))
+    }
+
+    /// Takes `wanted` permits if nobody is overtaken who must not be, and they are free; notes whether there is plenty left.
+    ///
+    /// Never inlined, so that taking without a look is.
+    #[inline(never)]
+    pub(super) fn try_take(&self, wanted: usize, plenty: &Plenty) -> Take {
         // Relaxed: the CAS below decides, and a close is read again.
         let mut seen = State(self.bits.load(Ordering::Relaxed));
         loop {
@@ -212,7 +304,10 @@ impl Word {
                 // Relaxed: only the number is used, for the next attempt.
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Take::Taken,
+                Ok(_) => {
+                    plenty.note(seen.less(wanted));
+                    return Take::Taken;
+                }
                 Err(now) => seen = State(now),
             }
         }
@@ -419,10 +514,10 @@ mod tests {
             lower in 0..=MAX_PERMITS,
         ) {
             let word = Word::new(capacity);
-            prop_assert_eq!(word.try_take(capacity), Take::Taken);
+            prop_assert_eq!(word.try_take(capacity, &Plenty::new(0)), Take::Taken);
             prop_assert_eq!(word.join(1, true, true, false), Join::Queue);
-            prop_assert_eq!(word.try_take(0), Take::Taken);
-            prop_assert_eq!(word.try_take(1), Take::Shut);
+            prop_assert_eq!(word.try_take(0, &Plenty::new(0)), Take::Taken);
+            prop_assert_eq!(word.try_take(1, &Plenty::new(0)), Take::Shut);
             word.change(lower.cast_signed() - capacity.cast_signed());
             let owed = lower.cast_signed() - capacity.cast_signed();
             prop_assert_eq!(word.snapshot(), pack(owed, STRICT, false));
@@ -469,7 +564,7 @@ mod tests {
     fn where_nobody_is_shut_out_a_running_caller_takes_beside_a_line() {
         let word = Word::new(1);
         assert_eq!(word.join(2, true, false, false), Join::Queue);
-        assert_eq!(word.try_take(1), Take::Taken);
+        assert_eq!(word.try_take(1, &Plenty::new(0)), Take::Taken);
         assert_eq!(word.join(1, false, false, false), Join::Queue);
         assert!(word.give_back(1).is_queued());
         let (call, wait) = (Flags::NONE, Flags { queued: true, shut: false });
