@@ -229,6 +229,28 @@ impl Semaphore for Eventual {
     }
 }
 
+/// Lets everybody do what they want: what a shape costs without a semaphore.
+struct Without(usize);
+
+impl Semaphore for Without {
+    type Permit<'a> = ();
+    type Owned = ();
+
+    fn new(permits: usize) -> Self {
+        Self(permits)
+    }
+
+    fn take(&self) -> Self::Permit<'_> {}
+
+    async fn acquire(&self) -> Self::Permit<'_> {}
+
+    fn take_owned(self: &Arc<Self>) -> Self::Owned {}
+
+    fn available(&self) -> usize {
+        self.0
+    }
+}
+
 type Ours = selvedge_sync::Semaphore;
 type Tokio = tokio::sync::Semaphore;
 type AsyncLock = async_lock::Semaphore;
@@ -516,7 +538,8 @@ fn tokio_shapes() -> Vec<Shape> {
             .ours(in_turn::<Ours>)
             .peer("tokio", in_turn::<Tokio>)
             .peer("async-lock", in_turn::<AsyncLock>)
-            .peer("asyncband", in_turn::<Asyncband>),
+            .peer("asyncband", in_turn::<Asyncband>)
+            .reference("no semaphore", in_turn::<Without>),
     ];
     for (parameter, workers, permits) in [
         ("uncontended, 6 workers", 6, 10),
@@ -529,7 +552,8 @@ fn tokio_shapes() -> Vec<Shape> {
                 .ours(move |n| by_tasks::<Ours>(workers, permits, n))
                 .peer("tokio", move |n| by_tasks::<Tokio>(workers, permits, n))
                 .peer("async-lock", move |n| by_tasks::<AsyncLock>(workers, permits, n))
-                .peer("asyncband", move |n| by_tasks::<Asyncband>(workers, permits, n)),
+                .peer("asyncband", move |n| by_tasks::<Asyncband>(workers, permits, n))
+                .reference("no semaphore", move |n| by_tasks::<Without>(workers, permits, n)),
         );
     }
     shapes
@@ -557,6 +581,7 @@ fn intrusive_shape(permits: usize) -> Shape {
         .peer("asyncband", move |n| each(load::<Asyncband>, n))
         .peer("futures-intrusive", move |n| each(load::<Fair>, n))
         .peer("futures-intrusive unfair", move |n| each(load::<Unfair>, n))
+        .reference("no semaphore", move |n| each(load::<Without>, n))
 }
 
 /// One more thing is under way, and is done.

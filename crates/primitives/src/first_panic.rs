@@ -39,6 +39,12 @@ impl FirstPanic {
         Self { payload: None }
     }
 
+    /// Whether nothing has panicked.
+    #[inline]
+    pub const fn is_none(&self) -> bool {
+        self.payload.is_none()
+    }
+
     /// Runs `f`, and keeps its panic if it is the first; a later one was reported by the hook.
     pub fn catch(&mut self, f: impl FnOnce()) {
         match caught(f) {
@@ -51,7 +57,16 @@ impl FirstPanic {
     /// Lets the first panic go on, if there was one. While the thread unwinds already (a permit is
     /// given back by a panicking task), it ends here, reported by the hook: a second one would
     /// abort.
+    #[inline]
     pub fn resume(self) {
+        if self.payload.is_some() {
+            self.go_on();
+        }
+    }
+
+    /// The first panic goes on.
+    #[cold]
+    fn go_on(self) {
         match self.payload {
             None => {}
             Some(payload) if std::thread::panicking() => discard(payload),

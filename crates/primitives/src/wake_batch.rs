@@ -66,7 +66,25 @@ impl WakeBatch {
     /// by a panicking task), it ends here, reported by the hook: a second one would abort.
     ///
     /// Call it with no lock held: a waker is somebody else's code.
+    #[inline]
     pub fn wake_all(&mut self) {
+        // One, mostly: its panic stops no other, and goes on by itself.
+        if self.len == 1 && !std::thread::panicking() {
+            if let Some(waker) = self.take() {
+                self.len = 0;
+                self.woken = 0;
+                if self.site.wakes() {
+                    wake(waker);
+                }
+            }
+        } else if self.len > 0 {
+            self.wake_each();
+        }
+    }
+
+    /// Wakes several.
+    #[cold]
+    fn wake_each(&mut self) {
         let mut panics = FirstPanic::new();
         // A panic ends one turn; the next goes on behind it.
         while self.woken < self.len {

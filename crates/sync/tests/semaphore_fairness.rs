@@ -237,7 +237,10 @@ fn a_task_whose_budget_is_spent_takes_nothing_and_stands_in_line_if_others_do() 
     for fairness in [Fairness::Strict, Fairness::EVENTUAL] {
         let semaphore = Arc::new(Semaphore::new(1).with_fairness(fairness));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let task = poll_fn(move |cx| Poll::Ready(scenario(&semaphore, cx)));
+        let task = poll_fn(move |cx| {
+            scenario(&semaphore, cx);
+            Poll::Ready(())
+        });
         runtime.block_on(runtime.spawn(task)).unwrap();
     }
 }

@@ -205,6 +205,9 @@ impl<S, R, O> WaitQueue<S, R, O> {
                     Serve::Rest => break false,
                 }
             };
+            if !more && panics.is_none() {
+                return release_then(locked, || batch.wake_all());
+            }
             release_then(locked, || panics.catch(|| batch.wake_all()));
             if !more {
                 return panics.resume();

@@ -178,6 +178,14 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         Poll::Ready(outcome)
     }
 
+    /// Takes what was granted, if anything was: what a poll would do then, for less.
+    #[inline]
+    pub fn granted(self: Pin<&mut Self>) -> Option<O> {
+        let this = self.into_ref().get_ref();
+        // Acquire: as in `poll_look`.
+        (this.node.phase.load(Ordering::Acquire) == GRANTED).then(|| this.take_granted())
+    }
+
     /// The first poll: ready at once, or in the line.
     fn enter<'l>(
         &'l self,

@@ -63,7 +63,7 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
                 Ok(()) => Ok(()),
                 Err(TryAcquireError::NoPermits) => {
                     this.place.set(Some(Place::new(handle.anchor())));
-                    ready!(Self::poll_place(this.place, handle, cx, wanted))
+                    ready!(Self::poll_place(this.place, None, handle, cx, wanted))
                 }
                 Err(TryAcquireError::Closed) => Err(AcquireError::Closed),
                 Err(TryAcquireError::OverCapacity { wanted, capacity }) => {
@@ -71,7 +71,13 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
                 }
             }
         } else {
-            ready!(Self::poll_place(this.place, handle, cx, wanted))
+            match this.place.as_mut().as_pin_mut().and_then(Place::granted) {
+                Some(Grant::Permits) => {
+                    this.place.set(None);
+                    Ok(())
+                }
+                granted => ready!(Self::poll_place(this.place, granted, handle, cx, wanted)),
+            }
         };
         let handle = this.handle.take().expect("it was there above");
         Poll::Ready(ended.map(|()| handle))
@@ -94,10 +100,11 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
         }
     }
 
-    /// Polls the place in the line.
+    /// Polls the place in the line, for which there is this.
     #[cold]
     fn poll_place(
         mut place: Pin<&mut Option<Place<'q>>>,
+        mut granted: Option<Grant>,
         handle: &H,
         cx: &mut Context<'_>,
         wanted: usize,
@@ -105,7 +112,11 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
         let mut again = None;
         let ended = loop {
             let standing = place.as_mut().as_pin_mut().expect("the caller has made it");
-            match ready!(handle.engine().poll_wait(standing, cx, wanted, again)) {
+            let grant = match granted.take() {
+                Some(grant) => grant,
+                None => ready!(handle.engine().poll_wait(standing, cx, wanted, again)),
+            };
+            match grant {
                 Grant::Permits => break Ok(()),
                 Grant::Closed => break Err(AcquireError::Closed),
                 Grant::OverCapacity(capacity) => {

@@ -54,7 +54,7 @@ use std::task::{Context, Poll};
 use selvedge_primitives::atomic::{AtomicBool, AtomicUsize, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{Entry, FirstPanic, Left, OnceArc, Origin, Serve, const_fn, contain};
+use selvedge_primitives::{Entry, Left, OnceArc, Origin, Serve, const_fn, contain};
 
 #[cfg(feature = "age")]
 use super::age::Age;
@@ -461,14 +461,8 @@ impl Engine {
 
     /// Serves the line from its front for as long as there is something for the front.
     fn serve<'a>(&'a self, locked: Held<'a>) {
-        let mut errand = Errand::Nothing;
-        let mut panics = FirstPanic::new();
-        panics.catch(|| {
-            self.line().queue.serve_each(locked, |locked| self.next(locked, &mut errand));
-        });
-        // Whatever a waker does, the alarm that is said to be armed is.
-        self.run(errand);
-        panics.resume();
+        let mut after = After { engine: self, errand: Errand::Nothing };
+        self.line().queue.serve_each(locked, |locked| self.next(locked, &mut after.errand));
     }
 
     /// What is next for the front.
@@ -556,6 +550,21 @@ impl Engine {
             // A waker that panics is not this caller's fault.
             contain(|| self.serve(line.queue.lock()));
         }
+    }
+}
+
+/// What is to be done when a line was served: whatever a waker does, the alarm that is said to be armed is.
+struct After<'a> {
+    /// Whose line.
+    engine: &'a Engine,
+    /// What.
+    errand: Errand,
+}
+
+impl Drop for After<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.engine.run(std::mem::take(&mut self.errand));
     }
 }
 
