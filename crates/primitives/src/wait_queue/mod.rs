@@ -92,6 +92,7 @@ struct Inner<S, R, O> {
 
 impl<S, R, O> Inner<S, R, O> {
     /// Grants to the front.
+    #[inline]
     fn grant_front(&mut self, outcome: O, batch: &mut WakeBatch) {
         self.list.grant_front(outcome, batch);
         self.len -= 1;
@@ -174,6 +175,7 @@ impl<S, R, O> WaitQueue<S, R, O> {
     }
 
     /// Serves one after the other, by way of `batch`.
+    #[inline]
     fn grant<'a>(
         &'a self,
         locked: Locked<'a, S, R, O>,
@@ -194,6 +196,10 @@ impl<S, R, O> WaitQueue<S, R, O> {
                 }
                 match next(&mut locked) {
                     Serve::Grant(outcome) => locked.inner.grant_front(outcome, &mut batch),
+                    Serve::Last(outcome) => {
+                        locked.inner.grant_front(outcome, &mut batch);
+                        break false;
+                    }
                     Serve::Call => {
                         locked.inner.list.call_front(&mut batch);
                         break false;
@@ -222,6 +228,8 @@ impl<S, R, O> WaitQueue<S, R, O> {
 pub enum Serve<O> {
     /// It is granted this, and the one behind it is next.
     Grant(O),
+    /// It is granted this, and there is nothing for those behind it.
+    Last(O),
     /// It is [called](List::call_front).
     Call,
     /// The one behind it is [sent](List::send_second).

@@ -9,8 +9,9 @@ use pin_project::{pin_project, pinned_drop};
 use selvedge_primitives::Anchor;
 
 use super::engine::Engine;
-use super::error::{AcquireError, TryAcquireError};
+use super::error::AcquireError;
 use super::line::{Grant, Place, Queue};
+use super::word::Take;
 
 /// What leads to the semaphore: a borrow or a shared owner.
 pub(crate) trait Handle<'q> {
@@ -59,16 +60,15 @@ impl<'q, H: Handle<'q>> Acquiring<'q, H> {
         let handle = this.handle.as_ref().expect("an acquisition is not polled after it was ready");
         let wanted = *this.wanted;
         let ended = if this.place.is_none() {
-            match handle.engine().try_acquire(wanted) {
-                Ok(()) => Ok(()),
-                Err(TryAcquireError::NoPermits) => {
-                    this.place.set(Some(Place::new(handle.anchor())));
-                    ready!(Self::poll_place(this.place, None, handle, cx, wanted))
-                }
-                Err(TryAcquireError::Closed) => Err(AcquireError::Closed),
-                Err(TryAcquireError::OverCapacity { wanted, capacity }) => {
-                    Err(AcquireError::OverCapacity { wanted, capacity })
-                }
+            match handle.engine().take(wanted) {
+                Take::Taken => Ok(()),
+                refused => match handle.engine().hopeless(wanted, refused) {
+                    Some(error) => Err(error),
+                    None => {
+                        this.place.set(Some(Place::new(handle.anchor())));
+                        ready!(Self::poll_place(this.place, None, handle, cx, wanted))
+                    }
+                },
             }
         } else {
             match this.place.as_mut().as_pin_mut().and_then(Place::granted) {

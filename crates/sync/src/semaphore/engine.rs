@@ -58,7 +58,7 @@ use selvedge_primitives::{Entry, Left, OnceArc, Origin, Serve, const_fn, contain
 
 #[cfg(feature = "age")]
 use super::age::Age;
-use super::error::TryAcquireError;
+use super::error::{AcquireError, TryAcquireError};
 use super::fairness::Fairness;
 use super::line::{
     Errand, Front, Grant, Held, Line, Place, Queue, Wish, arm_for_front, call_told, came, front,
@@ -191,35 +191,45 @@ impl Engine {
     /// Takes `wanted` permits without waiting and without overtaking anybody who must not be.
     #[inline]
     pub(super) fn try_acquire(&self, wanted: usize) -> Result<(), TryAcquireError> {
-        if wanted <= FEW && self.plenty.is_there() {
-            let seen = self.word.take_unseen(wanted);
-            if seen.is_plenty() {
-                return Ok(());
-            }
-            return self.no_plenty(wanted, seen);
-        }
-        self.look_and_take(wanted)
-    }
-
-    /// As [`try_acquire`](Self::try_acquire), with a look.
-    #[inline]
-    fn look_and_take(&self, wanted: usize) -> Result<(), TryAcquireError> {
-        match self.word.try_take(wanted, &self.plenty) {
+        match self.take(wanted) {
             Take::Taken => Ok(()),
             refused => self.refuse(wanted, refused),
         }
     }
 
+    /// Takes `wanted` permits, if they are free and nobody is overtaken who must not be.
+    #[inline]
+    pub(super) fn take(&self, wanted: usize) -> Take {
+        if wanted <= FEW && self.plenty.is_there() {
+            let seen = self.word.take_unseen(wanted);
+            if seen.is_plenty() {
+                return Take::Taken;
+            }
+            return self.no_plenty(wanted, seen);
+        }
+        self.word.try_take(wanted, &self.plenty)
+    }
+
     /// There was no plenty any more, but this: puts back what was taken and was not there, and looks.
     #[cold]
-    fn no_plenty(&self, wanted: usize, seen: State) -> Result<(), TryAcquireError> {
+    fn no_plenty(&self, wanted: usize, seen: State) -> Take {
         self.plenty.is_gone();
         if seen.let_go(wanted) {
-            return Ok(());
+            return Take::Taken;
         }
         // Whose waker panics is not this caller's fault.
         contain(|| self.release(wanted));
-        self.look_and_take(wanted)
+        self.word.try_take(wanted, &self.plenty)
+    }
+
+    /// Why it is of no use to wait for them, if it is.
+    #[inline]
+    pub(super) fn hopeless(&self, wanted: usize, refused: Take) -> Option<AcquireError> {
+        let capacity = self.capacity();
+        if wanted > capacity {
+            return Some(AcquireError::OverCapacity { wanted, capacity });
+        }
+        (refused == Take::Closed).then_some(AcquireError::Closed)
     }
 
     /// They were not to be had.
@@ -349,7 +359,7 @@ impl Engine {
         locked.come();
         let now = locked.now();
         let waits = Flags { queued: true, shut: is_overdue(locked, now) };
-        while !self.word.take_for_front(wanted, last) {
+        while self.word.take_for_front(wanted, last).is_none() {
             if !self.word.tell(wanted, waits, waits) {
                 errand.set(arm_for_front(locked, now));
                 return None;
@@ -466,12 +476,31 @@ impl Engine {
     }
 
     /// What is next for the front.
+    #[inline]
     fn next(&self, locked: &mut Held<'_>, errand: &mut Errand) -> Serve<Grant> {
         let Some(wanted) = locked.front(|wish| wish.permits) else { return Serve::Rest };
         let last = locked.len() == 1;
-        if !locked.is_eventual() && self.word.take_for_front(wanted, last) {
-            return Serve::Grant(Grant::Permits);
+        if !locked.is_eventual()
+            && let Some(left) = self.word.take_for_front(wanted, last)
+        {
+            // Who waits wants something.
+            return match left.permits() > 0 {
+                true => Serve::Grant(Grant::Permits),
+                false => Serve::Last(Grant::Permits),
+            };
         }
+        self.next_or_news(locked, wanted, errand)
+    }
+
+    /// What is next for a front that is not granted permits.
+    #[cold]
+    fn next_or_news(
+        &self,
+        locked: &mut Held<'_>,
+        wanted: usize,
+        errand: &mut Errand,
+    ) -> Serve<Grant> {
+        let last = locked.len() == 1;
         let state = self.word.snapshot();
         let capacity = self.capacity();
         if state.is_closed() {
