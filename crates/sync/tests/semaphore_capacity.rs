@@ -411,3 +411,22 @@ fn a_million_waiters_that_leave_at_any_place_lose_no_permit_and_no_wake() {
         });
     }
 }
+
+#[test]
+fn who_wants_too_much_is_told_also_when_the_last_permit_goes_to_the_one_before() {
+    let semaphore = Arc::new(Semaphore::new(4));
+    let held = semaphore.try_acquire(4).unwrap();
+    let (first, mut second) = (Waiter::new(&semaphore, 1), Waiter::new(&semaphore, 3));
+    semaphore.set_capacity(1).unwrap();
+    assert!(second.poll().is_pending(), "it is not the front");
+    drop(held);
+    let permit = first.served();
+    match second.poll() {
+        Poll::Ready(Err(error)) => {
+            assert_eq!(error, AcquireError::OverCapacity { wanted: 3, capacity: 1 });
+        }
+        other => panic!("{other:?}"),
+    }
+    drop(permit);
+    assert_eq!((semaphore.available(), semaphore.waiting()), (1, 0));
+}

@@ -196,10 +196,6 @@ impl<S, R, O> WaitQueue<S, R, O> {
                 }
                 match next(&mut locked) {
                     Serve::Grant(outcome) => locked.inner.grant_front(outcome, &mut batch),
-                    Serve::Last(outcome) => {
-                        locked.inner.grant_front(outcome, &mut batch);
-                        break false;
-                    }
                     Serve::Call => {
                         locked.inner.list.call_front(&mut batch);
                         break false;
@@ -228,8 +224,6 @@ impl<S, R, O> WaitQueue<S, R, O> {
 pub enum Serve<O> {
     /// It is granted this, and the one behind it is next.
     Grant(O),
-    /// It is granted this, and there is nothing for those behind it.
-    Last(O),
     /// It is [called](List::call_front).
     Call,
     /// The one behind it is [sent](List::send_second).

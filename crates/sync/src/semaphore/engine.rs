@@ -359,7 +359,7 @@ impl Engine {
         locked.come();
         let now = locked.now();
         let waits = Flags { queued: true, shut: is_overdue(locked, now) };
-        while self.word.take_for_front(wanted, last).is_none() {
+        while !self.word.take_for_front(wanted, last) {
             if !self.word.tell(wanted, waits, waits) {
                 errand.set(arm_for_front(locked, now));
                 return None;
@@ -480,14 +480,8 @@ impl Engine {
     fn next(&self, locked: &mut Held<'_>, errand: &mut Errand) -> Serve<Grant> {
         let Some(wanted) = locked.front(|wish| wish.permits) else { return Serve::Rest };
         let last = locked.len() == 1;
-        if !locked.is_eventual()
-            && let Some(left) = self.word.take_for_front(wanted, last)
-        {
-            // Who waits wants something.
-            return match left.permits() > 0 {
-                true => Serve::Grant(Grant::Permits),
-                false => Serve::Last(Grant::Permits),
-            };
+        if !locked.is_eventual() && self.word.take_for_front(wanted, last) {
+            return Serve::Grant(Grant::Permits);
         }
         self.next_or_news(locked, wanted, errand)
     }

@@ -376,18 +376,18 @@ impl Word {
         }
     }
 
-    /// Takes what the front of the line wants, under the lock, and returns what is left; none if that is not covered, or the semaphore closed. `last` says that nobody is in line
+    /// Takes what the front of the line wants, under the lock; false if that is not covered, or the semaphore closed. `last` says that nobody is in line
     /// once the front has left it; then the flags go in the same step, so that no release falls
     /// between the two: it is counted here, or it finds nobody queued.
     #[must_use = "permits that were taken must be handed over"]
     #[inline]
-    pub(super) fn take_for_front(&self, wanted: usize, last: bool) -> Option<State> {
+    pub(super) fn take_for_front(&self, wanted: usize, last: bool) -> bool {
         // Relaxed: CLOSED is current under the lock; a release that this misses has seen QUEUED and
         // comes to the lock next (W3), or the front was called and looks for itself.
         let mut seen = State(self.bits.load(Ordering::Relaxed));
         loop {
             if seen.is_closed() || !seen.covers(wanted) {
-                return None;
+                return false;
             }
             let rest = seen.less(wanted);
             let next = if last { rest.with(Flags::NONE) } else { rest };
@@ -400,7 +400,7 @@ impl Word {
                 // Relaxed: only the number is used, for the next attempt.
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Some(next),
+                Ok(_) => return true,
                 Err(now) => seen = State(now),
             }
         }
@@ -526,7 +526,7 @@ mod tests {
             prop_assert_eq!(word.snapshot(), pack(lower.cast_signed(), STRICT, false));
             word.close();
             prop_assert_eq!(word.snapshot(), pack(lower.cast_signed(), STRICT, true));
-            prop_assert!(word.take_for_front(lower, true).is_none());
+            prop_assert!(!word.take_for_front(lower, true));
             prop_assert_eq!(word.snapshot(), pack(lower.cast_signed(), STRICT, true));
             word.clear();
             prop_assert_eq!(word.snapshot(), pack(lower.cast_signed(), Flags::NONE, true));
@@ -546,11 +546,11 @@ mod tests {
     fn the_last_of_the_line_clears_the_flags_in_the_same_step() {
         let word = Word::new(3);
         assert_eq!(word.join(4, true, true, false), Join::Queue);
-        assert!(word.take_for_front(4, true).is_none());
+        assert!(!word.take_for_front(4, true));
         assert_eq!(word.snapshot(), pack(3, STRICT, false));
-        assert_eq!(word.take_for_front(2, false), Some(pack(1, STRICT, false)));
+        assert!(word.take_for_front(2, false));
         assert_eq!(word.snapshot(), pack(1, STRICT, false));
-        assert_eq!(word.take_for_front(1, true), Some(pack(0, Flags::NONE, false)));
+        assert!(word.take_for_front(1, true));
         assert_eq!(word.snapshot(), pack(0, Flags::NONE, false));
     }
 
