@@ -59,9 +59,9 @@ impl<K, V, E, S> SingleFlightBuilder<K, V, E, S> {
     /// Hashes the keys with what `hasher` builds, instead of std's [`RandomState`].
     ///
     /// That one is keyed with what nobody outside can guess, so that who chooses keys (the path of a request is one) cannot choose
-    /// them such that all meet in one place. It costs some nanoseconds a call for a short key. Where the keys are one's own, or are
-    /// hashes already, a faster one does; it is to spread over all 64 bits, because the place of a key is taken from both ends and from the
-    /// middle.
+    /// them such that all meet in one place. For a short key it does not show beside the trips to a lock that a call costs. Where keys are
+    /// long and one's own, another may be faster; it is to spread over all 64 bits, because the place of a key is taken from both ends and from
+    /// the middle.
     ///
     /// # Examples
     ///

@@ -127,7 +127,7 @@ pub(super) enum Told<V, E> {
     Left,
 }
 
-/// Taken, a seat is known by its flight.
+/// A seat that is taken.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Berth {
     /// The flight.
@@ -169,6 +169,24 @@ impl<V, E> Flight<V, E> {
         matches!(self.phase, Phase::Parked(_))
     }
 
+    /// What a caller that looks is told, or where it waits.
+    #[inline]
+    fn look(&mut self, id: LineId) -> Decision<V, E> {
+        match &self.phase {
+            Phase::Landed(landed) => Entry::Ready(Told::Landed(Arc::clone(landed))),
+            Phase::Left => Entry::Ready(Told::Left),
+            Phase::Parked(_) if self.woken => {
+                self.woken = false;
+                match std::mem::replace(&mut self.phase, Phase::Driven) {
+                    Phase::Parked(craft) => Entry::Ready(Told::Drive(craft)),
+                    _ => Entry::Wait((id, ())),
+                }
+            }
+            // Whoever drives sees `woken` when it parks.
+            Phase::Parked(_) | Phase::Driven => Entry::Wait((id, ())),
+        }
+    }
+
     /// Whether it has landed with that.
     fn has_landed_with(&self, landed: &Arc<Landed<V, E>>) -> bool {
         matches!(&self.phase, Phase::Landed(its) if Arc::ptr_eq(its, landed))
@@ -199,7 +217,7 @@ impl<K, V, E> Gone<K, V, E> {
     /// Whether there is anything.
     #[inline]
     pub(super) fn is_something(&self) -> bool {
-        // With anything else the flight goes, or the slot.
+        // Memory goes with a flight, if at all.
         self.slot.is_some() || self.craft.is_some() || self.flight.is_some()
     }
 }
@@ -248,26 +266,6 @@ fn give_up_seat<K, V, E>(held: &mut Held<'_, K, V, E>, id: LineId) -> Option<Fli
         return None;
     }
     held.remove(id)
-}
-
-impl<V, E> Flight<V, E> {
-    /// What a caller that looks is told, or where it waits.
-    #[inline]
-    fn look(&mut self, id: LineId) -> Decision<V, E> {
-        match &self.phase {
-            Phase::Landed(landed) => Entry::Ready(Told::Landed(Arc::clone(landed))),
-            Phase::Left => Entry::Ready(Told::Left),
-            Phase::Parked(_) if self.woken => {
-                self.woken = false;
-                match std::mem::replace(&mut self.phase, Phase::Driven) {
-                    Phase::Parked(craft) => Entry::Ready(Told::Drive(craft)),
-                    _ => Entry::Wait((id, ())),
-                }
-            }
-            // Whoever drives sees `woken` when it parks.
-            Phase::Parked(_) | Phase::Driven => Entry::Wait((id, ())),
-        }
-    }
 }
 
 /// The work is pending. Who drove it waits, or is to poke all; it keeps the work if it is the last
