@@ -8,6 +8,7 @@
 //! | to wait for somebody who is about to be done | [`Backoff`] |
 //! | a word for what few have | [`OnceBox`], or [`OnceArc`] if others keep it, too |
 //! | to wait for something that another thread or task grants | [`WaitQueue`] and [`Waiter`] |
+//! | the same for each of many things that come and go, under one lock | [`Lines`] and [`LineWaiter`] |
 //! | the same, under a lock of one's own | a [`List`], a [`Line`] that leads to it, and a [`Stand`] in it |
 //! | to run a callback after a critical section | [`release_then`] |
 //! | to wake somebody | [`wake`], or a [`WakeBatch`] filled under a lock |
@@ -71,7 +72,10 @@ pub use once_box::OnceBox;
 pub use origin::Origin;
 pub use panic::Panic;
 pub use spin_lock::{Spin, SpinGuard, SpinLock, Spun, is_wanted, let_in};
-pub use wait_queue::{Anchor, Entry, Left, Line, List, Locked, Serve, Stand, WaitQueue, Waiter};
+pub use wait_queue::{
+    Anchor, Entry, Left, Line, LineId, LineWaiter, Lines, List, Locked, LockedLines, Serve,
+    SpareLines, Stand, WaitQueue, Waiter,
+};
 pub use wake_batch::WakeBatch;
 
 /// The example of the README, compiled and run with the others.

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use selvedge_primitives::time::{Expiry, ManualClock, Ticket, Timer, TimerError};
 use selvedge_primitives::{
-    Anchor, Condvar, Entry, Left, Locked, Mutex, NextItem, Origin, UnsafeCell, WaitQueue, Waiter,
-    WakeBatch,
+    Anchor, Condvar, Entry, Left, LineId, LineWaiter, Lines, Locked, LockedLines, Mutex, NextItem,
+    Origin, SpareLines, UnsafeCell, WaitQueue, Waiter, WakeBatch,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -23,6 +23,20 @@ assert_not_impl_any!(WaitQueue<Rc<u8>, (), ()>: Send, Sync);
 assert_not_impl_any!(WaitQueue<(), Rc<u8>, ()>: Send, Sync);
 assert_not_impl_any!(WaitQueue<(), (), Rc<u8>>: Send, Sync);
 assert_not_impl_any!(Locked<'static, (), (), ()>: Send);
+
+// The same of many lines; a waiter may be looked at from two threads, as far as that goes.
+assert_impl_all!(LineWaiter<'static, (), (), (), ()>: Send, Sync);
+assert_not_impl_any!(LineWaiter<'static, (), (), (), ()>: Unpin);
+assert_not_impl_any!(LineWaiter<'static, Rc<u8>, (), (), ()>: Send, Sync);
+assert_not_impl_any!(LineWaiter<'static, (), Rc<u8>, (), ()>: Send, Sync);
+assert_not_impl_any!(LineWaiter<'static, (), (), Rc<u8>, ()>: Send, Sync);
+assert_not_impl_any!(LineWaiter<'static, (), (), (), Rc<u8>>: Send, Sync);
+assert_impl_all!(Lines<Cell<u8>, Cell<u8>, Cell<u8>, Cell<u8>>: Send, Sync, Unpin);
+assert_not_impl_any!(Lines<Rc<u8>, (), (), ()>: Send, Sync);
+assert_not_impl_any!(Lines<(), Rc<u8>, (), ()>: Send, Sync);
+assert_not_impl_any!(LockedLines<'static, (), (), (), ()>: Send);
+assert_impl_all!(SpareLines<u8, u8, u8>: Send, Unpin);
+assert_impl_all!(LineId: Send, Sync, Copy, Unpin);
 
 assert_impl_all!(Anchor<'static, u8>: Send, Sync, Unpin);
 assert_not_impl_any!(Anchor<'static, Cell<u8>>: Send, Sync);

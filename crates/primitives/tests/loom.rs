@@ -11,8 +11,8 @@ use selvedge_primitives::atomic::{AtomicUsize, Ordering, fence};
 use selvedge_primitives::channel::{self, RecvError, SendError};
 use selvedge_primitives::time::{Expire, Expiry, Next, Watch};
 use selvedge_primitives::{
-    Anchor, Entry, Left, OnceArc, OnceBox, Serve, Spin, UnsafeCell, WaitQueue, Waiter, block_on,
-    model, thread,
+    Anchor, Entry, Left, LineId, LineWaiter, Lines, LockedLines, OnceArc, OnceBox, Serve, Spin,
+    UnsafeCell, WaitQueue, Waiter, block_on, model, thread,
 };
 use selvedge_testkit::ReentrantWaker;
 
@@ -838,5 +838,117 @@ fn wait_queue_send_vs_look() {
         call(&queue);
         sent.join().unwrap();
         assert!(queue.lock().is_empty());
+    });
+}
+
+/// Lines with tokens each; a waiter asks for one.
+type Many = Lines<(), usize, (), usize>;
+
+fn many() -> Arc<Many> {
+    Arc::new(Many::observed((), selvedge_primitives::observe::Subject::here("lines")))
+}
+
+/// Hands out tokens of a line.
+fn grant_in(many: &Many, id: LineId, tokens: usize) {
+    let mut locked = many.lock();
+    *locked.line_mut(id).unwrap() += tokens;
+    let next = |locked: &mut LockedLines<'_, (), usize, (), usize>| {
+        let tokens = locked.line_mut(id)?;
+        *tokens = tokens.checked_sub(1)?;
+        Some(1)
+    };
+    many.grant_each(locked, id, next, |_| ());
+}
+
+fn poll_in(
+    waiter: Pin<&mut LineWaiter<'_, (), usize, (), usize>>,
+    id: LineId,
+    cx: &mut Context<'_>,
+) -> Poll<usize> {
+    waiter.poll_enter(cx, |locked| {
+        let tokens = locked.line_mut(id).unwrap();
+        match tokens.checked_sub(1) {
+            Some(left) => {
+                *tokens = left;
+                Entry::Ready(1)
+            }
+            None => Entry::Wait((id, ())),
+        }
+    })
+}
+
+/// Race: a grant in one line against a waiter that enters it, while the lines move because others come.
+#[test]
+fn lines_grant_vs_enter() {
+    model::check(|| {
+        let many = many();
+        let id = many.lock().insert(0);
+        let granter = spawn({
+            let many = Arc::clone(&many);
+            move || {
+                let mut locked = many.lock();
+                (0..5).for_each(|_| assert_ne!(locked.insert(0), id));
+                drop(locked);
+                grant_in(&many, id, 1);
+            }
+        });
+        let mut waiter = Box::pin(LineWaiter::new(Anchor::borrowed(&*many)));
+        assert_eq!(block_on(poll_fn(|cx| poll_in(waiter.as_mut(), id, cx))), 1);
+        granter.join().unwrap();
+        assert_eq!(many.lock().remove(id), Some(0));
+    });
+}
+
+/// Race: more who wait than a batch holds, the last of whom leaves, against one grant for all; a waiter in another line sees
+/// nothing of it.
+#[test]
+fn lines_grant_in_batches_vs_leave() {
+    model::check(|| {
+        let many = many();
+        let id = many.lock().insert(0);
+        let other = many.lock().insert(0);
+        let counts: Vec<_> = (0..3).map(|_| Arc::new(Count(AtomicUsize::new(0)))).collect();
+        let mut waiters: Vec<_> =
+            (0..4).map(|_| Box::pin(LineWaiter::new(Anchor::borrowed(&*many)))).collect();
+        for (waiter, count) in waiters.iter_mut().zip(&counts) {
+            let waker = Waker::from(Arc::clone(count));
+            assert!(poll_in(waiter.as_mut(), id, &mut Context::from_waker(&waker)).is_pending());
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(poll_in(waiters[3].as_mut(), other, &mut cx).is_pending());
+        let granter = spawn({
+            let many = Arc::clone(&many);
+            move || grant_in(&many, id, 3)
+        });
+        let last = match waiters[2].as_mut().cancel_then(drop) {
+            Left::Granted(token) => token,
+            _ => 0,
+        };
+        granter.join().unwrap();
+        assert_eq!(2 + last + many.lock().remove(id).unwrap(), 3, "a token was lost or doubled");
+        for count in &counts[..2] {
+            // Relaxed: the granter is joined.
+            assert_eq!(count.0.load(Ordering::Relaxed), 1, "a waiter was not woken");
+        }
+        assert_eq!(many.lock().waiting(other), 1);
+    });
+}
+
+/// A waker that comes to the lock when it is woken: no lock is held.
+#[test]
+fn lines_waker_enters() {
+    model::check(|| {
+        let many = many();
+        let id = many.lock().insert(0);
+        let looks = {
+            let many = Arc::clone(&many);
+            ReentrantWaker::on_wake(move || *many.lock().line_mut(id).unwrap() += 1)
+        };
+        let mut waiter = Box::pin(LineWaiter::new(Anchor::borrowed(&*many)));
+        let waker = looks.waker();
+        assert!(poll_in(waiter.as_mut(), id, &mut Context::from_waker(&waker)).is_pending());
+        grant_in(&many, id, 1);
+        drop(waiter);
+        assert_eq!(many.lock().remove(id), Some(1));
     });
 }

@@ -9,7 +9,10 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use selvedge_primitives::{Anchor, Entry, Left, WaitQueue, Waiter, block_on};
+use selvedge_primitives::observe::Subject;
+use selvedge_primitives::{
+    Anchor, Entry, Left, LineId, LineWaiter, Lines, LockedLines, WaitQueue, Waiter, block_on,
+};
 use selvedge_testkit::{CountingWaker, watchdog};
 
 /// Tokens under the lock; a waiter asks for one.
@@ -241,5 +244,69 @@ fn a_waiter_that_goes_at_any_moment_drops_once_what_it_asked_for_and_what_it_was
         assert_eq!(queue.lock().len(), 0, "who waits");
         // Relaxed: the threads are joined.
         assert_eq!(out.load(Ordering::Relaxed), 0, "places that nobody has");
+    });
+}
+
+/// Lines that are made for whoever finds none, with a count of those who use them; the number is that of the newest.
+type Many = Lines<Option<LineId>, usize, (), ()>;
+
+/// Uses the newest line, or makes one; waits in it for a moment, perhaps grants to all in it, and leaves it. The last takes it out.
+fn visit(many: &Many, dice: &mut Dice) {
+    let mut mine = None;
+    let mut waiter = Box::pin(LineWaiter::new(Anchor::borrowed(many)));
+    let make = dice.roll(4) == 0;
+    let polled = waiter.as_mut().poll_enter(&mut Context::from_waker(Waker::noop()), |held| {
+        let id = match **held {
+            Some(id) if !make => id,
+            _ => {
+                let id = held.insert(0);
+                **held = Some(id);
+                id
+            }
+        };
+        *held.line_mut(id).expect("it is used, or new") += 1;
+        mine = Some(id);
+        Entry::Wait((id, ()))
+    });
+    assert!(polled.is_pending());
+    let id = mine.expect("it has entered");
+    if dice.roll(2) == 0 {
+        many.grant_each(many.lock(), id, |_| Some(()), |_| ());
+    }
+    let leave = |held: &mut LockedLines<'_, Option<LineId>, usize, (), ()>| {
+        let users = held.line_mut(id).expect("it is used");
+        *users -= 1;
+        if *users == 0 {
+            if **held == Some(id) {
+                **held = None;
+            }
+            assert_eq!(held.remove(id), Some(0));
+        }
+    };
+    match waiter.as_mut().cancel_then(|mut held| leave(&mut held)) {
+        Left::Queued(()) => {}
+        _ => leave(&mut many.lock()),
+    }
+}
+
+#[test]
+fn lines_that_come_and_go_keep_everybody_in_his_own() {
+    watchdog(PATIENCE, "the stress of many lines", || {
+        let many = Arc::new(Many::observed(None, Subject::here("lines")));
+        let threads: Vec<_> = (0..TAKERS)
+            .map(|number| {
+                let many = Arc::clone(&many);
+                thread::spawn(move || {
+                    let mut dice = Dice(number + 1);
+                    let start = Instant::now();
+                    while start.elapsed() < RUN {
+                        (0..100).for_each(|_| visit(&many, &mut dice));
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(*many.lock(), None);
+        assert!(many.lock().spare(0).is_some(), "no line is left");
     });
 }

@@ -1,19 +1,23 @@
 //! The face of the single flight: one run of a piece of work for all who want it at the same time.
 //! The work is done in `single_flight/flight.rs` (who drives, who waits, who is the last to leave) and
-//! in `single_flight/map.rs` (which key is in flight); there are no atomics and no locks here.
+//! in `single_flight/map.rs` (which key is in flight, and what lies behind a lock); there are no atomics and no locks here.
 
 mod builder;
+mod craft;
 mod flight;
 mod map;
 mod seat;
+mod shard;
+mod signal;
 mod wait;
+mod way;
 
 pub use builder::SingleFlightBuilder;
 pub use wait::FlightWait;
 
 use std::borrow::Borrow;
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -38,6 +42,9 @@ use map::Map;
 /// | the work belongs to the first caller | it belongs to all who wait, and any of them drives it |
 /// | no way to give up | a caller leaves by dropping its future; the last to leave cancels the work |
 /// | a panic ends the process | a panic reaches each caller |
+///
+/// A call borrows the `SingleFlight`; one that is spawned, or outlives it, is made by [`run_owned`](Self::run_owned). Both may be bound
+/// to a context: [`run_in`](Self::run_in), [`run_owned_in`](Self::run_owned_in).
 ///
 /// # Who drives
 ///
@@ -116,14 +123,15 @@ use map::Map;
 ///
 /// # Algorithm
 ///
-/// Keys are spread over shards, each a lock around a hash table with a keyed hash; the hash is computed
-/// outside the lock. A key's `Eq` runs under it: it must not use the flights, and should be short. To join a flight costs the lock of the shard, a reference count, a place in the flight's line
-/// and no allocation; to start one costs three allocations, one of them with its future, to land it with more than one
+/// Keys are spread over shards by a keyed hash (std's [`RandomState`], or [another](SingleFlightBuilder::hasher)), which is computed
+/// outside of any lock. A shard is one lock around the keys, the flights and the lines of those who wait for them. It spins: a key's `Eq`
+/// runs under it, must not use the flights, and should be short. To join a flight costs one trip to that lock, and so does to leave it;
+/// no reference count, and no allocation. To start one costs two allocations, one of them with its future, to land it with more than one
 /// caller another: a caller that is alone gets the result itself, and not a clone. The line is
 /// entered again after each wake-up.
-pub struct SingleFlight<K, V, E> {
+pub struct SingleFlight<K, V, E, S = RandomState> {
     /// What is in flight, and what is kept.
-    map: Arc<Map<K, V, E>>,
+    map: Arc<Map<K, V, E, S>>,
     /// Name and place.
     origin: Origin,
 }
@@ -141,7 +149,9 @@ impl<K, V, E> SingleFlight<K, V, E> {
     pub fn builder() -> SingleFlightBuilder<K, V, E> {
         SingleFlightBuilder::new()
     }
+}
 
+impl<K, V, E, S> SingleFlight<K, V, E, S> {
     /// The name, if one was given.
     pub fn name(&self) -> Option<&str> {
         self.origin.name()
@@ -164,11 +174,12 @@ impl<K, V, E> SingleFlight<K, V, E> {
     }
 }
 
-impl<K, V, E> SingleFlight<K, V, E>
+impl<K, V, E, S> SingleFlight<K, V, E, S>
 where
     K: Hash + Eq + Send + 'static,
     V: Clone + Send + Sync + 'static,
     E: Clone + Send + Sync + 'static,
+    S: BuildHasher + Send + Sync + 'static,
 {
     /// Joins the flight of `key`, or starts one with the future that `make` makes. Completes with a clone
     /// of its result.
@@ -176,7 +187,7 @@ where
     /// Nothing happens before the first poll. `make` is called by it if there is no flight to join and no
     /// result is kept, and is dropped otherwise.
     ///
-    /// The wait keeps alive what it needs: it goes on when the last handle to this `SingleFlight` is dropped.
+    /// The future borrows this `SingleFlight`; [`run_owned`](Self::run_owned) gives one that does not.
     ///
     /// # Cancel safety
     ///
@@ -228,19 +239,70 @@ where
     /// See [`SingleFlight`](Self#algorithm).
     #[track_caller]
     #[inline]
-    pub fn run<M, F>(&self, key: K, make: M) -> FlightWait<K, V, E, M>
+    pub fn run<M, F>(&self, key: K, make: M) -> FlightWait<'_, K, V, E, M, S>
     where
         M: FnOnce() -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        FlightWait::new(Arc::clone(&self.map), key, make)
+        FlightWait::new(&self.map, key, make)
+    }
+
+    /// As [`run`](Self::run), with a future that borrows nothing, and may be spawned.
+    ///
+    /// It keeps alive what it needs: it goes on when the last handle to this `SingleFlight` is dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Fairness
+    ///
+    /// See [`SingleFlight`](Self#fairness).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use selvedge_sync::SingleFlight;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let flights: SingleFlight<u64, u32, Infallible> = SingleFlight::new();
+    /// let call = flights.run_owned(7, || async { Ok(1) });
+    /// drop(flights);
+    /// assert_eq!(tokio::spawn(call).await.unwrap(), Ok(1));
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`run`](Self::run), and two reference counts.
+    #[track_caller]
+    #[inline]
+    pub fn run_owned<M, F>(&self, key: K, make: M) -> FlightWait<'static, K, V, E, M, S>
+    where
+        M: FnOnce() -> F,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        FlightWait::own(Arc::clone(&self.map), key, make)
     }
 
     /// As [`run`](Self::run), for no longer than `ctx` lasts: then it gives the cause, and the caller has left the flight. The work itself
     /// does not run under the context: it belongs to the others as well.
     ///
-    /// A context that has ended starts and joins nothing, and wins over a flight that has landed since the last poll. The future keeps a handle
-    /// to the context, and may be spawned.
+    /// A context that has ended starts and joins nothing, and wins over a flight that has landed since the last poll.
     ///
     /// # Cancel safety
     ///
@@ -281,19 +343,65 @@ where
     ///
     /// # Algorithm
     ///
-    /// As [`run`](Self::run), a reference count, and a look at the context.
+    /// As [`run`](Self::run), and a look at the context.
     #[track_caller]
-    pub fn run_in<M, F>(
+    #[inline]
+    pub fn run_in<'c, M, F>(
         &self,
-        ctx: &Context,
+        ctx: &'c Context,
         key: K,
         make: M,
-    ) -> Within<'static, FlightWait<K, V, E, M>>
+    ) -> Within<'c, FlightWait<'_, K, V, E, M, S>>
     where
         M: FnOnce() -> F,
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
-        Within::own(ctx.clone(), self.run(key, make))
+        Within::new(ctx, self.run(key, make))
+    }
+
+    /// As [`run_owned`](Self::run_owned), for no longer than `ctx` lasts: as [`run_in`](Self::run_in), with a future that keeps a handle to
+    /// the context, and may be spawned.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    ///
+    /// # Fairness
+    ///
+    /// See [`SingleFlight`](Self#fairness).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`run_in`](Self::run_in).
+    ///
+    /// # Errors
+    ///
+    /// As [`run_in`](Self::run_in).
+    ///
+    /// # Panics
+    ///
+    /// As [`run_in`](Self::run_in).
+    ///
+    /// # Examples
+    ///
+    /// As [`run_in`](Self::run_in).
+    ///
+    /// # Algorithm
+    ///
+    /// As [`run_owned`](Self::run_owned), and a look at the context.
+    #[track_caller]
+    #[inline]
+    pub fn run_owned_in<M, F>(
+        &self,
+        ctx: &Context,
+        key: K,
+        make: M,
+    ) -> Within<'static, FlightWait<'static, K, V, E, M, S>>
+    where
+        M: FnOnce() -> F,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        Within::own(ctx.clone(), self.run_owned(key, make))
     }
 
     /// Forgets the key: later callers start a flight of their own, those who wait stay with theirs, and
@@ -327,7 +435,7 @@ where
     }
 }
 
-impl<K, V, E> Clone for SingleFlight<K, V, E> {
+impl<K, V, E, S> Clone for SingleFlight<K, V, E, S> {
     /// Another handle to the same flights.
     fn clone(&self) -> Self {
         Self { map: Arc::clone(&self.map), origin: self.origin.clone() }
@@ -341,7 +449,7 @@ impl<K, V, E> Default for SingleFlight<K, V, E> {
     }
 }
 
-impl<K, V, E> fmt::Debug for SingleFlight<K, V, E> {
+impl<K, V, E, S> fmt::Debug for SingleFlight<K, V, E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SingleFlight")
             .field("origin", &self.origin)

@@ -107,10 +107,11 @@ type MakesWork = fn() -> Ready<Result<u32, String>>;
 
 assert_impl_all!(Flights: Debug, Clone, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(SingleFlightBuilder<Key, u32, String>: Debug, Send, Sync, Unpin);
-assert_impl_all!(FlightWait<Key, u32, String, MakesWork>: Debug, Send);
-assert_not_impl_any!(FlightWait<Key, u32, String, MakesWork>: Unpin);
-assert_impl_all!(Within<'_, FlightWait<Key, u32, String, MakesWork>>: Debug, Send);
-assert_not_impl_any!(Within<'_, FlightWait<Key, u32, String, MakesWork>>: Unpin);
+assert_impl_all!(FlightWait<'_, Key, u32, String, MakesWork>: Debug, Send);
+assert_not_impl_any!(FlightWait<'_, Key, u32, String, MakesWork>: Sync, Unpin);
+assert_impl_all!(FlightWait<'_, u32, u32, String, MakesWork>: Sync);
+assert_impl_all!(Within<'_, FlightWait<'_, Key, u32, String, MakesWork>>: Debug, Send);
+assert_not_impl_any!(Within<'_, FlightWait<'_, Key, u32, String, MakesWork>>: Unpin);
 
 assert_impl_all!(Barrier: Debug, Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(BarrierWait<'_>: Debug, Send, Sync);

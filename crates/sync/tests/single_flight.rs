@@ -103,7 +103,7 @@ fn poll(call: &mut Call) -> Poll<Outcome> {
 
 /// A call that has boarded.
 fn boarded(flights: &Flights, work: &Work) -> Call {
-    let mut call: Call = Box::pin(flights.run(7, work.make()));
+    let mut call: Call = Box::pin(flights.run_owned(7, work.make()));
     assert!(poll(&mut call).is_pending());
     call
 }
@@ -158,8 +158,10 @@ fn nothing_happens_before_the_first_poll() {
 fn keys_fly_apart() {
     let flights = Flights::new();
     let works: Vec<_> = (0..100).map(|_| Work::default()).collect();
-    let mut calls: Vec<Call> =
-        (0..).zip(&works).map(|(key, work)| Box::pin(flights.run(key, work.make())) as _).collect();
+    let mut calls: Vec<Call> = (0..)
+        .zip(&works)
+        .map(|(key, work)| Box::pin(flights.run_owned(key, work.make())) as _)
+        .collect();
     assert!(calls.iter_mut().all(|call| poll(call).is_pending()));
     assert_eq!(flights.len(), 100);
     for (n, (work, call)) in (0..).zip(works.iter().zip(&mut calls)) {
@@ -175,7 +177,7 @@ fn the_closure_of_a_joiner_is_dropped_when_it_has_joined() {
     let _first = boarded(&flights, &work);
     let captured = Arc::new(());
     let kept = Arc::clone(&captured);
-    let mut second: Call = Box::pin(flights.run(7, move || {
+    let mut second: Call = Box::pin(flights.run_owned(7, move || {
         drop(kept);
         ready(Ok(0))
     }));
@@ -219,7 +221,7 @@ fn a_leader_that_is_dropped_restarts_nothing() {
     let (flights, work) = (Flights::new(), Work::default());
     let leader = boarded(&flights, &work);
     let waker = CountingWaker::new();
-    let mut joiner: Call = Box::pin(flights.run(7, work.make()));
+    let mut joiner: Call = Box::pin(flights.run_owned(7, work.make()));
     assert!(poll_with(&mut joiner, &waker.waker()).is_pending());
     drop(leader);
     work.finish(Ok(1));
@@ -259,7 +261,7 @@ fn a_wake_of_the_work_wakes_everyone_who_waits() {
     // More than fit in a batch of wakers.
     let wakers: Vec<_> = (0..100).map(|_| CountingWaker::new()).collect();
     let mut calls: Vec<Call> =
-        wakers.iter().map(|_| Box::pin(flights.run(7, work.make())) as Call).collect();
+        wakers.iter().map(|_| Box::pin(flights.run_owned(7, work.make())) as Call).collect();
     for (call, waker) in calls.iter_mut().zip(&wakers) {
         assert!(poll_with(call, &waker.waker()).is_pending());
     }
@@ -289,11 +291,11 @@ fn a_wake_that_comes_while_the_work_is_driven_is_not_lost() {
         })
     };
     let wakers = [CountingWaker::new(), CountingWaker::new()];
-    let mut leader: Call = Box::pin(flights.run(7, make));
+    let mut leader: Call = Box::pin(flights.run_owned(7, make));
     assert!(poll_with(&mut leader, &wakers[0].waker()).is_pending());
     assert_eq!(wakers[0].wakes(), 1, "itself");
     // The work is woken: whoever comes drives.
-    let mut joiner: Call = Box::pin(flights.run(7, pending::<Outcome>));
+    let mut joiner: Call = Box::pin(flights.run_owned(7, pending::<Outcome>));
     assert!(poll_with(&mut joiner, &wakers[1].waker()).is_pending());
     assert_eq!(wakers[1].wakes(), 1);
     assert_eq!(poll(&mut joiner), Poll::Ready(Ok(9)));
@@ -308,7 +310,7 @@ fn a_wake_that_comes_while_the_work_is_driven_reaches_who_has_joined_meanwhile()
     let make = {
         let (flights, slot, waker) = (flights.clone(), Arc::clone(&joined), waker.waker());
         move || {
-            let mut call: Call = Box::pin(flights.run(7, pending::<Outcome>));
+            let mut call: Call = Box::pin(flights.run_owned(7, pending::<Outcome>));
             assert!(poll_with(&mut call, &waker).is_pending());
             *slot.lock().unwrap() = Some(call);
             async {
@@ -317,7 +319,7 @@ fn a_wake_that_comes_while_the_work_is_driven_reaches_who_has_joined_meanwhile()
             }
         }
     };
-    let mut leader: Call = Box::pin(flights.run(7, make));
+    let mut leader: Call = Box::pin(flights.run_owned(7, make));
     assert!(poll(&mut leader).is_pending());
     // The leader is not polled again.
     assert_eq!(waker.wakes(), 1);
@@ -334,7 +336,7 @@ fn work_that_wakes_itself_gives_way_to_the_executor() {
         }
         Ok(1)
     };
-    let mut call: Call = Box::pin(flights.run(7, make));
+    let mut call: Call = Box::pin(flights.run_owned(7, make));
     for _ in 0..10 {
         assert!(poll(&mut call).is_pending());
     }
@@ -354,6 +356,55 @@ fn a_waker_that_is_kept_after_the_end_does_nothing() {
 }
 
 // Leaving.
+
+#[test]
+fn a_waker_that_is_kept_after_the_end_wakes_no_flight_that_came_after() {
+    let (flights, old) = (Flights::new(), Work::default());
+    let call = boarded(&flights, &old);
+    // Its shard has no other flight, so the next of this key gets its number.
+    drop(call);
+    let (work, count) = (Work::default(), CountingWaker::new());
+    let mut call: Call = Box::pin(flights.run_owned(7, work.make()));
+    assert!(poll_with(&mut call, &count.waker()).is_pending());
+    old.wake();
+    assert_eq!(count.wakes(), 0);
+    assert!(poll_with(&mut call, &count.waker()).is_pending());
+    assert_eq!(work.seen(), (1, 1, 0));
+    work.finish(Ok(1));
+    assert_eq!(poll(&mut call), Poll::Ready(Ok(1)));
+    // A waker that outlives all of it leads nowhere.
+    drop(flights);
+    let kept = work.0.lock().unwrap().waker.take();
+    if let Some(kept) = kept {
+        kept.wake();
+    }
+}
+
+#[test]
+fn a_caller_that_was_poked_gets_the_result_though_all_others_have_it() {
+    let (flights, work) = (Flights::new(), Work::default());
+    let mut calls: Vec<_> = (0..100).map(|_| boarded(&flights, &work)).collect();
+    // All are poked, and two thirds come back to the line; then the work ends.
+    work.wake();
+    calls[..66].iter_mut().for_each(|call| assert!(poll(call).is_pending()));
+    work.finish(Ok(1));
+    let late = calls.split_off(66);
+    for mut call in calls {
+        assert_eq!(poll(&mut call), Poll::Ready(Ok(1)));
+    }
+    // A flight of the same key comes, and must not be taken for theirs.
+    let (next, count) = (Work::default(), CountingWaker::new());
+    let mut other: Call = Box::pin(flights.run_owned(7, next.make()));
+    assert!(poll_with(&mut other, &count.waker()).is_pending());
+    for (number, mut call) in late.into_iter().enumerate() {
+        if number % 2 == 0 {
+            assert_eq!(poll(&mut call), Poll::Ready(Ok(1)));
+        }
+    }
+    assert_eq!((flights.len(), count.wakes(), next.seen()), (1, 0, (1, 1, 0)));
+    drop(other);
+    assert!(flights.is_empty());
+}
 
 #[test]
 fn the_last_to_leave_drops_the_work() {
@@ -387,7 +438,7 @@ fn a_caller_that_was_poked_and_leaves_takes_nothing_along() {
 fn a_hundred_thousand_calls_that_leave_leave_nothing() {
     let flights = Flights::new();
     for key in 0..100_000 {
-        let mut call: Call = Box::pin(flights.run(key, pending::<Outcome>));
+        let mut call: Call = Box::pin(flights.run_owned(key, pending::<Outcome>));
         assert!(poll(&mut call).is_pending());
     }
     assert!(flights.is_empty());
@@ -406,14 +457,14 @@ fn the_work_is_dropped_with_no_lock_held() {
     watchdog(Duration::from_secs(60), "work that looks back", || {
         let flights = Flights::new();
         let looks = LooksBack(flights.clone(), 0);
-        let mut call: Call = Box::pin(flights.run(7, move || async move {
+        let mut call: Call = Box::pin(flights.run_owned(7, move || async move {
             let _looks = looks;
             pending().await
         }));
         assert!(poll(&mut call).is_pending());
         drop(call);
         let looks = LooksBack(flights.clone(), 1);
-        let mut call: Call = Box::pin(flights.run(8, move || async move {
+        let mut call: Call = Box::pin(flights.run_owned(8, move || async move {
             drop(looks);
             Ok(1)
         }));
@@ -455,7 +506,7 @@ fn a_caller_that_is_told_of_the_end_of_its_context_has_left() {
 fn who_waits_keeps_what_it_needs() {
     let (flights, work) = (Flights::new(), Work::default());
     let mut calls: Vec<_> = (0..2).map(|_| boarded(&flights, &work)).collect();
-    let unpolled: Call = Box::pin(flights.run(7, work.make()));
+    let unpolled: Call = Box::pin(flights.run_owned(7, work.make()));
     calls.push(unpolled);
     drop(flights);
     assert!(poll(&mut calls[2]).is_pending(), "it joins the others");
@@ -470,6 +521,52 @@ fn who_waits_keeps_what_it_needs() {
     drop(flights);
     drop(call);
     assert_eq!(left.seen().2, 1);
+}
+
+#[test]
+fn a_call_that_is_borrowed_joins_one_that_is_owned() {
+    let (flights, work) = (Flights::new(), Work::default());
+    let mut owned = boarded(&flights, &work);
+    let mut borrowed = pin!(flights.run(7, work.make()));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(borrowed.as_mut().poll(&mut cx).is_pending());
+    let (tree, _canceller) = Tree::background().child();
+    let mut within: Pin<Box<dyn Future<Output = _> + Send>> =
+        Box::pin(flights.run_owned_in(&tree, 7, work.make()));
+    assert!(within.as_mut().poll(&mut cx).is_pending());
+    work.finish(Ok(1));
+    assert_eq!(borrowed.as_mut().poll(&mut cx), Poll::Ready(Ok(1)));
+    assert_eq!(poll(&mut owned), Poll::Ready(Ok(1)));
+    drop(tree);
+    assert!(matches!(within.as_mut().poll(&mut cx), Poll::Ready(Ok(Ok(1)))));
+    assert_eq!(work.seen(), (1, 2, 1));
+}
+
+#[test]
+fn another_hasher_finds_the_same_keys_also_if_it_spreads_nothing() {
+    use std::hash::{BuildHasherDefault, Hasher};
+
+    #[derive(Default)]
+    struct Seven;
+    impl Hasher for Seven {
+        fn finish(&self) -> u64 {
+            7
+        }
+        fn write(&mut self, _: &[u8]) {}
+    }
+
+    let hasher = BuildHasherDefault::<Seven>::new();
+    let flights: SingleFlight<u32, u32, &'static str, _> =
+        SingleFlight::builder().hasher(hasher).keep_values(Duration::MAX).build();
+    for key in 0..60 {
+        assert_eq!(block_on(flights.run(key, || ready(Ok(key)))), Ok(key));
+    }
+    for key in 0..60 {
+        assert_eq!(block_on(flights.run(key, || ready(Ok(0)))), Ok(key));
+    }
+    flights.forget(&50);
+    assert_eq!(block_on(flights.run(50, || ready(Err("gone")))), Err("gone"));
+    assert_eq!(flights.len(), 59);
 }
 
 // Forgetting.
@@ -644,8 +741,8 @@ fn the_payload_goes_to_the_driver_and_its_text_to_the_others() {
                 false => panic!("no {}", 7),
             }
         };
-        let mut calls: Vec<Call> = vec![Box::pin(flights.run(7, make))];
-        calls.extend((0..2).map(|_| Box::pin(flights.run(7, pending::<Outcome>)) as Call));
+        let mut calls: Vec<Call> = vec![Box::pin(flights.run_owned(7, make))];
+        calls.extend((0..2).map(|_| Box::pin(flights.run_owned(7, pending::<Outcome>)) as Call));
         assert!(calls.iter_mut().all(|call| poll(call).is_pending()));
         work.finish(Ok(0));
         let payload = catch_unwind(AssertUnwindSafe(|| poll(&mut calls[1]))).unwrap_err();
@@ -668,9 +765,9 @@ fn a_panic_of_the_closure_reaches_its_caller_and_who_has_joined() {
         let flights = Flights::builder().keep_errors(Duration::MAX).build();
         let joined = Arc::new(Mutex::new(None));
         let (inside, slot) = (flights.clone(), Arc::clone(&joined));
-        let mut call: Call = Box::pin(flights.run(7, move || -> Pending<Outcome> {
+        let mut call: Call = Box::pin(flights.run_owned(7, move || -> Pending<Outcome> {
             // Joins while the closure runs.
-            let mut call: Call = Box::pin(inside.run(7, || ready(Ok(0))));
+            let mut call: Call = Box::pin(inside.run_owned(7, || ready(Ok(0))));
             assert!(poll(&mut call).is_pending());
             *slot.lock().unwrap() = Some(call);
             panic!("not made");
@@ -699,10 +796,10 @@ fn a_panic_of_the_works_destructor_is_the_works() {
             Poll::Ready(Ok(1))
         }
     }
-    let mut call: Call = Box::pin(flights.run(7, || Ends(Nasty)));
+    let mut call: Call = Box::pin(flights.run_owned(7, || Ends(Nasty)));
     assert_eq!(panic_of(|| poll(&mut call)).message(), "dropped");
     // It has not, and everybody leaves.
-    let mut call: Call = Box::pin(flights.run(7, || async {
+    let mut call: Call = Box::pin(flights.run_owned(7, || async {
         let _nasty = Nasty;
         pending().await
     }));
@@ -716,11 +813,11 @@ fn a_key_that_panics_poisons_nothing() {
     watchdog(Duration::from_secs(60), "keys that panic", || {
         let switches: &'static Switches = Box::leak(Box::default());
         let (flights, work) = (Flights::<PanickyKey>::new(), Work::default());
-        let mut call: Call = Box::pin(flights.run(PanickyKey(switches), work.make()));
+        let mut call: Call = Box::pin(flights.run_owned(PanickyKey(switches), work.make()));
         assert!(poll(&mut call).is_pending());
         for (switch, what) in [(&switches.eq, "eq"), (&switches.hash, "hash")] {
             switch.store(true, Ordering::Relaxed);
-            let mut other: Call = Box::pin(flights.run(PanickyKey(switches), work.make()));
+            let mut other: Call = Box::pin(flights.run_owned(PanickyKey(switches), work.make()));
             assert_eq!(panic_of(|| poll(&mut other)).message(), what);
             assert_eq!(panic_of(|| flights.forget(&PanickyKey(switches))).message(), what);
             switch.store(false, Ordering::Relaxed);
@@ -793,7 +890,7 @@ fn a_value_whose_clone_or_destructor_panics_hurts_its_caller_only() {
         }
     };
     let mut cx = Context::from_waker(Waker::noop());
-    let mut calls: Vec<_> = (0..3).map(|_| Box::pin(flights.run(7, make.clone()))).collect();
+    let mut calls: Vec<_> = (0..3).map(|_| Box::pin(flights.run_owned(7, make.clone()))).collect();
     for call in &mut calls {
         assert!(call.as_mut().poll(&mut cx).is_pending());
     }
@@ -844,7 +941,7 @@ fn an_expired_value_whose_destructor_panics_grounds_no_flight() {
         nasty.drop.store(true, Ordering::Relaxed);
         assert!(first.as_mut().poll(&mut cx).is_pending(), "it is not this caller's panic");
         nasty.drop.store(false, Ordering::Relaxed);
-        let mut second = Box::pin(flights.run(7, make));
+        let mut second = Box::pin(flights.run_owned(7, make));
         assert!(second.as_mut().poll(&mut cx).is_pending());
         drop(second);
         open.store(true, Ordering::Relaxed);
@@ -891,9 +988,9 @@ fn an_expired_value_may_run_its_key_again_when_it_is_dropped() {
 fn a_waker_that_panics_costs_nobody_a_wake_up_or_a_result() {
     let (flights, work) = (Flights::new(), Work::default());
     let (bad, good) = (PanickingWaker::new(), CountingWaker::new());
-    let mut first: Call = Box::pin(flights.run(7, work.make()));
+    let mut first: Call = Box::pin(flights.run_owned(7, work.make()));
     let mut second = boarded(&flights, &work);
-    let mut third: Call = Box::pin(flights.run(7, work.make()));
+    let mut third: Call = Box::pin(flights.run_owned(7, work.make()));
     assert!(poll_with(&mut first, &bad.waker()).is_pending());
     assert!(poll_with(&mut third, &good.waker()).is_pending());
     panic_of(|| work.wake());
@@ -916,7 +1013,7 @@ fn the_waker_of_another_caller_does_not_end_the_drive() {
     let make = {
         let (flights, slot, waker) = (flights.clone(), Arc::clone(&joined), bad.waker());
         move || {
-            let mut call: Call = Box::pin(flights.run(7, pending::<Outcome>));
+            let mut call: Call = Box::pin(flights.run_owned(7, pending::<Outcome>));
             assert!(poll_with(&mut call, &waker).is_pending());
             *slot.lock().unwrap() = Some(call);
             async {
@@ -926,7 +1023,7 @@ fn the_waker_of_another_caller_does_not_end_the_drive() {
         }
     };
     let good = CountingWaker::new();
-    let mut leader: Call = Box::pin(flights.run(7, make));
+    let mut leader: Call = Box::pin(flights.run_owned(7, make));
     assert!(poll_with(&mut leader, &good.waker()).is_pending(), "it is not its panic");
     assert_eq!((bad.wakes(), good.wakes()), (1, 1));
     assert_eq!(poll(&mut leader), Poll::Ready(Ok(1)));
@@ -955,14 +1052,15 @@ fn a_waker_whose_clone_panics_loses_no_work() {
             let (flights, slot, waker) = (flights.clone(), Arc::clone(&joined), good.waker());
             let make = work.make();
             move || {
-                let mut other: Call = Box::pin(flights.run(7, pending::<Outcome>));
+                let mut other: Call = Box::pin(flights.run_owned(7, pending::<Outcome>));
                 assert!(poll_with(&mut other, &waker).is_pending());
                 *slot.lock().unwrap() = Some(other);
                 make()
             }
         };
-        let mut bad: Call = Box::pin(flights.run(7, make));
-        // It has driven, and cannot enter the line.
+        let mut bad: Call = Box::pin(flights.run_owned(7, make));
+        // It has looked for a flight, and driven its own, and cannot enter the line.
+        CLONES.set(1);
         panic_of(|| poll_with(&mut bad, &waker));
         assert_eq!((work.seen().1, flights.len()), (1, 1));
         assert_eq!(good.wakes(), 1, "who waits is to drive");
@@ -1012,8 +1110,8 @@ fn a_waker_may_use_the_flights() {
             }
         };
         let waker = ReentrantWaker::on_wake_and_drop(uses(&flights), uses(&flights));
-        let mut call: Call = Box::pin(flights.run(7, work.make()));
-        let mut leaves: Call = Box::pin(flights.run(7, work.make()));
+        let mut call: Call = Box::pin(flights.run_owned(7, work.make()));
+        let mut leaves: Call = Box::pin(flights.run_owned(7, work.make()));
         for call in [&mut call, &mut leaves] {
             assert!(poll_with(call, &waker.waker()).is_pending());
         }
@@ -1035,8 +1133,8 @@ fn work_that_joins_itself_waits_until_its_callers_leave() {
             let _kept = kept;
             inside.run(7, || ready(Ok(0))).await
         };
-        let mut call: Call = Box::pin(flights.run(7, make));
-        let mut other: Call = Box::pin(flights.run(7, pending::<Outcome>));
+        let mut call: Call = Box::pin(flights.run_owned(7, make));
+        let mut other: Call = Box::pin(flights.run_owned(7, pending::<Outcome>));
         for _ in 0..3 {
             assert!(poll(&mut call).is_pending());
             assert!(poll(&mut other).is_pending());
@@ -1058,14 +1156,14 @@ fn a_call_of_its_own_key_that_leaves_the_work_waits_for_ever_and_holds_nothing()
         let kept = Arc::clone(&alive);
         let make = move || async move {
             let _kept = kept;
-            let mut own: Call = Box::pin(inside.run(7, || ready(Ok(0))));
+            let mut own: Call = Box::pin(inside.run_owned(7, || ready(Ok(0))));
             let polled = poll_fn(|cx| Poll::Ready(own.as_mut().poll(cx))).await;
             assert!(polled.is_pending());
             *slot.lock().unwrap() = Some(own);
             yield_now().await;
             pending().await
         };
-        let mut call: Call = Box::pin(flights.run(7, make));
+        let mut call: Call = Box::pin(flights.run_owned(7, make));
         assert!(poll(&mut call).is_pending());
         let mut own = taken.lock().unwrap().take().unwrap();
         // It may drive.
@@ -1080,7 +1178,7 @@ fn a_call_of_its_own_key_that_leaves_the_work_waits_for_ever_and_holds_nothing()
 #[should_panic(expected = "a call is not polled after it was ready")]
 fn a_call_that_was_ready_is_not_polled_again() {
     let flights = Flights::new();
-    let mut call: Call = Box::pin(flights.run(7, || ready(Ok(1))));
+    let mut call: Call = Box::pin(flights.run_owned(7, || ready(Ok(1))));
     assert_eq!(poll(&mut call), Poll::Ready(Ok(1)));
     let _ = poll(&mut call);
 }
@@ -1128,7 +1226,7 @@ fn what_the_work_spends_of_the_budget_is_spent() {
                     }
                     pending().await
                 };
-                Box::pin(flights.run(key, work)) as Call
+                Box::pin(flights.run_owned(key, work)) as Call
             })
             .collect();
         let mut first = None;

@@ -191,7 +191,7 @@ fn compare(steps: &[Step], keeps: [u64; 2]) {
         match step {
             Step::Call(key, at_once) => {
                 let works = Arc::clone(&works);
-                let future = Box::pin(flights.run(key, move || {
+                let future = Box::pin(flights.run_owned(key, move || {
                     let work = Arc::new(Mutex::new(Work::default()));
                     works.lock().unwrap().push(Arc::clone(&work));
                     Working(work)

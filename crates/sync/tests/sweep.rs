@@ -517,9 +517,19 @@ fn flight_wait_loses_nothing_at_any_await_point() {
         two_callers(run, &flights, &canceller, |work| tree.run(flights.run(7, work)));
     });
     assert_swept(&summary, 2, 8);
+    let summary = sweep("FlightWait", |run| {
+        let (flights, (tree, canceller)) = (Flights::new(), Tree::background().child());
+        two_callers(run, &flights, &canceller, |work| tree.run(flights.run_owned(7, work)));
+    });
+    assert_swept(&summary, 2, 8);
     let summary = sweep("Within", |run| {
         let (flights, (tree, canceller)) = (Flights::new(), Tree::background().child());
         two_callers(run, &flights, &canceller, |work| flights.run_in(&tree, 7, work));
+    });
+    assert_swept(&summary, 2, 8);
+    let summary = sweep("Within", |run| {
+        let (flights, (tree, canceller)) = (Flights::new(), Tree::background().child());
+        two_callers(run, &flights, &canceller, |work| flights.run_owned_in(&tree, 7, work));
     });
     assert_swept(&summary, 2, 8);
 }

@@ -8,9 +8,10 @@ use crate::observe::Subject;
 ///
 /// # Safety
 ///
-/// For one value, [`lock`](Self::lock) always takes the same lock, and [`list`](Self::list) always finds
-/// the same list in its guard, or panics. Nobody gets at that list in another way than through a guard of
-/// that lock, and it stays in place for as long as the value can be used.
+/// For one value, [`lock`](Self::lock) always takes the same lock, and [`list`](Self::list) finds the same list in its guard for as
+/// long as the value's stand is in it, or panics. Nobody gets at that list in another way than through a guard of
+/// that lock, and it is neither dropped nor swapped for another for as long as somebody stands in it. (It may be moved as a whole:
+/// no node points to it.)
 pub unsafe trait Line {
     /// What a waiter asks for.
     type Request;
@@ -28,7 +29,7 @@ pub unsafe trait Line {
     ///
     /// # Safety
     ///
-    /// The list stays where it is, with all that is in it: it is not moved, swapped or replaced.
+    /// The list stays what it is, with all that is in it: it is not moved out, swapped or replaced.
     unsafe fn list<'g>(
         &self,
         guard: &'g mut Self::Guard<'_>,

@@ -8,7 +8,7 @@
 //!
 //! Who has a lock of its own already, and no room for another, keeps the bare [`List`] behind it: a
 //! [`Line`] says how to get there, and a [`Stand`] is to it what a waiter is to a queue. A waiter is the
-//! stand in the line of a [`WaitQueue`].
+//! stand in the line of a [`WaitQueue`]. [`Lines`] are many lines behind one lock.
 //!
 //! # Protocol
 //!
@@ -51,12 +51,14 @@
 
 mod anchor;
 mod line;
+mod lines;
 mod list;
 mod node;
 mod waiter;
 
 pub use anchor::Anchor;
 pub use line::Line;
+pub use lines::{LineId, LineWaiter, Lines, LockedLines, SpareLines};
 pub use list::List;
 pub use waiter::{Entry, Left, Stand, Waiter};
 

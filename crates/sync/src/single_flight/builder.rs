@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::RandomState;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ type Maker<K, V, E> = fn() -> (K, V, E);
 /// Makes a [`SingleFlight`] with a name, or one that keeps results for a time; from
 /// [`SingleFlight::builder`].
 #[must_use = "call `build`"]
-pub struct SingleFlightBuilder<K, V, E> {
+pub struct SingleFlightBuilder<K, V, E, S = RandomState> {
     /// Name and place.
     origin: Origin,
     /// How long values are kept.
@@ -32,6 +33,8 @@ pub struct SingleFlightBuilder<K, V, E> {
     at_most: usize,
     /// Whose clock tells the time; none for that of the place of the build.
     timer: Option<Timer>,
+    /// Makes the hashes of the keys.
+    hasher: S,
     /// What it is of.
     flights: PhantomData<Maker<K, V, E>>,
 }
@@ -46,8 +49,39 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
             errors: Duration::ZERO,
             at_most: KEPT,
             timer: None,
+            hasher: RandomState::new(),
             flights: PhantomData,
         }
+    }
+}
+
+impl<K, V, E, S> SingleFlightBuilder<K, V, E, S> {
+    /// Hashes the keys with what `hasher` builds, instead of std's [`RandomState`].
+    ///
+    /// That one is keyed with what nobody outside can guess, so that who chooses keys (the path of a request is one) cannot choose
+    /// them such that all meet in one place. For a short key it does not show beside the trips to a lock that a call costs. Where keys are
+    /// long and one's own, another may be faster; it is to spread over all 64 bits, because the place of a key is taken from both ends and from
+    /// the middle.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::hash::{BuildHasherDefault, DefaultHasher};
+    /// use selvedge_sync::SingleFlight;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// // The same hashes in every process.
+    /// type Fixed = BuildHasherDefault<DefaultHasher>;
+    /// let flights: SingleFlight<u64, u32, Infallible, Fixed> =
+    ///     SingleFlight::builder().hasher(Fixed::new()).build();
+    /// assert_eq!(flights.run(7, || async { Ok(1) }).await, Ok(1));
+    /// # }
+    /// ```
+    pub fn hasher<H>(self, hasher: H) -> SingleFlightBuilder<K, V, E, H> {
+        let Self { origin, values, errors, at_most, timer, flights, .. } = self;
+        SingleFlightBuilder { origin, values, errors, at_most, timer, hasher, flights }
     }
 
     /// Names it, for `{:?}`.
@@ -87,17 +121,17 @@ impl<K, V, E> SingleFlightBuilder<K, V, E> {
 
     /// Makes it.
     #[must_use]
-    pub fn build(self) -> SingleFlight<K, V, E> {
-        let Self { origin, values, errors, at_most, timer, .. } = self;
+    pub fn build(self) -> SingleFlight<K, V, E, S> {
+        let Self { origin, values, errors, at_most, timer, hasher, .. } = self;
         let keeps = at_most > 0 && !(values.is_zero() && errors.is_zero());
         let clock = keeps
             .then(|| timer.unwrap_or_else(|| Timer::ambient().unwrap_or_else(|_| Timer::thread())));
         let keep = clock.map(|clock| Keep { values, errors, at_most, clock });
-        SingleFlight { map: Arc::new(Map::new(keep)), origin }
+        SingleFlight { map: Arc::new(Map::new(keep, hasher, &origin)), origin }
     }
 }
 
-impl<K, V, E> fmt::Debug for SingleFlightBuilder<K, V, E> {
+impl<K, V, E, S> fmt::Debug for SingleFlightBuilder<K, V, E, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SingleFlightBuilder")
             .field("origin", &self.origin)

@@ -1,24 +1,29 @@
-//! The engine of a flight: the work, who drives it, who waits for it, and who is the last to leave.
+//! The engine of a flight: where the work is, who drives it, who waits for it, and who is the last to leave.
 //!
 //! # Vocabulary
 //!
-//! The *work* is the future that the first caller's closure made. A *caller* has *boarded* a flight when it
-//! is counted in it, which happens under the flight's lock, at the first poll that finds the flight. Who
+//! The *work* is the future that the first caller's closure made. A *caller* has *boarded* a flight when it has a seat in it, which
+//! happens at the first poll that finds the flight. Who
 //! polls the work *drives* it. The flight has *landed* when the work has returned or panicked; it is *left* when
 //! the last caller has gone before that. To *poke* somebody who waits is to wake it so that it looks again.
 //!
 //! # Protocol
 //!
-//! The flight is a [`WaitQueue`]: one lock around the state and the line of those who wait.
+//! A flight is one of the [`Lines`](selvedge_primitives::Lines) of its shard: its state and the line of those who wait lie behind the lock that
+//! guards the keys as well. So to find a flight, to board it and to enter its line is one trip to a lock, and to
+//! leave is another. A flight has no count of references: it is there while somebody has a seat in it (`seats`), and whoever
+//! gives up the last takes it out.
 //!
 //! | phase | the work is | left by |
 //! |---|---|---|
 //! | `Parked` | in the state | a caller that finds the work woken, to `Driven`; the last to leave, to `Left` |
 //! | `Driven` | with a caller, in a poll | that caller: to `Parked`, to `Landed`, or to `Left` if nobody else is counted |
 //! | `Landed` | dropped, its result is here | nobody |
-//! | `Left` | dropped: unfinished, or its only caller has the result | nobody |
+//! | `Left` | dropped, unfinished | nobody |
 //!
-//! 1. A flight begins as `Driven` by the caller that inserted it into the map: it calls the closure and
+//! Not every seat counts as a caller: that of a call by the work itself does not.
+//!
+//! 1. A flight begins as `Driven` by the caller that put it into the map: it calls the closure and
 //!    drives what that made. So the closure and the work run with no lock held, and who joins
 //!    meanwhile waits in the line.
 //! 2. *Board, and look again*: under the lock a caller takes the result, or the work if that is `Parked` and
@@ -27,11 +32,13 @@
 //!    pokes all who wait. If it is `Driven`, nobody is poked now: the one who drives finds `woken` when it parks
 //!    the work, under the same lock, and pokes all who wait, and its own task. Otherwise it enters
 //!    the line in the same critical section in which it parks.
-//! 4. *Land*: the work is dropped; then the slot in the map is settled; then, under the lock, the result is stored and given
-//!    to all who wait. If nobody but the one who drives has boarded, and nothing is kept, it has the result for itself, and
-//!    the flight is `Left`: who has found it and not boarded begins anew, as if it had come a moment later.
-//! 5. *Leave*: a caller that is dropped takes itself off the count, under the lock; the last one takes the
-//!    work and sets `Left`. With no lock held it takes the slot out of the map, and drops the work.
+//! 4. *Land*: the work is dropped; then, under the lock, the slot in the map is settled, and the result is stored and given
+//!    to all who wait, each of which has given up its seat by that. If nobody but the one who drives has a seat, and nothing is
+//!    kept, it has the result for itself, and the flight is gone. (To know this the slot of a result that is not kept is
+//!    taken out a trip to the lock before the result is stored, which asks the allocator. In between the flight is `Driven` and cannot
+//!    be found.)
+//! 5. *Leave*: a caller that is dropped gives up its seat, under the lock; the last one that counts takes the
+//!    work and the slot in the map along, sets `Left`, and drops them with no lock held.
 //!
 //! # The races
 //!
@@ -40,11 +47,16 @@
 //! - *Wake against enter*: who enters the line has seen, under the lock, that the work is not woken, or that
 //!   somebody drives it. So while the work is `Parked` and woken nobody enters (F1), and a wake need
 //!   poke only those who are in the line at that time, once each.
-//! - *Last leave against join*: a caller that found the flight in the map and comes to its lock after
-//!   `Left` was set does not board. It takes the slot out, as the one who left is about to, and begins anew;
-//!   one that comes before is counted, and the other was not the last.
-//! - *Land against join*: a caller that found the flight before its slot was settled gets its result.
-//! - *Forget against land or leave*: the map knows the slot by its flight, and passes by another's.
+//! - *Wake against the end*: a waker knows its flight by number, which another may have by now; that has another waker, so the one
+//!   that is kept is told from it by its address.
+//! - *Last leave against join*: decided by the lock. Who comes later finds no slot; who comes before has a seat, and the other was
+//!   not the last.
+//! - *Land against join*: a caller that found the flight has a seat, and gets its result.
+//! - *Land in batches against leave*: between two batches those who were poked and have not looked may give up their seats,
+//!   and with the last of them the flight goes. Then nobody stood in its line; the one who lands tells its flight from another with the same
+//!   number by the result in it.
+//! - *Forget against land or leave*: the map knows the slot by the number of its flight, which is nobody else's while the flight
+//!   is there, and passes by another's.
 //!
 //! # Why no wake-up is lost
 //!
@@ -53,39 +65,38 @@
 //! not depend on a single one, and one that leaves after it was poked has nothing to pass on. Landing gives to all
 //! in the line, and nobody enters afterwards.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::Waker;
 
-use pin_project::pin_project;
-use selvedge_primitives::{Entry, Locked, Panic, WaitQueue, contain};
+use selvedge_primitives::{Entry, LineId, contain, drop_each, release_then};
 
+use super::craft::Craft;
 use super::map::Map;
+use super::shard::{Held, Shard, Slot, Spare, spare};
 
-/// A flight: its state, and the line of those who wait for it.
-pub(super) type Flight<K, V, E> = WaitQueue<State<K, V, E>, (), Told<K, V, E>>;
+/// How many expired results leave when one is kept.
+const SWEPT: usize = 2;
 
-/// The lock of a flight, held.
-pub(super) type Held<'a, K, V, E> = Locked<'a, State<K, V, E>, (), Told<K, V, E>>;
-
-/// What the lock of a flight guards.
-pub(super) struct State<K, V, E> {
+/// A flight: what the lock of its shard guards beside the line of those who wait for it.
+pub(super) struct Flight<V, E> {
     /// Where the work is.
-    phase: Phase<K, V, E>,
+    phase: Phase<V, E>,
     /// Whether the work was woken since it was last taken to be driven.
     woken: bool,
-    /// How many have boarded and not left.
+    /// How many of the seats count as callers.
     callers: usize,
-    /// The flight's own waker, to tell a call by the work itself.
+    /// How many seats are taken. Who was given the result has none.
+    seats: usize,
+    /// Of the key.
+    hash: u64,
+    /// The flight's own waker, to tell a call by the work itself, and a wake of another flight's.
     own: Waker,
 }
 
 /// Where the work is.
-enum Phase<K, V, E> {
+enum Phase<V, E> {
     /// Here.
-    Parked(Craft<K, V, E>),
+    Parked(Craft<V, E>),
     /// With a caller that drives it.
     Driven,
     /// It has ended.
@@ -103,282 +114,308 @@ pub(super) enum Landed<V, E> {
 }
 
 /// What a caller is told when it looks, or while it waits.
-pub(super) enum Told<K, V, E> {
+pub(super) enum Told<V, E> {
+    /// There is no flight to board.
+    Nothing,
     /// Look again.
     Poked,
-    /// The flight has landed.
+    /// The flight has landed, and the seat is given up.
     Landed(Arc<Landed<V, E>>),
     /// Drive this.
-    Drive(Craft<K, V, E>),
+    Drive(Craft<V, E>),
     /// Nobody was left, and the work was dropped.
     Left,
 }
 
-/// The work, and what goes with it, in one allocation.
-pub(super) type Craft<K, V, E> =
-    Pin<Box<Loaded<K, V, E, dyn Future<Output = Result<V, E>> + Send>>>;
-
-/// A [`Craft`] of a known type.
-#[pin_project]
-pub(super) struct Loaded<K, V, E, F: ?Sized> {
-    /// Pokes those who wait.
-    waker: Waker,
-    /// Where the flight has its slot.
-    home: Home<K, V, E>,
-    /// The work.
-    #[pin]
-    work: F,
-}
-
-/// The work that was made, or the panic of what should have made it.
-pub(super) type Loading<K, V, E> = Result<Craft<K, V, E>, (Home<K, V, E>, Panic)>;
-
-/// What the work returned, or its panic.
-pub(super) type Fate<V, E> = Result<Result<V, E>, Panic>;
-
-/// What a poll of the work found.
-pub(super) enum Polled<K, V, E> {
-    /// It is not done.
-    Pending(Craft<K, V, E>),
-    /// It has ended and is dropped.
-    Ended(Home<K, V, E>, Fate<V, E>),
-}
-
-/// Where a flight has its slot.
-pub(super) struct Home<K, V, E> {
-    /// The map.
-    pub(super) map: Arc<Map<K, V, E>>,
-    /// The hash of the key.
-    pub(super) hash: u64,
-}
-
-/// What the waker of the work leads to. Weak: a waker that is kept somewhere keeps no flight alive.
-struct Signal<K, V, E> {
+/// A seat that is taken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Berth {
     /// The flight.
-    flight: Weak<Flight<K, V, E>>,
+    pub(super) id: LineId,
+    /// Whether it counts as a caller.
+    counts: bool,
 }
 
-impl<K, V, E> Wake for Signal<K, V, E> {
-    fn wake(self: Arc<Self>) {
-        self.tell();
+/// What was taken out under the lock, to be dropped when that is free.
+pub(super) struct Gone<K, V, E> {
+    /// The flight's slot.
+    slot: Option<Slot<K, V, E>>,
+    /// The work.
+    pub(super) craft: Option<Craft<V, E>>,
+    /// The flight.
+    flight: Option<Flight<V, E>>,
+    /// Memory that nobody needs.
+    spare: Option<Spare<K, V, E>>,
+}
+
+/// What a look decides: where to wait, or not to.
+type Decision<V, E> = Entry<(LineId, ()), Told<V, E>>;
+
+impl<V, E> Flight<V, E> {
+    /// Driven by its maker, who is the only caller.
+    pub(super) fn new(own: Waker, hash: u64) -> Self {
+        Self { phase: Phase::Driven, woken: false, callers: 1, seats: 1, hash, own }
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.tell();
+    /// Whether this is what its waker leads to. The data of a waker of ours is known by its address; the same table of functions may be
+    /// there twice, so `will_wake` may deny it.
+    pub(super) fn is_told_by(&self, data: *const ()) -> bool {
+        self.own.data() == data
     }
-}
 
-impl<K, V, E> Signal<K, V, E> {
-    /// The work was woken.
-    fn tell(&self) {
-        // None: it has landed or was left, and nobody waits.
-        let Some(flight) = self.flight.upgrade() else { return };
-        let mut held = flight.lock();
-        held.woken = true;
-        match held.phase {
-            Phase::Parked(_) => poke_all(&flight, held),
-            _ => drop(held),
-        }
+    /// The work was woken. Says whether all who wait are to be poked.
+    pub(super) fn mark_woken(&mut self) -> bool {
+        self.woken = true;
+        matches!(self.phase, Phase::Parked(_))
     }
-}
 
-impl<K, V, E> Clone for Home<K, V, E> {
-    fn clone(&self) -> Self {
-        Self { map: Arc::clone(&self.map), hash: self.hash }
-    }
-}
-
-/// A flight that its maker drives, with the maker as the only caller; and the waker for its work.
-pub(super) fn begin<K, V, E>() -> (Arc<Flight<K, V, E>>, Waker)
-where
-    K: Send + 'static,
-    V: Send + Sync + 'static,
-    E: Send + Sync + 'static,
-{
-    let mut waker = None;
-    let flight = Arc::new_cyclic(|flight| {
-        let own = Waker::from(Arc::new(Signal { flight: Weak::clone(flight) }));
-        waker = Some(own.clone());
-        WaitQueue::new(State { phase: Phase::Driven, woken: false, callers: 1, own })
-    });
-    (flight, waker.expect("made above"))
-}
-
-impl<K, V, E> State<K, V, E> {
-    /// A caller boards or looks again; `counted` says whether it has boarded, and if so whether it counts. With `waker`
-    /// it would be woken.
-    pub(super) fn look(
-        &mut self,
-        counted: &mut Option<bool>,
-        waker: &Waker,
-    ) -> Entry<(), Told<K, V, E>> {
+    /// What a caller that looks is told, or where it waits.
+    #[inline]
+    fn look(&mut self, id: LineId) -> Decision<V, E> {
         match &self.phase {
-            Phase::Landed(landed) => return Entry::Ready(Told::Landed(Arc::clone(landed))),
-            Phase::Left => return Entry::Ready(Told::Left),
-            Phase::Parked(_) | Phase::Driven => {}
-        }
-        if counted.is_none() {
-            // The work itself does not keep itself in flight. Its waker is known by its data, which is this flight's alone: the
-            // same table of functions may be there twice, so `will_wake` may deny it.
-            let counts = self.own.data() != waker.data();
-            self.callers += usize::from(counts);
-            *counted = Some(counts);
-        }
-        if !self.woken {
-            return Entry::Wait(());
-        }
-        match std::mem::replace(&mut self.phase, Phase::Driven) {
-            Phase::Parked(craft) => {
+            Phase::Landed(landed) => Entry::Ready(Told::Landed(Arc::clone(landed))),
+            Phase::Left => Entry::Ready(Told::Left),
+            Phase::Parked(_) if self.woken => {
                 self.woken = false;
-                Entry::Ready(Told::Drive(craft))
+                match std::mem::replace(&mut self.phase, Phase::Driven) {
+                    Phase::Parked(craft) => Entry::Ready(Told::Drive(craft)),
+                    _ => Entry::Wait((id, ())),
+                }
             }
             // Whoever drives sees `woken` when it parks.
-            _ => Entry::Wait(()),
+            Phase::Parked(_) | Phase::Driven => Entry::Wait((id, ())),
         }
     }
 
-    /// The work is pending. Who drove it waits, or is to poke all; it keeps the work if it is the last
-    /// to hold it.
-    pub(super) fn park(&mut self, craft: &mut Option<Craft<K, V, E>>) -> Entry<(), Told<K, V, E>> {
-        if self.callers == 0 {
-            self.phase = Phase::Left;
-            return Entry::Ready(Told::Left);
-        }
-        if let Some(craft) = craft.take() {
-            self.phase = Phase::Parked(craft);
-        }
-        match self.woken {
-            true => Entry::Ready(Told::Poked),
-            false => Entry::Wait(()),
-        }
-    }
-
-    /// A caller leaves. The last one gets the work, unless somebody drives it, who then does not park it.
-    pub(super) fn leave(&mut self) -> Option<Craft<K, V, E>> {
-        self.callers -= 1;
-        if self.callers > 0 || !matches!(self.phase, Phase::Parked(_)) {
-            return None;
-        }
-        match std::mem::replace(&mut self.phase, Phase::Left) {
-            Phase::Parked(craft) => Some(craft),
-            _ => None,
-        }
+    /// Whether it has landed with that.
+    fn has_landed_with(&self, landed: &Arc<Landed<V, E>>) -> bool {
+        matches!(&self.phase, Phase::Landed(its) if Arc::ptr_eq(its, landed))
     }
 }
 
-/// The work that `make` makes; or its panic.
-pub(super) fn load<K, V, E, F>(
-    home: Home<K, V, E>,
-    waker: Waker,
-    make: impl FnOnce() -> F,
-) -> Loading<K, V, E>
-where
-    F: Future<Output = Result<V, E>> + Send + 'static,
-{
-    // Unwind safe: what it leaves is its caller's, whose panic goes on.
-    match catch_unwind(AssertUnwindSafe(make)) {
-        Ok(work) => Ok(Box::pin(Loaded { waker, home, work })),
-        Err(payload) => Err((home, Panic::new(payload))),
+impl Berth {
+    /// That of the maker of a flight.
+    pub(super) fn first(id: LineId) -> Self {
+        Self { id, counts: true }
     }
 }
 
-/// Polls the work. If it has ended it is dropped.
-pub(super) fn drive<K, V, E>(mut craft: Craft<K, V, E>) -> Polled<K, V, E> {
-    let this = craft.as_mut().project();
-    let mut cx = Context::from_waker(this.waker);
-    // Unwind safe: a future that panicked is dropped below, not polled again.
-    let polled = catch_unwind(AssertUnwindSafe(|| this.work.poll(&mut cx)));
-    if let Ok(Poll::Pending) = polled {
-        return Polled::Pending(craft);
+impl<K, V, E> Gone<K, V, E> {
+    /// Nothing.
+    pub(super) const fn new() -> Self {
+        Self { slot: None, craft: None, flight: None, spare: None }
     }
-    let home = craft.home.clone();
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(craft)));
-    let ended = match (polled, dropped) {
-        (Ok(Poll::Ready(result)), Ok(())) => Ok(result),
-        (Ok(unseen), Err(payload)) => {
-            contain(|| drop(unseen));
-            Err(Panic::new(payload))
-        }
-        (Err(payload), dropped) => {
-            discard(dropped);
-            Err(Panic::new(payload))
-        }
-        (Ok(Poll::Pending), Ok(())) => unreachable!("returned above"),
-    };
-    Polled::Ended(home, ended)
+
+    /// Drops it; a panic of the work's destructor goes on. That of a key's does not: it must not leave the work alive.
+    pub(super) fn drop_now(self) {
+        let Self { slot, craft, flight, spare } = self;
+        contain(|| drop(slot));
+        drop((flight, spare));
+        drop(craft);
+    }
+
+    /// Whether there is anything.
+    #[inline]
+    pub(super) fn is_something(&self) -> bool {
+        // Memory goes with a flight, if at all.
+        self.slot.is_some() || self.craft.is_some() || self.flight.is_some()
+    }
 }
 
-/// A second panic ends here; the hook has reported it.
-fn discard(second: Result<(), Box<dyn Any + Send>>) {
-    if let Err(payload) = second {
-        contain(|| drop(payload));
+/// The flight of a seat.
+#[inline]
+fn flight<'g, K, V, E>(held: &'g mut Held<'_, K, V, E>, id: LineId) -> &'g mut Flight<V, E> {
+    held.line_mut(id).expect("a flight in which a seat is taken")
+}
+
+/// A caller takes a seat in a flight that was found, and looks. With `waker` it would be woken.
+#[inline]
+pub(super) fn board<K, V, E>(
+    held: &mut Held<'_, K, V, E>,
+    id: LineId,
+    waker: &Waker,
+) -> (Berth, Decision<V, E>) {
+    let flight = flight(held, id);
+    // The work itself does not keep itself in flight.
+    let counts = !flight.is_told_by(waker.data());
+    flight.callers += usize::from(counts);
+    flight.seats += 1;
+    (Berth { id, counts }, flight.look(id))
+}
+
+/// A caller that has boarded looks again.
+pub(super) fn look<K, V, E>(
+    held: &mut Held<'_, K, V, E>,
+    berth: &mut Option<Berth>,
+    gone: &mut Gone<K, V, E>,
+) -> Decision<V, E> {
+    let Berth { id, .. } = berth.expect("who looks has boarded");
+    let decision = flight(held, id).look(id);
+    if let Entry::Ready(Told::Landed(_)) = decision {
+        *berth = None;
+        gone.flight = give_up_seat(held, id);
+    }
+    decision
+}
+
+/// A seat is given up; the flight, if it was the last.
+fn give_up_seat<K, V, E>(held: &mut Held<'_, K, V, E>, id: LineId) -> Option<Flight<V, E>> {
+    let flight = flight(held, id);
+    flight.seats -= 1;
+    if flight.seats > 0 {
+        return None;
+    }
+    held.remove(id)
+}
+
+/// The work is pending. Who drove it waits, or is to poke all; it keeps the work if it is the last
+/// to hold it.
+pub(super) fn park<K, V, E>(
+    held: &mut Held<'_, K, V, E>,
+    id: LineId,
+    gone: &mut Gone<K, V, E>,
+) -> Decision<V, E> {
+    let flight = flight(held, id);
+    if flight.callers == 0 {
+        flight.phase = Phase::Left;
+        let hash = flight.hash;
+        gone.slot = held.take_flight(hash, id);
+        return Entry::Ready(Told::Left);
+    }
+    if let Some(craft) = gone.craft.take() {
+        flight.phase = Phase::Parked(craft);
+    }
+    match flight.woken {
+        true => Entry::Ready(Told::Poked),
+        false => Entry::Wait((id, ())),
+    }
+}
+
+/// A caller leaves. The last one that counts gets the work, unless somebody drives it, who then does not park it.
+#[inline]
+pub(super) fn leave<K, V, E>(held: &mut Held<'_, K, V, E>, berth: Berth, gone: &mut Gone<K, V, E>) {
+    let Berth { id, counts } = berth;
+    let flight = flight(held, id);
+    flight.seats -= 1;
+    flight.callers -= usize::from(counts);
+    if flight.seats > 0 && flight.callers > 0 {
+        return;
+    }
+    leave_last(held, berth, gone);
+}
+
+/// A caller that leaves was the last, or the last that counts.
+#[cold]
+fn leave_last<K, V, E>(held: &mut Held<'_, K, V, E>, berth: Berth, gone: &mut Gone<K, V, E>) {
+    let Berth { id, counts } = berth;
+    let flight = flight(held, id);
+    if counts && flight.callers == 0 && matches!(flight.phase, Phase::Parked(_)) {
+        if let Phase::Parked(craft) = std::mem::replace(&mut flight.phase, Phase::Left) {
+            gone.craft = Some(craft);
+        }
+        let hash = flight.hash;
+        gone.slot = held.take_flight(hash, id);
+    }
+    if self::flight(held, id).seats == 0 {
+        gone.flight = held.remove(id);
+        gone.spare = spare(held);
     }
 }
 
 /// Puts work back whose driver was stopped by somebody else's panic, and has it driven by another.
-pub(super) fn put_back<K, V, E>(flight: &Flight<K, V, E>, craft: Craft<K, V, E>) {
-    let mut craft = Some(craft);
-    let mut held = flight.lock();
-    held.woken = true;
-    match held.park(&mut craft) {
+pub(super) fn put_back<K, V, E>(shard: &Shard<K, V, E>, id: LineId, mut gone: Gone<K, V, E>) {
+    let mut held = shard.lock();
+    flight(&mut held, id).woken = true;
+    match park(&mut held, id, &mut gone) {
         Entry::Ready(Told::Left) => {
             drop(held);
-            contain(|| abandon(flight, craft));
+            contain(|| gone.drop_now());
         }
-        _ => contain(|| poke_all(flight, held)),
+        _ => contain(|| poke_all(shard, held, id)),
     }
 }
 
-/// The flight is left: its slot and its work go.
-pub(super) fn abandon<K, V, E>(flight: &Flight<K, V, E>, craft: Option<Craft<K, V, E>>) {
-    if let Some(craft) = craft {
-        let Home { map, hash } = &craft.home;
-        // Contained: a key's destructor must not leave the work alive.
-        contain(|| map.remove(*hash, flight));
-        drop(craft);
-    }
-}
-
-/// The flight has landed. If its result is not kept, and its only caller is the one who drove it, that one has the result,
-/// and the flight is left by all.
-pub(super) fn land_alone<K, V, E>(
-    flight: &Flight<K, V, E>,
-    home: &Home<K, V, E>,
-    result: &Result<V, E>,
-) -> bool {
-    if home.map.keeps(result) {
-        return false;
-    }
-    contain(|| home.map.remove(home.hash, flight));
-    let mut held = flight.lock();
-    // Nobody waits either: a call by the work itself does not count, and is owed the result.
-    let is_alone = held.callers == 1 && held.is_empty();
+/// The flight has landed with a result that is not kept: nobody finds it any more. If its only caller is the one who drove
+/// it, that one has the result, and the flight is gone; true then.
+pub(super) fn land_alone<K, V, E>(shard: &Shard<K, V, E>, id: LineId) -> bool {
+    let mut gone = Gone::new();
+    let mut held = shard.lock();
+    let &mut Flight { hash, seats, .. } = flight(&mut held, id);
+    gone.slot = held.take_flight(hash, id);
+    // No seat but its own: a call by the work itself does not count, but is owed the result.
+    let is_alone = seats == 1;
     if is_alone {
-        held.phase = Phase::Left;
+        gone.flight = held.remove(id);
     }
+    gone.spare = spare(&mut held);
+    release_then(held, || gone.drop_now());
     is_alone
 }
 
 /// The flight has landed: its slot goes or keeps the result, and all who wait get it. A panic of a
-/// waker or of a key's destructor ends here: it is not the caller's who happened to drive.
-pub(super) fn land<K, V, E>(
-    flight: &Flight<K, V, E>,
-    home: &Home<K, V, E>,
+/// waker or of a key's destructor ends here: it is not the caller's who happened to drive. That one's seat is given up.
+pub(super) fn land<K, V, E, S>(
+    map: &Map<K, V, E, S>,
+    shard: &Shard<K, V, E>,
+    id: LineId,
     landed: &Arc<Landed<V, E>>,
 ) {
-    contain(|| home.map.settle(home.hash, flight, landed));
-    let mut held = flight.lock();
-    held.phase = Phase::Landed(Arc::clone(landed));
-    contain(|| flight.grant_each(held, |_| Some(Told::Landed(Arc::clone(landed)))));
+    let until = match &**landed {
+        Landed::Returned(result) => map.until(result),
+        Landed::Panicked(_) => None,
+    };
+    let mut swept = [const { None }; SWEPT + 1];
+    let mut gone = Gone::new();
+    let mut held = shard.lock();
+    let flight = flight(&mut held, id);
+    flight.phase = Phase::Landed(Arc::clone(landed));
+    flight.seats -= 1;
+    let hash = flight.hash;
+    match until {
+        None => gone.slot = held.take_flight(hash, id),
+        Some((now, until)) => {
+            if held.keep(hash, id, until, landed) {
+                let [room, expired @ ..] = &mut swept;
+                expired.fill_with(|| held.take_expired(now));
+                if held.kept() > map.fill() {
+                    *room = held.take_first();
+                }
+            }
+        }
+    }
+    let next = |held: &mut Held<'_, K, V, E>| {
+        let flight = held.line_mut(id).filter(|flight| flight.has_landed_with(landed))?;
+        flight.seats -= 1;
+        Some(Told::Landed(Arc::clone(landed)))
+    };
+    let last = |held: &mut Held<'_, K, V, E>| {
+        let is_empty = |flight: &Flight<V, E>| flight.has_landed_with(landed) && flight.seats == 0;
+        if held.line(id).is_some_and(is_empty) {
+            gone.flight = held.remove(id);
+            gone.spare = spare(held);
+        }
+    };
+    contain(|| shard.grant_each(held, id, next, last));
+    contain(|| drop_each(swept));
+    gone.drop_now();
 }
 
-/// Pokes all who wait now, once each: who enters the line again meanwhile comes behind them.
-pub(super) fn poke_all<'a, K, V, E>(flight: &'a Flight<K, V, E>, held: Held<'a, K, V, E>) {
-    let mut left = held.len();
-    flight.grant_each(held, |_| {
+/// Pokes all who wait now, once each: who enters the line again meanwhile comes behind them. The caller has a seat in the flight, or its
+/// waker.
+pub(super) fn poke_all<'a, K, V, E>(
+    shard: &'a Shard<K, V, E>,
+    held: Held<'a, K, V, E>,
+    id: LineId,
+) {
+    let own = held.line(id).map(|flight| flight.own.data());
+    let mut left = held.waiting(id);
+    let next = |held: &mut Held<'_, K, V, E>| {
         left = left.checked_sub(1)?;
-        Some(Told::Poked)
-    });
+        // Between two batches the flight may have gone, and another have its number.
+        let same = held.line(id).map(|flight| flight.own.data()) == own;
+        same.then_some(Told::Poked)
+    };
+    shard.grant_each(held, id, next, |_| ());
 }
 
 impl<V: Clone, E: Clone> Landed<V, E> {

@@ -1,143 +1,167 @@
 //! A caller's seat in a flight: boards, waits, drives, and leaves when it is dropped. Knows nothing of
-//! keys, of closures or of tokio's budget.
+//! closures or of tokio's budget.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use pin_project::{pin_project, pinned_drop};
-use selvedge_primitives::{Anchor, FirstPanic, Left, Panic, Waiter, contain, wake};
-
-use super::flight::{
-    Craft, Fate, Flight, Home, Landed, Polled, State, Told, abandon, drive, land, land_alone, load,
-    poke_all, put_back,
+use selvedge_primitives::{
+    Anchor, Entry, FirstPanic, Left, LineId, LineWaiter, Panic, contain, wake,
 };
 
-/// A place in the line of a flight.
-type Place<K, V, E> = Waiter<'static, State<K, V, E>, (), Told<K, V, E>>;
+use super::craft::{Craft, Fate, Polled, drive};
+use super::flight::{
+    Berth, Flight, Gone, Landed, Told, board, land, land_alone, leave, look, park, poke_all,
+    put_back,
+};
+use super::map::Map;
+use super::shard::{Found, Shard, Slots};
 
-/// How a flight has ended for one caller.
+/// A place in the line of a flight.
+type Place<'f, K, V, E> = LineWaiter<'f, Slots<K, V, E>, Flight<V, E>, (), Told<V, E>>;
+
+/// How a call has ended.
 pub(super) enum Ended<V, E> {
-    /// It has landed.
+    /// There was nothing: no flight to board, and no result.
+    Nothing,
+    /// The flight has landed, or the result of one was kept.
     Landed(Arc<Landed<V, E>>),
     /// It has landed, and nobody else wants the result.
     Alone(Result<V, E>),
     /// It has landed because this caller drove it into a panic.
     Panicked(Panic),
-    /// Everybody had left it before this caller boarded.
-    Left,
 }
 
-/// A seat in a flight.
+/// A seat in a flight, or the wish for one.
 #[pin_project(PinnedDrop)]
-pub(super) struct Seat<K: 'static, V: 'static, E: 'static> {
-    /// The place in the line, and the way to the flight, which it keeps.
+pub(super) struct Seat<'f, K, V, E> {
+    /// The place in the line, and the way to the shard.
     #[pin]
-    place: Place<K, V, E>,
-    /// Whether it counts as a caller; none before it has boarded.
-    counted: Option<bool>,
+    place: Place<'f, K, V, E>,
+    /// The seat; none before it has boarded, and when it is over.
+    berth: Option<Berth>,
 }
 
-impl<K, V, E> Seat<K, V, E>
-where
-    K: Send + 'static,
-    V: Send + Sync + 'static,
-    E: Send + Sync + 'static,
-{
-    /// In a flight that was found: it has not boarded yet.
-    pub(super) fn found(flight: Arc<Flight<K, V, E>>) -> Self {
-        Self::new(flight, None)
+impl<'f, K, V, E> Seat<'f, K, V, E> {
+    /// In none of the flights of this shard yet.
+    #[inline]
+    pub(super) fn new(shard: Anchor<'f, Shard<K, V, E>>) -> Self {
+        Self { place: Place::new(shard), berth: None }
     }
 
-    /// In a flight that was just made: it is its first caller, and the one who drives.
-    pub(super) fn first(flight: Arc<Flight<K, V, E>>) -> Self {
-        Self::new(flight, Some(true))
-    }
-
-    /// In a flight.
-    fn new(flight: Arc<Flight<K, V, E>>, counted: Option<bool>) -> Self {
-        Self { place: Place::new(Anchor::shared(flight, |flight| flight)), counted }
-    }
-}
-
-impl<K: 'static, V: 'static, E: 'static> Seat<K, V, E> {
-    /// The flight.
-    pub(super) fn flight(&self) -> &Flight<K, V, E> {
-        self.place.line()
+    /// Takes the seat of the one who has put in a flight.
+    pub(super) fn sit_first(self: Pin<&mut Self>, id: LineId) {
+        *self.project().berth = Some(Berth::first(id));
     }
 
     /// Whether it has boarded.
+    #[inline]
     pub(super) fn has_boarded(&self) -> bool {
-        self.counted.is_some()
+        self.berth.is_some()
     }
 
-    /// Makes the work of a flight that was just made, and drives it.
-    pub(super) fn take_off<F>(
+    /// Boards the flight of a key, drives the work if it is to be driven, and waits.
+    #[inline]
+    pub(super) fn poll_board<S>(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        home: Home<K, V, E>,
-        waker: Waker,
-        make: impl FnOnce() -> F,
+        map: &Map<K, V, E, S>,
+        hash: u64,
+        key: &K,
     ) -> Poll<Ended<V, E>>
     where
-        F: Future<Output = Result<V, E>> + Send + 'static,
+        K: Eq,
     {
-        match load(home, waker, make) {
-            Ok(craft) => self.drive(craft, cx),
-            Err((home, panic)) => Poll::Ready(self.as_mut().land(&home, Err(panic))),
-        }
+        let (now, waker) = (map.now(), cx.waker());
+        let this = self.as_mut().project();
+        let told = ready!(this.place.poll_enter(cx, |held| match held.find(hash, key, now) {
+            Found::Flying(id) => {
+                let (berth, decision) = board(held, id, waker);
+                *this.berth = Some(berth);
+                decision
+            }
+            Found::Kept(landed) => Entry::Ready(Told::Landed(landed)),
+            Found::Expired(_) | Found::Nothing => Entry::Ready(Told::Nothing),
+        }));
+        self.poll_on(cx, map, told)
     }
 
     /// Looks, drives the work if it is to be driven, and waits.
-    pub(super) fn poll_ended(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<V, E>> {
+    pub(super) fn poll_ended<S>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        map: &Map<K, V, E, S>,
+    ) -> Poll<Ended<V, E>> {
+        let told = ready!(self.as_mut().poll_told(cx));
+        self.poll_on(cx, map, told)
+    }
+
+    /// Ready with what it is told.
+    fn poll_told(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Told<V, E>> {
+        let this = self.project();
+        let (place, berth) = (this.place, this.berth);
+        let mut gone = Gone::new();
+        let told = place.poll_enter(cx, |held| look(held, berth, &mut gone));
+        if let Poll::Ready(Told::Landed(_)) = told {
+            // Given, and so given up.
+            *berth = None;
+        }
+        told
+    }
+
+    /// Does what it was told.
+    fn poll_on<S>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        map: &Map<K, V, E, S>,
+        mut told: Told<V, E>,
+    ) -> Poll<Ended<V, E>> {
         loop {
-            let waker = cx.waker();
-            let this = self.as_mut().project();
-            let counted = this.counted;
-            let told = ready!(this.place.poll_enter(cx, |held| held.look(counted, waker)));
             match told {
+                Told::Nothing => return Poll::Ready(Ended::Nothing),
                 Told::Poked => {}
-                Told::Drive(craft) => return self.drive(craft, cx),
-                Told::Landed(landed) => {
-                    *counted = Some(false);
-                    return Poll::Ready(Ended::Landed(landed));
-                }
-                Told::Left if counted.is_none() => return Poll::Ready(Ended::Left),
+                Told::Drive(craft) => return self.drive(craft, cx, map),
+                Told::Landed(landed) => return Poll::Ready(Ended::Landed(landed)),
                 // A call by the work itself, which went elsewhere: nobody will drive it.
                 Told::Left => return Poll::Pending,
             }
+            told = ready!(self.as_mut().poll_told(cx));
         }
     }
 
     /// Polls the work; lands, or parks it and waits.
-    fn drive(
+    pub(super) fn drive<S>(
         mut self: Pin<&mut Self>,
-        craft: Craft<K, V, E>,
+        craft: Craft<V, E>,
         cx: &mut Context<'_>,
+        map: &Map<K, V, E, S>,
     ) -> Poll<Ended<V, E>> {
         let craft = match drive(craft) {
             Polled::Pending(craft) => craft,
-            Polled::Ended(home, fate) => return Poll::Ready(self.land(&home, fate)),
+            Polled::Ended(fate) => return Poll::Ready(self.land(map, fate)),
         };
-        let mut craft = Some(craft);
+        let id = self.id();
+        let mut gone = Gone::new();
+        gone.craft = Some(craft);
         let mut place = self.as_mut().project().place;
         // Unwind safe: what was not parked is put back below. A waker's clone may panic.
         let parked = catch_unwind(AssertUnwindSafe(|| {
-            place.as_mut().poll_enter(cx, |held| held.park(&mut craft))
+            place.as_mut().poll_enter(cx, |held| park(held, id, &mut gone))
         }));
-        let flight = self.flight();
+        let shard = place.lines();
         match parked {
             Ok(Poll::Pending) => {}
-            Ok(Poll::Ready(Told::Left)) => abandon(flight, craft),
+            Ok(Poll::Ready(Told::Left)) => gone.drop_now(),
             Ok(Poll::Ready(_)) => {
                 // Contained: the waker of another caller does not end this one's poll.
-                contain(|| poke_all(flight, flight.lock()));
+                contain(|| poke_all(shard, shard.lock(), id));
                 wake(cx.waker().clone());
             }
             Err(payload) => {
-                if let Some(craft) = craft {
-                    put_back(flight, craft);
+                if gone.craft.is_some() {
+                    put_back(shard, id, gone);
                 }
                 resume_unwind(payload);
             }
@@ -145,18 +169,32 @@ impl<K: 'static, V: 'static, E: 'static> Seat<K, V, E> {
         Poll::Pending
     }
 
+    /// The number of its flight.
+    fn id(&self) -> LineId {
+        self.berth.as_ref().expect("who drives has boarded").id
+    }
+
     /// The work has ended.
-    fn land(self: Pin<&mut Self>, home: &Home<K, V, E>, fate: Fate<V, E>) -> Ended<V, E> {
+    pub(super) fn land<S>(
+        self: Pin<&mut Self>,
+        map: &Map<K, V, E, S>,
+        fate: Fate<V, E>,
+    ) -> Ended<V, E> {
+        let id = self.id();
         let this = self.project();
-        *this.counted = Some(false);
-        let flight: &Flight<K, V, E> = this.place.as_ref().get_ref().line();
+        // It is given up by whatever comes now.
+        *this.berth = None;
+        let place = this.place.into_ref().get_ref();
+        let shard = place.lines();
         let (landed, panic) = match fate {
-            Ok(result) if land_alone(flight, home, &result) => return Ended::Alone(result),
+            Ok(result) if !map.keeps(&result) && land_alone(shard, id) => {
+                return Ended::Alone(result);
+            }
             Ok(result) => (Landed::Returned(result), None),
             Err(panic) => (Landed::Panicked(panic.message().to_owned()), Some(panic)),
         };
         let landed = Arc::new(landed);
-        land(flight, home, &landed);
+        land(map, shard, id, &landed);
         match panic {
             None => Ended::Landed(landed),
             Some(panic) => Ended::Panicked(panic),
@@ -165,25 +203,25 @@ impl<K: 'static, V: 'static, E: 'static> Seat<K, V, E> {
 }
 
 #[pinned_drop]
-impl<K: 'static, V: 'static, E: 'static> PinnedDrop for Seat<K, V, E> {
+impl<K, V, E> PinnedDrop for Seat<'_, K, V, E> {
     /// Leaves. Who was poked and has not looked has nothing to pass on: so were the others.
+    #[inline]
     fn drop(self: Pin<&mut Self>) {
         let mut this = self.project();
-        if *this.counted != Some(true) {
-            // The place leaves the line by itself.
-            return;
-        }
-        let mut craft = None;
-        let left = this.place.as_mut().cancel_then(|mut held| craft = held.leave());
-        let flight: &Flight<K, V, E> = this.place.as_ref().get_ref().line();
+        // None: the place leaves the line by itself.
+        let Some(berth) = *this.berth else { return };
+        let mut gone = Gone::new();
+        let left = this.place.as_mut().cancel_then(|mut held| leave(&mut held, berth, &mut gone));
         match left {
             Left::Queued(()) => {}
             Left::Granted(Told::Landed(_)) => return,
-            Left::Granted(_) | Left::Nothing => craft = flight.lock().leave(),
+            Left::Granted(_) | Left::Nothing => {
+                leave(&mut this.place.lines().lock(), berth, &mut gone);
+            }
         }
-        if craft.is_some() {
+        if gone.is_something() {
             let mut panics = FirstPanic::new();
-            panics.catch(|| abandon(flight, craft));
+            panics.catch(|| gone.drop_now());
             panics.resume();
         }
     }

@@ -1,7 +1,7 @@
-//! The future of a call: finds a flight or starts one, and has a seat in it. The same within a context.
+//! The future of a call: finds a flight or starts one, and has a seat in it.
 
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,32 +10,32 @@ use std::task::{Context, Poll, ready};
 use pin_project::pin_project;
 use selvedge_primitives::coop;
 
-use super::flight::{Home, Landed, begin};
-use super::map::{Found, Map};
+use super::craft::load;
+use super::flight::Landed;
+use super::map::{Begun, Map};
 use super::seat::{Ended, Seat};
+use super::way::Way;
 
-/// Waits for a flight to land; made by [`SingleFlight::run`](crate::SingleFlight::run), which says what it
-/// promises.
+/// Waits for a flight to land; made by [`SingleFlight::run`](crate::SingleFlight::run) and
+/// [`SingleFlight::run_owned`](crate::SingleFlight::run_owned), which say what it promises.
 #[pin_project]
 #[must_use = "a future does nothing until it is polled"]
-pub struct FlightWait<K: 'static, V: 'static, E: 'static, M> {
+pub struct FlightWait<'f, K, V, E, M, S = RandomState> {
     /// What it takes to find a flight or to start one; none once that is done.
-    call: Option<Call<K, V, E, M>>,
+    call: Option<Call<K, M>>,
     /// The seat in the flight.
     #[pin]
-    seat: Option<Seat<K, V, E>>,
+    seat: Option<Seat<'f, K, V, E>>,
+    /// Where to look.
+    way: Way<'f, K, V, E, S>,
     /// Who called.
     place: &'static Location<'static>,
 }
 
 /// A call that has not boarded.
-struct Call<K, V, E, M> {
-    /// Where to look.
-    map: Arc<Map<K, V, E>>,
+struct Call<K, M> {
     /// For what; none once a flight has it.
     key: Option<K>,
-    /// Of the key, computed by the first poll.
-    hash: Option<u64>,
     /// Makes the work.
     make: M,
 }
@@ -48,96 +48,108 @@ enum Outcome<V, E> {
     Shared(Arc<Landed<V, E>>),
 }
 
-impl<K: 'static, V: 'static, E: 'static, M> FlightWait<K, V, E, M> {
-    /// A call.
+impl<'f, K, V, E, M, S> FlightWait<'f, K, V, E, M, S> {
+    /// A call that borrows the flights.
     #[track_caller]
-    pub(super) fn new(map: Arc<Map<K, V, E>>, key: K, make: M) -> Self {
-        let call = Some(Call { map, key: Some(key), hash: None, make });
-        Self { call, seat: None, place: Location::caller() }
+    #[inline]
+    pub(super) fn new(map: &'f Arc<Map<K, V, E, S>>, key: K, make: M) -> Self {
+        Self::by(Way::Borrowed(map), key, make)
+    }
+
+    /// A call by whatever way.
+    #[track_caller]
+    #[inline]
+    fn by(way: Way<'f, K, V, E, S>, key: K, make: M) -> Self {
+        let call = Some(Call { key: Some(key), make });
+        Self { call, seat: None, way, place: Location::caller() }
     }
 }
 
-impl<K, V, E, M, F> FlightWait<K, V, E, M>
+impl<K, V, E, M, S> FlightWait<'static, K, V, E, M, S> {
+    /// A call that keeps the flights.
+    #[track_caller]
+    #[inline]
+    pub(super) fn own(map: Arc<Map<K, V, E, S>>, key: K, make: M) -> Self {
+        Self::by(Way::Kept(map), key, make)
+    }
+}
+
+impl<K, V, E, M, F, S> FlightWait<'_, K, V, E, M, S>
 where
     K: Hash + Eq + Send + 'static,
     V: Send + Sync + 'static,
     E: Send + Sync + 'static,
     M: FnOnce() -> F,
     F: Future<Output = Result<V, E>> + Send + 'static,
+    S: BuildHasher + Send + Sync + 'static,
 {
     /// Ready when a flight has landed that this was a caller of, or when a result was kept.
-    fn poll_outcome(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<V, E>> {
-        let mut this = self.project();
-        loop {
-            let ended = match this.seat.as_mut().as_pin_mut() {
-                Some(mut seat) => {
-                    let polled = seat.as_mut().poll_ended(cx);
-                    if seat.has_boarded() {
-                        // The key and the closure are not needed any more.
-                        drop(this.call.take());
-                    }
-                    ready!(polled)
-                }
-                None => {
-                    let call = this.call.as_mut().expect("a call is not polled after it was ready");
-                    let Call { map, key, hash, .. } = call;
-                    let hash = match (&hash, &key) {
-                        (None, Some(key)) => *hash.insert(map.hash(key)),
-                        (hash, _) => hash.unwrap_or_default(),
-                    };
-                    match map.find_or_insert(hash, key, begin) {
-                        Found::Kept(landed) => Ended::Landed(landed),
-                        Found::Flying(flight) => {
-                            this.seat.set(Some(Seat::found(flight)));
-                            continue;
-                        }
-                        Found::Begun(flight, waker, debris) => {
-                            this.seat.set(Some(Seat::first(flight)));
-                            let call = this.call.take().expect("it was there above");
-                            let home = Home { map: call.map, hash };
-                            let seat = this.seat.as_mut().as_pin_mut();
-                            let seat = seat.expect("taken above");
-                            let polled = seat.take_off(cx, home, waker, call.make);
-                            // Not before: it may panic, or call for the same key.
-                            drop(debris);
-                            ready!(polled)
-                        }
-                    }
-                }
-            };
-            match ended {
-                Ended::Landed(landed) => {
-                    this.seat.set(None);
-                    drop(this.call.take());
-                    return Poll::Ready(Outcome::Shared(landed));
-                }
-                Ended::Alone(result) => {
-                    this.seat.set(None);
-                    return Poll::Ready(Outcome::Own(result));
-                }
-                Ended::Panicked(panic) => {
-                    this.seat.set(None);
-                    panic.resume();
-                }
-                Ended::Left => {
-                    let seat = this.seat.as_ref().as_pin_ref().expect("it was polled above");
-                    let call = this.call.as_ref().expect("it has not boarded");
-                    // Who has left it is about to do the same.
-                    call.map.remove(call.hash.unwrap_or_default(), seat.get_ref().flight());
-                    this.seat.set(None);
-                }
+    #[inline]
+    fn poll_outcome(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<V, E>> {
+        let ended = match self.call {
+            Some(_) => ready!(self.as_mut().poll_call(cx)),
+            None => {
+                let this = self.as_mut().project();
+                let seat = this.seat.as_pin_mut();
+                let seat = seat.expect("a call is not polled after it was ready");
+                ready!(seat.poll_ended(cx, this.way))
             }
+        };
+        let mut this = self.project();
+        this.seat.set(None);
+        drop(this.call.take());
+        match ended {
+            Ended::Landed(landed) => Poll::Ready(Outcome::Shared(landed)),
+            Ended::Alone(result) => Poll::Ready(Outcome::Own(result)),
+            Ended::Panicked(panic) => panic.resume(),
+            Ended::Nothing => unreachable!("then it begins a flight"),
+        }
+    }
+
+    /// The same for a call that has not boarded: boards, or begins a flight.
+    #[inline]
+    fn poll_call(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<V, E>> {
+        let mut this = self.project();
+        let key = this.call.as_ref().and_then(|call| call.key.as_ref());
+        let hash = this.way.hash(key.expect("a call that has not boarded has a key"));
+        this.seat.set(Some(Seat::new(this.way.shard(hash))));
+        let mut seat = this.seat.as_pin_mut().expect("set above");
+        loop {
+            let key = this.call.as_ref().and_then(|call| call.key.as_ref());
+            let key = key.expect("nobody has taken it");
+            let polled = seat.as_mut().poll_board(cx, this.way, hash, key);
+            if seat.has_boarded() {
+                // The key and the closure are not needed any more.
+                drop(this.call.take());
+            }
+            if !matches!(polled, Poll::Ready(Ended::Nothing)) {
+                return polled;
+            }
+            let key = this.call.as_mut().map(|call| &mut call.key);
+            let begun = Map::begin(this.way, hash, key.expect("it has not boarded"));
+            // None: another was first meanwhile.
+            let Some(Begun { id, waker, debris }) = begun else { continue };
+            seat.as_mut().sit_first(id);
+            let make = this.call.take().expect("it was there above").make;
+            let polled = match load(waker, make) {
+                Ok(craft) => seat.drive(craft, cx, this.way),
+                Err(panic) => Poll::Ready(seat.land(this.way, Err(panic))),
+            };
+            // Not before: it may panic, or call for the same key.
+            drop(debris);
+            return polled;
         }
     }
 }
 
-impl<K, V, E, M, F> Future for FlightWait<K, V, E, M>
+impl<K, V, E, M, F, S> Future for FlightWait<'_, K, V, E, M, S>
 where
     K: Hash + Eq + Send + 'static,
     V: Clone + Send + Sync + 'static,
     E: Clone + Send + Sync + 'static,
     M: FnOnce() -> F,
     F: Future<Output = Result<V, E>> + Send + 'static,
+    S: BuildHasher + Send + Sync + 'static,
 {
     type Output = Result<V, E>;
 
@@ -156,7 +168,7 @@ where
     }
 }
 
-impl<K: 'static, V: 'static, E: 'static, M> fmt::Debug for FlightWait<K, V, E, M> {
+impl<K, V, E, M, S> fmt::Debug for FlightWait<'_, K, V, E, M, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FlightWait")
             .field("place", &format_args!("{}", self.place))

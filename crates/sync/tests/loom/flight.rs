@@ -1,6 +1,6 @@
 //! Models of the single flight: who drives while another wakes, joins, leaves, lands or forgets.
 
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -40,7 +40,7 @@ impl Work {
     /// A call that would start it.
     fn call(self: &Arc<Self>, flights: &Flights) -> Call {
         let work = Arc::clone(self);
-        Box::pin(flights.run(7, move || Working(work)))
+        Box::pin(flights.run_owned(7, move || Working(work)))
     }
 
     /// The same, polled once, for nobody in particular.
@@ -294,17 +294,106 @@ fn panic_vs_join() {
         let panics = {
             let flights = flights.clone();
             spawn(move || {
-                let mut call: Call = Box::pin(flights.run(7, || -> std::future::Ready<_> {
+                let mut call: Call = Box::pin(flights.run_owned(7, || -> std::future::Ready<_> {
                     std::panic::resume_unwind(Box::new("not made"))
                 }));
                 catches(&mut call)
             })
         };
-        let mut call: Call = Box::pin(flights.run(7, || ready(Ok(1))));
+        let mut call: Call = Box::pin(flights.run_owned(7, || ready(Ok(1))));
         let mine = catches(&mut call);
         let theirs = panics.join().unwrap();
         assert!(matches!((mine, theirs), (Ok(Ok(1)), _) | (Err(()), Err(()))));
         assert!(flights.is_empty());
+    });
+}
+
+/// What the work of `land_in_batches_vs_leave_and_begin` does in its last poll.
+#[derive(Default)]
+struct Last {
+    /// The work's waker, from its first poll.
+    waker: Option<Waker>,
+    /// Leaves meanwhile.
+    poked: Option<Call>,
+    /// Are in line when it lands.
+    joined: Vec<Call>,
+    /// Has what the thread has begun that `poked` left on.
+    leaver: Option<selvedge_primitives::thread::JoinHandle<Call>>,
+}
+
+// A flight lands in more batches than one, while a caller that was poked and has not looked leaves, and its thread begins a flight of
+// the same key, which may get the same number: the result of the first goes to nobody in it.
+#[test]
+fn land_in_batches_vs_leave_and_begin() {
+    model::check(|| {
+        let (flights, next, last) =
+            (Flights::new(), Work::new(), Arc::new(Mutex::new(Last::default())));
+        let make = {
+            let (flights, next, last) = (flights.clone(), Arc::clone(&next), Arc::clone(&last));
+            move || {
+                poll_fn(move |cx| {
+                    let mut last = last.lock();
+                    let Some(poked) = last.poked.take() else {
+                        last.waker = Some(cx.waker().clone());
+                        return Poll::Pending;
+                    };
+                    for _ in 0..2 {
+                        let mut call = next.call(&flights);
+                        assert!(poll_once(&mut call).is_pending());
+                        last.joined.push(call);
+                    }
+                    let (flights, next) = (flights.clone(), Arc::clone(&next));
+                    last.leaver = Some(spawn(move || {
+                        drop(poked);
+                        next.boarded(&flights)
+                    }));
+                    Poll::Ready(Ok(1))
+                })
+            }
+        };
+        let mut lands: Call = Box::pin(flights.run_owned(7, make));
+        assert!(poll_once(&mut lands).is_pending());
+        let poked = next.boarded(&flights);
+        let waker = {
+            let mut last = last.lock();
+            last.poked = Some(poked);
+            last.waker.take()
+        };
+        waker.unwrap().wake();
+        assert_eq!(poll_once(&mut lands), Poll::Ready(Ok(1)));
+        let last = std::mem::take(&mut *last.lock());
+        for mut call in last.joined {
+            assert_eq!(poll_once(&mut call), Poll::Ready(Ok(1)));
+        }
+        // It was in time for the first, or has begun another.
+        let mut call = last.leaver.unwrap().join().unwrap();
+        match poll_once(&mut call) {
+            Poll::Ready(result) => assert_eq!(result, Ok(1)),
+            Poll::Pending => {
+                assert_eq!(flights.len(), 1);
+                next.finish();
+                assert_eq!(block_on(call), Ok(2));
+            }
+        }
+        assert!(flights.is_empty());
+    });
+}
+
+// The waker of a flight is woken while that is left and another begins, which gets its number: that is not woken.
+#[test]
+fn late_wake_vs_begin() {
+    model::check(|| {
+        let (flights, old, new) = (Flights::new(), Work::new(), Work::new());
+        let leaves = old.boarded(&flights);
+        let waker = old.told.lock().1.clone();
+        let late = spawn(move || waker.unwrap().wake());
+        drop(leaves);
+        let mut call = new.boarded(&flights);
+        late.join().unwrap();
+        assert!(poll_once(&mut call).is_pending());
+        assert_eq!(new.polls.entries(), 1, "nobody woke it");
+        new.finish();
+        assert_eq!(block_on(call), Ok(2));
     });
 }
 

@@ -6,11 +6,12 @@ use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use selvedge_primitives::model;
 use selvedge_sync::{Barrier, KeyedLanes, KeyedLock, SingleFlight, Timer};
+use selvedge_testkit::ReentrantWaker;
 
 /// What is done when a key is dropped, or a waker woken.
 type Hook = Arc<dyn Fn() + Send + Sync>;
@@ -125,6 +126,41 @@ fn key_of_a_result_that_is_evicted() {
         assert_eq!((first, count(&looked)), (Ok(7), 0));
         let second = selvedge_primitives::block_on(flights.run(Key::plain(2), || ready(Ok(8))));
         assert_eq!((second, flights.len(), count(&looked)), (Ok(8), 1, 1));
+    });
+}
+
+/// A waker that looks at the map of some flights.
+fn waker_that_looks_at(flights: &Flights) -> ReentrantWaker {
+    let flights = flights.clone();
+    ReentrantWaker::on_wake(move || assert!(flights.len() <= 1))
+}
+
+// The wakers of callers that are poked, and of those that get the result.
+#[test]
+fn wakers_of_callers() {
+    model::check(|| {
+        let flights = Flights::new();
+        let looks = waker_that_looks_at(&flights);
+        let waker = looks.waker();
+        let mut cx = Context::from_waker(&waker);
+        let kept = Arc::new(selvedge_primitives::Mutex::new(None));
+        let works = Arc::clone(&kept);
+        let make = move || {
+            std::future::poll_fn(move |cx| match works.lock().replace(cx.waker().clone()) {
+                Some(_) => Poll::Ready(Ok(7)),
+                None => Poll::Pending,
+            })
+        };
+        let mut first = Box::pin(flights.run(Key::plain(1), make));
+        let mut second = Box::pin(flights.run(Key::plain(1), pending::<Result<usize, ()>>));
+        assert!(first.as_mut().poll(&mut cx).is_pending());
+        assert!(second.as_mut().poll(&mut cx).is_pending());
+        let work = kept.lock().clone();
+        work.unwrap().wake();
+        assert_eq!(looks.wakes(), 2);
+        assert_eq!(first.as_mut().poll(&mut cx), Poll::Ready(Ok(7)));
+        assert_eq!(second.as_mut().poll(&mut cx), Poll::Ready(Ok(7)));
+        assert!(flights.is_empty());
     });
 }
 
