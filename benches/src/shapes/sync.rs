@@ -669,4 +669,26 @@ fn task_group() -> Shape {
             }
             count
         })
+        // Detached tasks and no results: what tokio takes of it.
+        .reference("spawn and wait", |n| {
+            let runtime = runtime(2);
+            let mut count = Count::default();
+            for _ in 0..n / TASKS {
+                let (one, ()) = Count::of(|| {
+                    runtime.block_on(async {
+                        let group = Arc::new(WaitGroup::new());
+                        for task in 0..TASKS {
+                            let guard = group.add_owned(1).expect("room");
+                            tokio::spawn(async move {
+                                drop(guard);
+                                black_box(task);
+                            });
+                        }
+                        group.wait().await;
+                    });
+                });
+                count.add(one);
+            }
+            count
+        })
 }

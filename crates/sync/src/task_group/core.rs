@@ -3,8 +3,8 @@
 //!
 //! # Invariants
 //!
-//! - **C1** spawned = finished + failed + panicked + cancelled + alive, and, where values are kept in order, there are as many
-//!   slots as tasks were spawned, until the results are taken.
+//! - **C1** spawned = finished + failed + panicked + cancelled + alive, and, where values are kept in order, a slot for each
+//!   task up to the last that has ended, until the results are taken.
 //! - **C2** taken = alive + reserved rooms. It never grows beyond the limit of the moment, which may be lowered below it.
 //! - **C3** Once closed, `spawned` grows no more.
 //! - **C4** Nothing of the user's is dropped under the lock: what is not to be kept is asked for
@@ -162,9 +162,6 @@ impl<T, E> Core<T, E> {
         }
         let index = self.counts.spawned;
         self.counts.spawned += 1;
-        if let Values::InOrder(slots) = &mut self.values {
-            slots.push(None);
-        }
         Ok(index)
     }
 
@@ -185,7 +182,13 @@ impl<T, E> Core<T, E> {
             Ended::Finished(value) => {
                 self.counts.finished += 1;
                 match (&mut self.values, value) {
-                    (Values::InOrder(slots), value) => slots[index] = value,
+                    (Values::InOrder(slots), value) => {
+                        if slots.len() <= index {
+                            // Here and not where a task is let in, so that the values are where they end and not where they are spawned.
+                            slots.resize_with(index + 1, || None);
+                        }
+                        slots[index] = value;
+                    }
                     (Values::AsTheyCame(line), Some(value)) => line.push_back((index, value)),
                     (Values::AsTheyCame(_) | Values::Nothing, _) => {}
                 }
@@ -237,7 +240,10 @@ impl<T, E> Core<T, E> {
         }
         Harvest::Results {
             results: match &mut self.values {
-                Values::InOrder(slots) => mem::take(slots),
+                Values::InOrder(slots) => {
+                    slots.resize_with(self.counts.spawned, || None);
+                    mem::take(slots)
+                }
                 Values::AsTheyCame(line) => {
                     mem::take(line).into_iter().map(|(_, value)| Some(value)).collect()
                 }
