@@ -191,6 +191,36 @@ fn one_who_comes_sees_to_a_front_that_is_called_and_alone() {
 }
 
 #[test]
+fn an_alarm_that_rang_for_a_front_that_was_alone_is_armed_for_it_again_when_another_comes() {
+    let (semaphore, clock) = eventual(1);
+    // An alarm for one who leaves, which rings while its successor is alone.
+    let permit = semaphore.try_acquire(1).unwrap();
+    let leaves = Waiter::new(&semaphore, 1);
+    clock.advance(LESS);
+    drop(leaves);
+    let front = Waiter::new(&semaphore, 1);
+    clock.advance(REST / 2);
+    drop(permit);
+    clock.advance(REST / 2);
+    assert_eq!(front.wakes(), 1);
+    clock.advance(REST);
+    let permit = semaphore.try_acquire(1).unwrap();
+    let behind = Waiter::new(&semaphore, 1);
+    clock.advance(LESS - REST);
+    assert_eq!(
+        (front.wakes(), behind.wakes()),
+        (0, 1),
+        "sent when the front has waited for the bound"
+    );
+    let mut behind = behind;
+    assert!(behind.poll().is_pending());
+    drop(permit);
+    does_not_overtake(&semaphore);
+    drop(front.served());
+    drop(behind.served());
+}
+
+#[test]
 #[cfg(feature = "tokio")]
 fn a_task_whose_budget_is_spent_takes_nothing_and_stands_in_line_if_others_do() {
     /// On a thread that has no budget to spend.

@@ -16,9 +16,11 @@
 //!
 //! For this the line has one alarm, a registration with a timer, that is armed when somebody comes to the line or is
 //! called and no alarm is armed for as early, so about once a bound. It may ring as much later as the timer's grain
-//! ([`Timer::grain`]), so the door is shut as much before the end of the bound, but not before half of that. It reaches the line and not the word, because a semaphore may be
+//! ([`Timer::grain`]), so the door is shut as much before the end of the bound, but not before half of that.
+//!
+//! It reaches the line and not the word, because a semaphore may be
 //! moved or dropped while nobody borrows it: so it changes nothing that the word tells (W2). It takes nobody out who is alone in line:
-//! there is nobody to whom the turn could go, and running callers look for themselves. One that is overdue and has seen that it is
+//! there is nobody to whom the turn could go, and whoever comes next sees to it. One that is overdue and has seen that it is
 //! is left alone: the door is shut, and whoever gives back calls it.
 //!
 //! The timer is that of the place where the first waits, unless the user gives one. If it is lost (its runtime was shut down) the
@@ -350,16 +352,21 @@ pub(super) fn call_told(locked: &mut Held<'_>, now: Instant) -> Errand {
 
 /// One is about to enter an eventual line: who sees to the front from now on.
 pub(super) fn came(locked: &mut Held<'_>, now: Instant) -> Errand {
+    if !locked.sees_to_front(now) {
+        return Errand::Serve;
+    }
     if locked.is_empty() {
         // The word has told how it stands.
         locked.seen = Some(now);
-    } else {
-        let unseen = is_overdue(locked, now) && !is_seen(locked);
-        if unseen || front(locked, now) == Front::Late {
-            return Errand::Serve;
-        }
+        return locked.wait(now);
     }
-    if locked.sees_to_front(now) { locked.wait(now) } else { Errand::Serve }
+    let unseen = is_overdue(locked, now) && !is_seen(locked);
+    if unseen || front(locked, now) == Front::Late {
+        return Errand::Serve;
+    }
+    // The front was alone perhaps, and needed no alarm.
+    let called = is_called(locked);
+    arm(locked, called)
 }
 
 /// The word has told how the front stands, or it has looked: arms the alarm for what comes next, unless it waits and is overdue: then
@@ -460,7 +467,7 @@ impl Rules {
         self.timer.as_ref().is_some_and(|ours| ours.same_driver(timer))
     }
 
-    /// One comes to the line: arms the alarm for the end of the bound, if it is not armed. Not for less than a turn: timers are not
+    /// One comes to a line in which nobody stands: arms the alarm for the end of the bound, if it is not armed. Not for less than a turn: timers are not
     /// as fine, and whoever gives back looks at the clock as well.
     fn wait(&mut self, now: Instant) -> Errand {
         self.patience().map_or(Errand::Nothing, |wait| self.arm_at(now.checked_add(wait.max(TURN))))
