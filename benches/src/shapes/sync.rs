@@ -396,7 +396,7 @@ fn tasks(
         .peer("futures-intrusive", move |n| each(load::<Fair>, n))
 }
 
-/// The same of 64 tasks on one permit, where ours lets running callers overtake until somebody has waited for two milliseconds.
+/// The same of 64 tasks on one permit, where ours lets running callers overtake until somebody has waited for four milliseconds.
 fn eventual(parameter: &'static str, hold: Hold) -> Shape {
     const TASKS: u64 = 64;
     let each = move |run: fn(&Runtime, Load) -> Count, n: u64| {
@@ -409,7 +409,7 @@ fn eventual(parameter: &'static str, hold: Hold) -> Shape {
         .peer("futures-intrusive unfair", move |n| each(load::<Unfair>, n))
 }
 
-/// Of the same tasks, each holding the permit for 10 us, the longest that any of them has waited for it. With a bound of two
+/// Of the same tasks, each holding the permit for 10 us, the longest that any of them has waited for it. With a bound of four
 /// milliseconds nobody should wait for more than that and 64 times 10 us.
 fn longest_wait() -> Shape {
     const TASKS: u64 = 64;

@@ -641,3 +641,30 @@ fn what_one_takes_when_it_looks_survives_what_comes_after() {
     assert_eq!(taken, Poll::Ready(9));
     assert!(queue.lock().is_empty());
 }
+
+/// A waker that panics when it is dropped.
+struct PanicsWhenDropped;
+
+impl std::task::Wake for PanicsWhenDropped {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        panic!("a waker's destructor");
+    }
+}
+
+#[test]
+fn one_who_leaves_survives_a_panic_of_what_follows_and_of_its_waker() {
+    let queue = Queue::new(0);
+    let mut leaves = enqueue(&queue, 1, &Waker::from(Arc::new(PanicsWhenDropped)));
+    let panic = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        leaves.as_mut().cancel_then(|locked| {
+            drop(locked);
+            panic!("somebody else's waker");
+        })
+    }));
+    assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"somebody else's waker"));
+    assert!(queue.lock().is_empty());
+}

@@ -106,7 +106,7 @@ pub(crate) use line::Queue;
 /// takes who does not stand in line" and one for "closed". While nobody
 /// waits, to acquire is one subtraction where plenty are free (eight, say, and one or two are wanted) and one compare-and-swap
 /// where there are fewer, and to release is one add: no lock, no allocation. Who subtracts, and finds that others were faster, puts back what
-/// was not there; for that moment there seem to be one or two less. A
+/// was not there; for that moment there seem to be one or two less, for each who does so. A
 /// release that is called to the lock takes it, serves the line, and wakes in batches after it. The line is made, by one allocation,
 /// for the first who comes to it (or closes, or changes the capacity); after that a
 /// waiter costs two lock trips (its own, and a share in that of the releaser), one wake-up and no
@@ -121,7 +121,7 @@ pub struct Semaphore {
 }
 
 impl Semaphore {
-    /// The most permits a semaphore may have: `usize::MAX >> 4`.
+    /// The most permits a semaphore may have: `usize::MAX >> 5`.
     pub const MAX_PERMITS: usize = word::MAX_PERMITS;
 
     const_fn! {
@@ -244,7 +244,8 @@ impl Semaphore {
     }
 
     /// How many permits have to come back before one is free, because the capacity was lowered below what was out: right at the
-    /// moment of the call. Zero but for that.
+    /// moment of the call. Zero but for that; and but for one or two where another call is about to put back what was not there (see
+    /// [`Semaphore`](Self#algorithm)).
     pub fn debt(&self) -> usize {
         usize::try_from(-self.engine.state().permits()).unwrap_or(0)
     }
@@ -331,7 +332,8 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// - [`TryAcquireError::NoPermits`]: fewer than `n` are free, or somebody waits who is not to be overtaken.
+    /// - [`TryAcquireError::NoPermits`]: fewer than `n` are free, or somebody waits who is not to be overtaken; or another call has just found
+    ///   too few, and is about to put back what was not there (see [`Semaphore`](Self#algorithm)).
     /// - [`TryAcquireError::Closed`]: the semaphore is closed.
     /// - [`TryAcquireError::OverCapacity`]: `n` is above the capacity.
     ///
@@ -373,7 +375,8 @@ impl Semaphore {
     /// Completes with a [`Permit`] for all `n`, or with an error: at once when `n` is above the
     /// capacity (nobody waits behind it), and when the semaphore is closed before the permits were
     /// granted. `n = 0` completes at once also while others wait. The place in the line is taken by
-    /// the first poll that finds too few permits, not by this call.
+    /// the first poll that finds too few permits, not by this call; or by one in a task of tokio that has spent its budget, if others
+    /// stand there.
     ///
     /// # Cancel safety
     ///

@@ -571,7 +571,7 @@ fn semaphore_tree_cancel_vs_release() {
 // Where there is plenty: permits that are taken without a look.
 
 /// Enough for a few to be taken without a look.
-const PLENTY: usize = 4;
+const PLENTY: usize = 8;
 
 // The one who takes the last of them sees what their former holder did.
 #[test]
@@ -604,7 +604,7 @@ fn semaphore_unseen_vs_queue() {
         let ledger = Ledger::new();
         let unseen = {
             let semaphore = Arc::clone(&semaphore);
-            spawn(move || drop(semaphore.try_acquire(1)))
+            spawn(move || drop(semaphore.try_acquire(2)))
         };
         let all = {
             let (semaphore, ledger) = (Arc::clone(&semaphore), Arc::clone(&ledger));
@@ -620,6 +620,26 @@ fn semaphore_unseen_vs_queue() {
         unseen.join().unwrap();
         all.join().unwrap();
         assert_eq!(ledger.entries(), 2);
+        assert_whole(&semaphore);
+    });
+}
+
+// The front of an eventual line was called, and nobody has to come to the lock: it has what it was called for, or sees that it comes back.
+#[test]
+fn semaphore_unseen_vs_called() {
+    model::check(|| {
+        let (semaphore, _, _clock) = eventual(PLENTY + 2, 0);
+        let all = semaphore.try_acquire(PLENTY + 2).unwrap();
+        let mut front = Box::pin(semaphore.acquire_owned(PLENTY));
+        assert!(poll_once(front.as_mut()).is_pending());
+        drop(all);
+        let unseen = {
+            let semaphore = Arc::clone(&semaphore);
+            // The first finds that there is plenty, the second does not look.
+            spawn(move || drop([0; 2].map(|_| semaphore.try_acquire(2))))
+        };
+        drop(block_on(front).unwrap());
+        unseen.join().unwrap();
         assert_whole(&semaphore);
     });
 }
@@ -665,7 +685,7 @@ fn semaphore_unseen_vs_resize() {
 
 // Capacity and fairness that change.
 
-/// Lets running callers overtake for two milliseconds of its clock.
+/// Lets running callers overtake for four milliseconds of its clock.
 fn eventual(capacity: usize, out: usize) -> (Arc<Semaphore>, Vec<OwnedPermit>, ManualClock) {
     let (timer, clock) = Timer::manual();
     let semaphore = Semaphore::new(capacity).with_fairness(Fairness::EVENTUAL).with_timer(timer);
@@ -676,7 +696,7 @@ fn eventual(capacity: usize, out: usize) -> (Arc<Semaphore>, Vec<OwnedPermit>, M
 
 /// The bound of the above, over.
 fn pass_the_bound(clock: &ManualClock) {
-    clock.advance(Duration::from_millis(2));
+    clock.advance(Duration::from_millis(4));
 }
 
 // The capacity is lowered while a permit comes back: it pays the debt, whoever is first, and nobody is served for it.
@@ -874,7 +894,7 @@ fn semaphore_sent_vs_running_caller() {
         let running = semaphore.try_acquire_owned(1).unwrap();
         let behind = spawn(move || drop(block_on(next).unwrap()));
         let releaser = spawn(move || drop(running));
-        clock.advance(Duration::from_millis(1));
+        clock.advance(Duration::from_millis(3));
         drop(block_on(late).unwrap());
         behind.join().unwrap();
         releaser.join().unwrap();

@@ -852,3 +852,8 @@ fn tasks_on_many_threads_are_served_in_order_when_they_queue_in_order() {
     assert!(order.is_sorted());
     assert_eq!(order.iter().collect::<HashSet<_>>().len(), 100);
 }
+
+#[test]
+fn the_most_permits_are_what_the_docs_say() {
+    assert_eq!(Semaphore::MAX_PERMITS, usize::MAX >> 5);
+}

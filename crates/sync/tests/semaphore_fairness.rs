@@ -56,7 +56,7 @@ fn strict_is_what_one_gets_and_the_other_is_asked_for() {
     assert_eq!(Semaphore::new(1).fairness(), Fairness::Strict);
     assert_eq!(Fairness::default(), Fairness::Strict);
     let semaphore = Semaphore::new(1).with_fairness(Fairness::EVENTUAL);
-    assert_eq!(semaphore.fairness(), Fairness::Eventual(Duration::from_millis(2)));
+    assert_eq!(semaphore.fairness(), Fairness::Eventual(Duration::from_millis(4)));
     semaphore.set_fairness(Fairness::Strict);
     assert_eq!(semaphore.fairness(), Fairness::Strict);
 }
@@ -221,6 +221,23 @@ fn an_alarm_that_rang_for_a_front_that_was_alone_is_armed_for_it_again_when_anot
 }
 
 #[test]
+fn who_comes_shuts_the_door_when_the_one_that_was_sent_does_not_come() {
+    let (semaphore, clock) = eventual(1);
+    let permit = semaphore.try_acquire(1).unwrap();
+    let (front, sent) = (Waiter::new(&semaphore, 1), Waiter::new(&semaphore, 1));
+    clock.advance(LESS);
+    drop(permit);
+    let permit = semaphore.try_acquire(1).unwrap();
+    clock.advance(REST);
+    assert_eq!((front.wakes(), sent.wakes()), (1, 1));
+    let newcomer = Waiter::new(&semaphore, 1);
+    drop(permit);
+    does_not_overtake(&semaphore);
+    drop((sent, newcomer));
+    drop(front.served());
+}
+
+#[test]
 #[cfg(feature = "tokio")]
 fn a_task_whose_budget_is_spent_takes_nothing_and_stands_in_line_if_others_do() {
     /// On a thread that has no budget to spend.
@@ -273,6 +290,36 @@ fn a_task_whose_budget_is_spent_takes_nothing_and_stands_in_line_if_others_do() 
         });
         runtime.block_on(runtime.spawn(task)).unwrap();
     }
+}
+
+/// A task that takes and gives back, for longer than its budget lasts, while a front that was called is not polled.
+#[cfg(feature = "tokio")]
+fn goes_on_beside_a_front_that_is_not_polled(runtime: tokio::runtime::Runtime, bound: Duration) {
+    watchdog(Duration::from_secs(60), "a task beside a front that is not polled", move || {
+        let semaphore = Arc::new(Semaphore::new(1).with_fairness(Fairness::Eventual(bound)));
+        let task = async move {
+            let permit = semaphore.try_acquire(1).unwrap();
+            let front = Waiter::new(&semaphore, 1);
+            drop(permit);
+            for _ in 0..1_000 {
+                drop(semaphore.acquire(1).await.unwrap());
+            }
+            drop(front.served());
+        };
+        runtime.block_on(runtime.spawn(task)).unwrap();
+    });
+}
+
+#[test]
+#[cfg(feature = "tokio")]
+fn a_task_whose_budget_is_spent_does_not_stand_behind_a_front_that_never_loses_its_turn() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    goes_on_beside_a_front_that_is_not_polled(runtime, Duration::MAX);
+    // Without a time driver there is no alarm.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    goes_on_beside_a_front_that_is_not_polled(runtime, BOUND);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    goes_on_beside_a_front_that_is_not_polled(runtime, BOUND);
 }
 
 #[test]

@@ -215,7 +215,7 @@ fn an_eventual_acquire_loses_nothing_at_any_await_point() {
             semaphore.acquire_owned(2),
             |step| match step {
                 0 => out.clear(),
-                _ => clock.advance(Duration::from_millis(2)),
+                _ => clock.advance(Duration::from_millis(4)),
             },
             || semaphore.close(),
         );
@@ -223,7 +223,7 @@ fn an_eventual_acquire_loses_nothing_at_any_await_point() {
             assert_eq!(result.map(drop), Err(AcquireError::Closed));
         }
         out.clear();
-        clock.advance(Duration::from_millis(2));
+        clock.advance(Duration::from_millis(4));
         match asleep.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(one) => assert!(one.is_ok() || semaphore.is_closed()),
             Poll::Pending => panic!("nobody else is there, and it is not served"),

@@ -134,12 +134,12 @@ impl Timer {
         (Self(Driver::Manual(Arc::clone(&driver))), ManualClock::new(driver))
     }
 
-    /// How much later than it was registered for something may expire, at most, while the driver gets to run: a millisecond for
-    /// tokio, nothing else.
+    /// How much later than it was registered for something may expire, at most, while the driver gets to run: two milliseconds for
+    /// tokio, which rounds a deadline up to one, and the moment from which it sleeps down to one; nothing for the others.
     pub const fn grain(&self) -> Duration {
         match &self.0 {
             #[cfg(feature = "tokio")]
-            Driver::Tokio(_) => Duration::from_millis(1),
+            Driver::Tokio(_) => Duration::from_millis(2),
             Driver::Thread | Driver::Manual(_) => Duration::ZERO,
         }
     }

@@ -245,7 +245,7 @@ impl<R, O> List<R, O> {
         if let Some(waker) = waker {
             batch.push(waker);
         }
-        // Release: publishes the outcome; pairs with the Acquire in `Stand::poll_granted`. It is
+        // Release: publishes the outcome; pairs with the Acquire in `Stand::poll_look`, `granted` and `cancel_then`. It is
         // the last access: the waiter may free the node from here on.
         node.phase.store(GRANTED, Ordering::Release);
     }

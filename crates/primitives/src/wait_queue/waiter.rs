@@ -259,7 +259,7 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         let this = self.into_ref().get_ref();
         // Dropped, and so told, when the lock is released and the waker is gone.
         let _leaving = this.waiting.leaving(this.line.subject());
-        // Acquire: pairs with the Release in `List::grant`, as in `poll_granted`.
+        // Acquire: pairs with the Release in `List::grant`, as in `poll_look`.
         match this.node.phase.load(Ordering::Acquire) {
             IDLE => return Left::Nothing,
             GRANTED => return Left::Granted(this.take_granted()),
@@ -278,10 +278,20 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         this.line.counted(&mut locked, false);
         this.task.set(None);
         let Slot { request, waker, .. } = slot;
-        // `then` owns the lock and releases it; the waker is somebody else's code and comes after.
+        // The waker is somebody else's code and comes after the lock, also when `then` panics.
+        let _after = Contained(waker);
+        // Owns the lock and releases it.
         then(locked);
-        contain(|| drop(waker));
         Left::Queued(request.expect("a queued node has a request"))
+    }
+}
+
+/// A waker that is not needed any more: a panic of its destructor ends here.
+struct Contained(Option<Waker>);
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        contain(|| drop(self.0.take()));
     }
 }
 

@@ -27,7 +27,7 @@
 //! - **W3** Every change of the word is a read-modify-write. So an Acquire that reads the word at any
 //!   later time synchronises with *every* Release before it, not only with the last.
 //! - **W4** The count is at most [`MAX_COUNT`], plus what was too much and is about to be taken off again, a [few](FEW) a thread; and
-//!   nobody takes more off it than is on it. So no add reaches the highest bit and no subtraction borrows.
+//!   nobody takes more off it than is on it. So no add runs over, and no subtraction borrows.
 
 use std::fmt;
 
@@ -41,7 +41,7 @@ const COUNT_SHIFT: u32 = 1;
 /// One, as it is added to the word.
 const ONE: usize = 1 << COUNT_SHIFT;
 
-/// The highest count there may be. The word has room for twice as many; the highest bit stays clear.
+/// The highest count there may be. The word has room for twice as many.
 pub(crate) const MAX_COUNT: usize = usize::MAX >> (COUNT_SHIFT + 1);
 
 /// So much, or less, is added without a look. The field has room for as many threads as that goes into [`MAX_COUNT`].

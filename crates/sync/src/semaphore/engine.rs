@@ -32,7 +32,8 @@
 //! the CAS saw the permits; or after it, and then the releaser saw QUEUED and took the lock after
 //! the waiter had entered the line (W3). There it finds the waiter behind a front that is not
 //! covered, which is the rule, or serves it. The permits that a server cannot see were added by a
-//! releaser that saw QUEUED and stands at the lock, so the next one sees them.
+//! releaser that saw QUEUED and stands at the lock, so the next one sees them; or were taken without a look by one who is about to
+//! put them back, which is a release.
 //!
 //! With eventual fairness the same holds while QUEUED is set. While it is not, the front was called. It comes to the
 //! lock, and either leaves, whereupon the next one is served, or sets QUEUED by a CAS that sees every release before it. Or it
@@ -177,9 +178,9 @@ impl Engine {
         age.map(Age::elapsed)
     }
 
-    /// Locks the line, to change what the word tells of it: from here on nobody takes without a look.
+    /// Locks the line, to change what the word tells of it: it is not worth while to take without a look.
     fn lock(&self) -> Held<'_> {
-        self.plenty.is_gone();
+        self.plenty.gone();
         self.queue().lock()
     }
 
@@ -213,7 +214,7 @@ impl Engine {
     /// There was no plenty any more, but this: puts back what was taken and was not there, and looks.
     #[cold]
     fn no_plenty(&self, wanted: usize, seen: State) -> Take {
-        self.plenty.is_gone();
+        self.plenty.gone();
         if seen.let_go(wanted) {
             return Take::Taken;
         }
@@ -293,7 +294,7 @@ impl Engine {
         again: Option<Wish>,
         errand: &Cell<Errand>,
     ) -> Entry<Wish, Grant> {
-        self.plenty.is_gone();
+        self.plenty.gone();
         let capacity = self.capacity();
         if wanted > capacity {
             return Entry::Ready(Grant::OverCapacity(capacity));
@@ -311,7 +312,7 @@ impl Engine {
             Join::Closed => Entry::Ready(Grant::Closed),
             Join::Queue => {
                 if let Some(now) = now {
-                    errand.set(came(locked, now));
+                    errand.set(came(locked, now, self.word.snapshot()));
                 }
                 Entry::Wait(wish)
             }
@@ -329,15 +330,19 @@ impl Engine {
         let mut errand = Errand::Nothing;
         let polled = place.poll_enter(cx, |locked| {
             let mut wish = Wish::new(wanted);
-            let (closed, capacity) = (self.word.snapshot().is_closed(), self.capacity());
-            if locked.is_empty() || closed || wanted > capacity {
+            let (state, capacity) = (self.word.snapshot(), self.capacity());
+            if locked.is_empty() || state.is_closed() || wanted > capacity {
                 return Entry::Ready(Grant::Again(wish));
             }
             // The flags say what is to be said of those before.
-            let now = locked.is_eventual().then(|| locked.now());
-            wish.since = now;
-            if let Some(now) = now {
-                errand = came(locked, now);
+            if locked.is_eventual() {
+                let now = locked.now();
+                if !locked.has_alarm(now) {
+                    // Nobody would take its turn from a front that does not come, and what that was called for is free.
+                    return Entry::Ready(Grant::Again(wish));
+                }
+                wish.since = Some(now);
+                errand = came(locked, now, state);
             }
             Entry::Wait(wish)
         });
@@ -455,6 +460,12 @@ impl Engine {
         locked.change(fairness);
         // Relaxed: as above; of two changes at once the last one's.
         self.eventual.store(eventual, Ordering::Relaxed);
+        if eventual && !locked.is_empty() {
+            // They may have come since, to a line that was strict.
+            drop(locked);
+            self.line().find_timer();
+            locked = self.lock();
+        }
         if !locked.is_empty() {
             // Strict from here on; a server that finds it eventual opens again.
             self.word.shut();

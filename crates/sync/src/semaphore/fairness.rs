@@ -12,9 +12,9 @@ use std::time::Duration;
 /// | a permit lies idle | while the task it was given to gets to run | only then, or while nobody runs who wants it |
 ///
 /// The bound is kept also where the front's task cannot run because the one who overtakes has its thread: then one who waits behind
-/// it shuts the door. A timer that may be late by its grain (a millisecond for tokio's) is asked for as much less than the bound, but for no
-/// less than half of it: so a bound of twice the grain or more is kept, a shorter one by the half of it. A task of tokio whose budget is
-/// spent takes nothing; it stands in line if others do.
+/// it shuts the door. A timer may be late, tokio's by two milliseconds, so the door is shut as much before the end of the bound, but not before
+/// half of that: a bound of four milliseconds or more is kept, a shorter one may be exceeded by what the timer is late. A task of tokio
+/// whose budget is spent takes nothing; it stands in line if others do.
 ///
 /// Strict order is the fairest and needs no clock. Where permits are held for less time than a task switch
 /// takes it is slow: each release has to wait for the next in line to be run. There `Eventual` lets whoever
@@ -29,6 +29,6 @@ pub enum Fairness {
 }
 
 impl Fairness {
-    /// [`Eventual`](Self::Eventual) with a bound of two milliseconds: twice the grain of tokio's timer, the shortest that it can keep.
-    pub const EVENTUAL: Self = Self::Eventual(Duration::from_millis(2));
+    /// [`Eventual`](Self::Eventual) with a bound of four milliseconds, the shortest that can be kept with tokio's timer.
+    pub const EVENTUAL: Self = Self::Eventual(Duration::from_millis(4));
 }

@@ -42,6 +42,7 @@ use selvedge_primitives::{Locked, Serve, WaitQueue, Waiter, contain};
 
 use super::age::Age;
 use super::fairness::Fairness;
+use super::word::State;
 
 /// How long somebody who was called has to come, at least: the grain of most timers.
 const TURN: Duration = Duration::from_millis(1);
@@ -56,7 +57,7 @@ pub(crate) struct Wish {
     /// How long it has waited, with the feature `age`.
     #[cfg_attr(not(feature = "age"), expect(dead_code, reason = "it is nothing then"))]
     pub(super) age: Age,
-    /// How many turns it has lost; each of its turns is twice as long as the one before.
+    /// How often it has begun again; each of its turns is twice as long as the one before.
     pub(super) lost: u8,
 }
 
@@ -350,8 +351,8 @@ pub(super) fn call_told(locked: &mut Held<'_>, now: Instant) -> Errand {
     call(locked, now)
 }
 
-/// One is about to enter an eventual line: who sees to the front from now on.
-pub(super) fn came(locked: &mut Held<'_>, now: Instant) -> Errand {
+/// One is about to enter an eventual line, of which the word tells `state`: who sees to the front from now on.
+pub(super) fn came(locked: &mut Held<'_>, now: Instant, state: State) -> Errand {
     if !locked.sees_to_front(now) {
         return Errand::Serve;
     }
@@ -360,12 +361,14 @@ pub(super) fn came(locked: &mut Held<'_>, now: Instant) -> Errand {
         locked.seen = Some(now);
         return locked.wait(now);
     }
-    let unseen = is_overdue(locked, now) && !is_seen(locked);
+    let called = is_called(locked);
+    // One that was sent to see to that has not come, perhaps.
+    let open = called && !state.is_shut();
+    let unseen = is_overdue(locked, now) && (open || !is_seen(locked));
     if unseen || front(locked, now) == Front::Late {
         return Errand::Serve;
     }
     // The front was alone perhaps, and needed no alarm.
-    let called = is_called(locked);
     arm(locked, called)
 }
 
@@ -441,6 +444,11 @@ impl Rules {
     /// Whether a front that is called need not be seen to by whoever gives back: an alarm does, or will, or it may take for ever.
     pub(super) fn sees_to_front(&self, now: Instant) -> bool {
         self.timer.is_some() || self.is_unbounded(now)
+    }
+
+    /// Whether a front that is called and does not come loses its turn to an alarm.
+    pub(super) fn has_alarm(&self, now: Instant) -> bool {
+        self.timer.is_some() && !self.is_unbounded(now)
     }
 
     /// Whether the bound is so long that it is never over.

@@ -22,15 +22,14 @@
 //! | 0      | 1    | 0      | the front was called, is on its way, and nobody overtakes | whoever holds the lock; a releaser, by an add; one who has lost a turn, by a CAS |
 //! | 1      | any  | any    | closed; releases count; the line is being sent home     | nobody                    |
 //!
-//! With strict fairness only the first two rows occur.
+//! With strict fairness only the first two rows occur, and the last. Beside that, one who takes without a look, and puts back, does not leave a row.
 //!
 //! # Invariants
 //!
 //! - **W1** Permits in the word, plus permits handed over to waiters or held by guards, plus those that were taken without a look
-//!   and are about to be put back, are the capacity. A release puts back what an acquire took, so the permits never exceed the capacity; and they never
-//!   fall below what is out is above it, but for those that are about to be put back. Both are at most [`MAX_PERMITS`], for which the field has
-//!   room twice.
-//! - **W2** SHUT and QUEUED change only under the lock of the line. Whenever that is free: if nobody is in line, both are
+//!   and are about to be put back, are the capacity. A release puts back what an acquire took, so the permits never exceed the capacity.
+//!   Capacity and debt are at most [`MAX_PERMITS`] each, for which the field has room twice.
+//! - **W2** SHUT and QUEUED change only under the lock of the line. Whenever that is free, and no server is between two batches: if nobody is in line, both are
 //!   clear; if somebody is, QUEUED is set, unless the front was called and somebody sees to it that it comes
 //!   (the alarm of `line.rs`; or there is nobody behind it who would wait for it; or the bound is so long that it may take for ever). Where there is no
 //!   timer any more, whoever finds that out sets QUEUED next.
@@ -45,9 +44,9 @@
 //! # Taking without a look
 //!
 //! A load of the word right after a read-modify-write of it waits until that is done: it costs as much as half of one. So where
-//! there is [plenty](Plenty) a few permits are taken by a subtraction, and the word that it returns says whether they were there. If they
-//! were not, or somebody is to be let pass (others were faster, a lot faster), it is a debt, and is given back as a release
-//! gives back: it sees QUEUED. Until then there seem to be fewer than there are; nobody takes what is not there.
+//! there is [plenty](Plenty) a few permits are taken by a subtraction, and the word that it returns says whether they were there. If others
+//! were a lot faster they were not, or somebody stands in line by now; then what was taken is a debt, and is put back as a release
+//! puts back: it sees QUEUED. Until then there seem to be fewer than there are, and nobody takes what is not there.
 //! What tells of plenty lies on another line of the cache, which is seldom written.
 
 use std::fmt;
@@ -71,7 +70,7 @@ const ONE_PERMIT: usize = 1 << PERMITS_SHIFT;
 pub(super) const MAX_PERMITS: usize = usize::MAX >> (PERMITS_SHIFT + 2);
 
 /// So many, or fewer, are taken without a look where there is plenty.
-pub(super) const FEW: usize = if cfg!(selvedge_loom) { 1 } else { 2 };
+pub(super) const FEW: usize = 2;
 
 /// There is plenty: whoever takes a few leaves a few, at least.
 const PLENTY: usize = 2 * FEW;
@@ -223,9 +222,9 @@ impl Plenty {
         self.there.load(Ordering::Relaxed)
     }
 
-    /// There is none, or the line is about to be changed. Written only if it says otherwise, to leave the line of the cache where it is.
+    /// There is none, or the line is about to be changed.
     #[inline]
-    pub(super) fn is_gone(&self) {
+    pub(super) fn gone(&self) {
         self.set(false);
     }
 
@@ -239,7 +238,7 @@ impl Plenty {
         }
     }
 
-    /// Notes it, if that is news.
+    /// Notes it, if that is news: else the line of the cache stays where it is.
     #[inline]
     fn set(&self, there: bool) {
         if self.is_there() != there {
@@ -328,7 +327,7 @@ impl Word {
     #[inline]
     #[must_use = "when somebody is queued, the caller serves the line"]
     pub(super) fn give_back(&self, count: usize) -> State {
-        // Release: publishes what was done under the permits; pairs with the Acquire in `try_take`,
+        // Release: publishes what was done under the permits; pairs with the Acquire in `try_take`, `take_unseen`,
         // `join` and `take_for_front`, whichever takes them next, and in `snapshot`. No Acquire: the
         // returned word only says whether to take the lock, and the lock shows the queue.
         State(self.bits.fetch_add(count * ONE_PERMIT, Ordering::Release))

@@ -239,13 +239,13 @@ impl<T, E> Core<T, E> {
             return Harvest::Panic(panic);
         }
         Harvest::Results {
-            results: match &mut self.values {
-                Values::InOrder(slots) => {
+            results: match mem::replace(&mut self.values, Values::Nothing) {
+                Values::InOrder(mut slots) => {
                     slots.resize_with(self.counts.spawned, || None);
-                    mem::take(slots)
+                    slots
                 }
                 Values::AsTheyCame(line) => {
-                    mem::take(line).into_iter().map(|(_, value)| Some(value)).collect()
+                    line.into_iter().map(|(_, value)| Some(value)).collect()
                 }
                 Values::Nothing => Vec::new(),
             },
