@@ -221,6 +221,44 @@ impl<T, E> TaskGroup<T, E> {
         self.engine.cancel(Cause::new(CauseKind::Cancelled));
     }
 
+    /// Ends the tasks, and does not wait for the end of their [grace](TaskGroupBuilder::abort_after), if they have one: they are dropped at
+    /// their next `await`. What one does when it is asked a second time to end.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use selvedge_cancel::Context;
+    /// use selvedge_sync::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let group = TaskGroup::<(), String>::builder(&Context::background())
+    ///     .abort_after(Duration::from_secs(3_600))
+    ///     .build()?;
+    /// group.try_spawn(std::future::pending())?;
+    /// group.cancel();
+    /// group.abort();
+    /// assert_eq!(group.join().await.counts().cancelled, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn abort(&self) {
+        self.engine.abort(Cause::new(CauseKind::Cancelled));
+    }
+
+    /// Lets no task in any more, as a [`join`](Self::join) does, and waits for nothing: whoever wants to spawn is refused, those that run go
+    /// on. For a group whose producers are to stop before somebody joins. Idempotent.
+    pub fn close(&self) {
+        self.engine.close();
+    }
+
+    /// Whether it was closed, or joined.
+    pub fn is_closed(&self) -> bool {
+        self.engine.is_closed()
+    }
+
     /// Spawns `future` onto tokio, and gives its index: how many were spawned before it.
     ///
     /// With a limit that is reached, waits until a task has ended; without a limit it completes at the
@@ -494,7 +532,8 @@ impl<T, E> TaskGroup<T, E> {
     /// task is alive; a task that is spawned later has it wait again. Only of a group that
     /// [streams](TaskGroupBuilder::stream_results) its results; of another it waits for the end of all tasks and gives none.
     ///
-    /// Failures are not values: they go to the [`join`](Self::join), which is still to be called.
+    /// Failures are not values: they go to the [`join`](Self::join), which is still to be called. Where tasks are spawned by somebody who
+    /// goes on beside this, spawn that into the group as well: then a task is alive until it has ended, and none is given only after that.
     ///
     /// # Cancel safety
     ///
@@ -538,6 +577,11 @@ impl<T, E> TaskGroup<T, E> {
     #[track_caller]
     pub fn next(&self) -> Next<'_, T, E> {
         Next::new(&self.engine)
+    }
+
+    /// The next value and its task's index, if one has come that nobody has taken: [`next`](Self::next) without the wait.
+    pub fn try_next(&self) -> Option<(usize, T)> {
+        self.engine.try_next()
     }
 
     /// Waits until every task has ended, and tells what became of them.

@@ -9,6 +9,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use pin_project::pin_project;
 use selvedge_cancel::{Cancelled, Cause, Context};
+use selvedge_primitives::coop;
 
 /// A context, borrowed or one's own.
 enum Scope<'c> {
@@ -88,6 +89,8 @@ impl<F: Future> Future for Within<'_, F> {
         let wait = this.wait.as_mut().as_pin_mut();
         let wait = wait.expect("`Within` polled after it completed");
         let ended = if this.scope.ctx().is_cancelled() {
+            // Ready without the wait's doing, so it is this one's to spend of the budget.
+            ready!(coop::poll_proceed(cx)).made_progress();
             Err(this.scope.ctx().cause().expect("what is cancelled has a cause"))
         } else if let Poll::Ready(output) = wait.poll(cx) {
             Ok(output)

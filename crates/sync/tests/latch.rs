@@ -198,6 +198,27 @@ fn an_always_ready_loop_yields_to_tokio() {
 }
 
 #[test]
+#[cfg(feature = "tokio")]
+fn a_loop_over_waits_in_a_context_that_has_ended_yields_to_tokio() {
+    within_reason(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let latch = Latch::new(1);
+            let (tree, canceller) = Tree::background().child();
+            canceller.cancel();
+            let looping = tokio::spawn(async move {
+                for _ in 0..1_000_000 {
+                    assert!(latch.wait_in(&tree).await.is_err());
+                }
+            });
+            tokio::task::yield_now().await;
+            assert!(!looping.is_finished());
+            looping.abort();
+        });
+    });
+}
+
+#[test]
 fn a_wait_in_a_context_ends_with_it_or_with_the_latch() {
     within_reason(|| {
         let latch = Latch::new(1);

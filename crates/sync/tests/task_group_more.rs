@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use selvedge_cancel::{CauseKind, Context as Tree, Timer};
 use selvedge_sync::{Counts, Latch, Refusal, TaskGroup, TaskGroupBuilder, TaskGroupError};
-use selvedge_testkit::{CountingWaker, block_on, watchdog};
+use selvedge_testkit::{CountingWaker, PanickingWaker, block_on, watchdog};
 use tokio::runtime::{Builder, Runtime};
 
 /// What tasks here fail with.
@@ -662,5 +662,129 @@ fn a_payload_that_is_no_text_goes_on_as_it_is() {
         block_on(slot.into_task(async { panic_any(7_u8) }).map_err(drop).unwrap());
         let join = catch_unwind(AssertUnwindSafe(|| drop(block_on(group.join()))));
         assert_eq!(join.unwrap_err().downcast_ref::<u8>(), Some(&7));
+    });
+}
+
+// Its end.
+
+#[test]
+fn an_abort_does_not_wait_for_the_end_of_the_grace() {
+    run(|| async {
+        let group = builder().abort_after(Duration::from_secs(3_600)).build().unwrap();
+        group.spawn(std::future::pending()).await.unwrap();
+        group.cancel();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(group.counts().running(), 1);
+        group.abort();
+        assert_eq!(numbers(group.join().await.counts), (1, 0, 0, 0, 1));
+        // Nothing to abort, and no grace.
+        group.abort();
+        let other = builder().build().unwrap();
+        other.spawn(std::future::pending()).await.unwrap();
+        other.abort();
+        assert_eq!(other.join().await.cause.unwrap().kind(), CauseKind::Cancelled);
+    });
+}
+
+#[test]
+fn a_closed_group_lets_nobody_in_and_its_tasks_go_on() {
+    run(|| async {
+        let group = builder().limit(1).build().unwrap();
+        let gate = Arc::new(Latch::new(1));
+        let waits = Arc::clone(&gate);
+        let task = async move {
+            waits.wait().await;
+            Ok(1)
+        };
+        group.spawn(task).await.unwrap();
+        let mut room = pin!(group.reserve());
+        assert!(poll_once(room.as_mut()).is_pending());
+        assert!(!group.is_closed());
+        group.close();
+        group.close();
+        assert!(group.is_closed());
+        assert!(matches!(room.await, Err(Refusal::Closed)));
+        let refused = group.try_spawn_blocking(|| Ok(2)).unwrap_err();
+        assert!(matches!(refused.refusal(), Refusal::Closed));
+        assert_eq!((refused.into_future())(), Ok(2));
+        assert_eq!(group.counts().running(), 1);
+        gate.count_down(1);
+        assert_eq!(group.join().await.into_result().unwrap(), [1]);
+    });
+}
+
+#[test]
+fn the_next_value_may_be_asked_for_without_a_wait() {
+    run(|| async {
+        let group = builder().stream_results().build().unwrap();
+        assert_eq!(group.try_next(), None);
+        group.spawn(async { Ok(7) }).await.unwrap();
+        assert_eq!(group.try_next(), None);
+        tokio::task::yield_now().await;
+        assert_eq!(group.try_next(), Some((0, 7)));
+        assert_eq!(group.try_next(), None);
+        group.join().await.into_result().unwrap();
+        assert_eq!(group.try_next(), None);
+    });
+}
+
+// Wakers with a will of their own.
+
+/// A waker that does this.
+fn on_wake(wake: impl Fn() + Send + Sync + 'static) -> Waker {
+    struct Does<F>(F);
+    impl<F: Fn() + Send + Sync> std::task::Wake for Does<F> {
+        fn wake(self: Arc<Self>) {
+            (self.0)();
+        }
+    }
+    Arc::new(Does(wake)).into()
+}
+
+#[test]
+fn a_panicking_waker_of_one_who_waits_for_room_or_for_a_value_harms_nobody() {
+    within_reason(|| {
+        let group = builder().limit(1).stream_results().build().unwrap();
+        let task = group.try_reserve().unwrap().into_task(ready(Ok(1))).unwrap();
+        let panics = [PanickingWaker::new(), PanickingWaker::new()];
+        let (mut room, mut behind) = (pin!(group.reserve()), pin!(group.reserve()));
+        let mut next = pin!(group.next());
+        let [first, second] = panics.each_ref().map(PanickingWaker::waker);
+        assert!(room.as_mut().poll(&mut Context::from_waker(&first)).is_pending());
+        assert!(next.as_mut().poll(&mut Context::from_waker(&second)).is_pending());
+        assert!(poll_once(behind.as_mut()).is_pending());
+        block_on(task);
+        assert_eq!(block_on(next), Some((0, 1)));
+        drop(block_on(room).unwrap());
+        drop(block_on(behind).unwrap());
+    });
+}
+
+#[test]
+fn wakers_may_use_the_group() {
+    within_reason(|| {
+        let group = Arc::new(builder().limit(2).stream_results().build().unwrap());
+        let spare = std::sync::Mutex::new(Some(
+            group.try_reserve().unwrap().into_task(ready(Ok(2))).unwrap(),
+        ));
+        let waker = on_wake({
+            let group = Arc::clone(&group);
+            move || {
+                // Its task is dropped, and gives its room back.
+                let task = spare.lock().unwrap().take();
+                drop(task);
+                drop(group.try_reserve());
+                drop(poll_once(pin!(group.reserve())));
+                group.set_limit(3).unwrap();
+            }
+        });
+        let task = group.try_reserve().unwrap().into_task(ready(Ok(1))).unwrap();
+        let (mut room, mut next) = (pin!(group.reserve()), pin!(group.next()));
+        assert!(room.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        block_on(task);
+        drop(block_on(room).unwrap());
+        assert_eq!(group.limit(), 3);
+        assert_eq!(numbers(group.counts()), (2, 1, 0, 0, 1));
     });
 }

@@ -84,7 +84,8 @@ impl<'a, T, E> TaskGroupBuilder<'a, T, E> {
     /// Gives values out as they come, by [`TaskGroup::next`], and keeps none that was taken. For more tasks than
     /// there is memory for their values.
     ///
-    /// Nothing limits how many values wait for somebody to take them but how many tasks are spawned: take them as fast.
+    /// Nothing limits how many values wait for somebody to take them but how many tasks are spawned: take them as fast. Failures are kept
+    /// for the join all the same; where tasks fail without end, and [all are kept](Self::collect_all), return them as values.
     pub fn stream_results(mut self) -> Self {
         self.policy.keep = Keep::AsTheyCome;
         self

@@ -115,7 +115,7 @@ struct Abort {
     /// Cancelled then.
     context: Context,
     /// The right to cancel it. The callback has one as well, but only until it has run, and the last to go would end the grace.
-    _canceller: Canceller,
+    canceller: Canceller,
     /// Stops it when the group's context is cancelled.
     _callback: Registration,
 }
@@ -126,7 +126,7 @@ impl Abort {
         let (context, canceller) = Context::background().child();
         let stopper = canceller.clone();
         let callback = group.on_cancel(move |cause| stopper.stop_on(&timer, cause, grace));
-        Self { context, _canceller: canceller, _callback: callback }
+        Self { context, canceller, _callback: callback }
     }
 }
 
@@ -219,6 +219,14 @@ impl<T, E> Engine<T, E> {
     /// Ends the tasks; a waker that panics is not the caller's fault.
     pub(super) fn cancel(&self, cause: Cause) {
         contain(|| self.fixed.canceller.cancel_with(cause));
+    }
+
+    /// Ends the tasks, and their grace as well.
+    pub(super) fn abort(&self, cause: Cause) {
+        self.cancel(cause.clone());
+        if let Some(abort) = &self.fixed.abort {
+            contain(|| abort.canceller.cancel_with(cause));
+        }
     }
 
     /// Refuses if the context admits no more.
@@ -334,6 +342,11 @@ impl<T, E> Engine<T, E> {
                 return Poll::Ready(next);
             }
         }
+    }
+
+    /// Takes the value that came first, if there is one.
+    pub(super) fn try_next(&self) -> Option<(usize, T)> {
+        self.queue.lock().next_value().flatten()
     }
 
     /// Waits for no value any more; if it was woken for one, another is.
