@@ -37,7 +37,7 @@ use std::fmt;
 /// | n | the most urgent first, and nobody overtaken more than n times |
 /// | `u64::MAX` | strict priority |
 ///
-/// It is not shared: put it behind a lock, or own it in one task. It holds as many items as are pushed; whoever
+/// It is not shared: put it behind a lock, or own it in one task. What is in it can be taken, and not withdrawn. It holds as many items as are pushed; whoever
 /// pushes keeps count.
 ///
 /// # Fairness
@@ -61,6 +61,50 @@ use std::fmt;
 /// let order: Vec<_> = std::iter::from_fn(|| queue.take()).collect();
 /// assert_eq!(order, ["first", "second", "background", "third"]);
 /// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Shared, with room for a hundred jobs, and workers that wait for one: a [`Semaphore`](crate::Semaphore) has a permit for each job that is there,
+/// and the queue keeps those for which there is room.
+///
+/// ```
+/// use std::sync::{Arc, Mutex};
+/// use selvedge_sync::{AgeingQueue, OwnedPermit, Semaphore};
+///
+/// struct Jobs {
+///     there: Arc<Semaphore>,
+///     inner: Mutex<(AgeingQueue<String>, OwnedPermit)>,
+/// }
+///
+/// impl Jobs {
+///     /// False: there is no room.
+///     fn push(&self, class: usize, job: String) -> bool {
+///         let mut inner = self.inner.lock().unwrap();
+///         let (queue, room) = &mut *inner;
+///         let Some(one) = room.split(1) else { return false };
+///         queue.push(class, job).expect("there are two classes");
+///         drop(inner);
+///         // Wakes a worker.
+///         drop(one);
+///         true
+///     }
+///
+///     async fn take(&self) -> String {
+///         let one = self.there.acquire_owned(1).await.expect("it is open");
+///         let mut inner = self.inner.lock().unwrap();
+///         inner.1.merge(one).expect("it is of the same semaphore");
+///         inner.0.take().expect("there is a job for each permit")
+///     }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let there = Arc::new(Semaphore::new(100));
+/// let room = there.try_acquire_owned(100)?;
+/// let jobs = Jobs { there, inner: Mutex::new((AgeingQueue::new(2, 10)?, room)) };
+/// assert!(jobs.push(1, "rebuild the index".to_owned()));
+/// assert!(jobs.push(0, "answer".to_owned()));
+/// assert_eq!(selvedge_testkit::block_on(jobs.take()), "answer");
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct AgeingQueue<T> {

@@ -97,8 +97,8 @@
 //! - **Nothing is allocated** by waiting; the place in the line is inside the future. (The line itself is made for the first who comes to it.)
 //! - **A good neighbour.** The futures take part in tokio's cooperative budget.
 //!
-//! Waits end with a context if they are asked to (`acquire_in`, `wait_in`, ...); those of a task
-//! group do by themselves. The races are explored by loom on the real code (`tests/loom.rs`).
+//! Waits end with a context if they are asked to (`acquire_in`, `wait_in`, ...); those for room in a task
+//! group end with the group's by themselves. The races are explored by loom on the real code (`tests/loom.rs`).
 //!
 //! # When not to use it
 //!

@@ -23,6 +23,8 @@ use selvedge_sync::{
     TaskFailed, TaskGroup, TryAcquireError, WaitGroup,
 };
 
+#[path = "loom/ageing.rs"]
+mod ageing;
 #[path = "loom/barrier.rs"]
 mod barrier;
 #[path = "loom/flight.rs"]
