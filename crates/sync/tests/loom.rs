@@ -1507,6 +1507,28 @@ fn task_group_limit_vs_wait_for_room() {
     });
 }
 
+// A limit that is lowered against the end of one, while somebody waits for room: it gets that before or after, and no more are let in than the limit says.
+#[test]
+fn task_group_lowered_limit_vs_end() {
+    model::check(|| {
+        let group = group(&Tree::background(), 2);
+        let held = [0; 2].map(|_| group.try_reserve().unwrap().into_task(ready(Ok(1))).unwrap());
+        let waits = {
+            let group = Arc::clone(&group);
+            spawn(move || drop(block_on(group.reserve()).unwrap()))
+        };
+        let [first, second] = held;
+        let ends = spawn(move || block_on(first));
+        assert_eq!(group.set_limit(1), Ok(2));
+        block_on(second);
+        ends.join().unwrap();
+        waits.join().unwrap();
+        let one = group.try_reserve().unwrap();
+        assert!(group.try_reserve().is_err());
+        drop(one);
+    });
+}
+
 // A cancel of a group with a grace against a task that becomes pending: it is dropped when the grace is over, and not lost.
 #[test]
 fn task_group_grace_vs_pending_task() {

@@ -45,6 +45,12 @@ enum Step {
     Cancel,
     /// Poll a join, and drop it.
     Join,
+    /// Set the limit.
+    Limit(usize),
+    /// Ask for a value, without a wait or by one poll of one.
+    Next(bool),
+    /// Close the group.
+    Close,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -64,6 +70,9 @@ fn step() -> impl Strategy<Value = Step> {
         30 => (any::<usize>(), how).prop_map(|(which, how)| Step::End(which, how)),
         1 => Just(Step::Cancel),
         1 => Just(Step::Join),
+        6 => (1..6usize).prop_map(Step::Limit),
+        10 => any::<bool>().prop_map(Step::Next),
+        1 => Just(Step::Close),
     ]
 }
 
@@ -93,6 +102,8 @@ impl Future for Obeys {
 struct Model {
     limit: usize,
     collect_all: bool,
+    /// Whether values are given out as they come.
+    streams: bool,
     taken: usize,
     closed: bool,
     cancelled: bool,
@@ -102,6 +113,8 @@ struct Model {
     granted: Vec<usize>,
     counts: [usize; 5],
     results: Vec<Option<usize>>,
+    /// Values that came, and that nobody has taken.
+    came: VecDeque<usize>,
     /// Indexes of the failures that are kept.
     kept: Vec<usize>,
     failed: bool,
@@ -126,7 +139,10 @@ impl Model {
         match how {
             How::Finish => {
                 self.counts[1] += 1;
-                self.results[index] = Some(index);
+                match self.streams {
+                    true => self.came.push_back(index),
+                    false => self.results[index] = Some(index),
+                }
             }
             How::Fail | How::Panic => {
                 self.counts[if how == How::Fail { 2 } else { 3 }] += 1;
@@ -168,13 +184,15 @@ proptest! {
     fn a_group_does_what_its_documentation_says(
         limit in prop_oneof![1..4usize, Just(usize::MAX)],
         collect_all: bool,
+        streams: bool,
         steps in prop::collection::vec(step(), 0..250),
     ) {
         let tree = Tree::background();
         let builder = Group::builder(&tree).limit(limit).return_panics();
         let builder = if collect_all { builder.collect_all() } else { builder };
+        let builder = if streams { builder.stream_results() } else { builder };
         let group = builder.build().unwrap();
-        let mut model = Model { limit, collect_all, ..Model::default() };
+        let mut model = Model { limit, collect_all, streams, ..Model::default() };
         let mut waiting: Vec<Waiting<'_>> = Vec::new();
         let mut slots: Vec<Slot<'_, usize, String>> = Vec::new();
         let mut alive: Vec<Alive> = Vec::new();
@@ -188,7 +206,7 @@ proptest! {
                         prop_assert!(matches!(room, Err(Refusal::Stopping(_))));
                     } else if model.closed {
                         prop_assert!(matches!(room, Err(Refusal::Closed)));
-                    } else if model.taken >= limit || !model.line.is_empty() {
+                    } else if model.taken >= model.limit || !model.line.is_empty() {
                         prop_assert!(matches!(room, Err(Refusal::Full)));
                     } else {
                         model.taken += 1;
@@ -200,7 +218,7 @@ proptest! {
                     match reserve.as_mut().poll(&mut noop()) {
                         Poll::Ready(Ok(slot)) => {
                             prop_assert!(!model.cancelled && !model.closed);
-                            prop_assert!(model.taken < limit && model.line.is_empty());
+                            prop_assert!(model.taken < model.limit && model.line.is_empty());
                             model.taken += 1;
                             slots.push(slot);
                         }
@@ -208,7 +226,7 @@ proptest! {
                         Poll::Ready(Err(_)) => prop_assert!(model.closed && !model.cancelled),
                         Poll::Pending => {
                             prop_assert!(!model.cancelled && !model.closed);
-                            prop_assert!(model.taken >= limit || !model.line.is_empty());
+                            prop_assert!(model.taken >= model.limit || !model.line.is_empty());
                             model.line.push_back(next_waiter);
                             waiting.push((next_waiter, reserve));
                             next_waiter += 1;
@@ -270,7 +288,9 @@ proptest! {
                             prop_assert!(!model.cancelled && !model.closed);
                             prop_assert_eq!(task.index(), index);
                             model.counts[0] += 1;
-                            model.results.push(None);
+                            if !streams {
+                                model.results.push(None);
+                            }
                             let mut task = Box::pin(task);
                             prop_assert!(task.as_mut().poll(&mut noop()).is_pending());
                             alive.push(Alive { task, order, index });
@@ -302,6 +322,28 @@ proptest! {
                     prop_assert!(join.as_mut().poll(&mut noop()).is_pending());
                     model.closed = true;
                 }
+                Step::Limit(limit) => {
+                    prop_assert_eq!(group.set_limit(limit), Ok(model.limit));
+                    model.limit = limit;
+                    model.serve();
+                }
+                Step::Next(waits) => {
+                    let none = alive.is_empty() && model.came.is_empty();
+                    let next = model.came.pop_front().map(|index| (index, index));
+                    if waits {
+                        let mut wait = Box::pin(group.next());
+                        match wait.as_mut().poll(&mut noop()) {
+                            Poll::Pending => prop_assert!(next.is_none() && !none),
+                            Poll::Ready(value) => prop_assert!(value == next && (value.is_some() || none)),
+                        }
+                    } else {
+                        prop_assert_eq!(group.try_next(), next);
+                    }
+                }
+                Step::Close => {
+                    group.close();
+                    model.closed = true;
+                }
                 _ => {}
             }
             prop_assert_eq!(numbers(group.counts()), model.counts);
@@ -319,6 +361,9 @@ proptest! {
         let joined = block_on(group.join());
         prop_assert_eq!(numbers(joined.counts), model.counts);
         prop_assert_eq!(joined.counts.running(), 0);
+        if streams {
+            model.results = model.came.iter().copied().map(Some).collect();
+        }
         prop_assert_eq!(&joined.results, &model.results);
         let kept: Vec<_> = joined.failures.iter().map(|failure| failure.index).collect();
         prop_assert_eq!(kept, model.kept);
