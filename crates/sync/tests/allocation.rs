@@ -12,9 +12,9 @@ use std::time::Duration;
 use selvedge_cancel::Context as Tree;
 #[cfg(not(feature = "age"))]
 use selvedge_cancel::Timer;
-use selvedge_sync::{Barrier, KeyedLanes, Latch, SingleFlight, TaskGroup, WaitGroup};
+use selvedge_sync::{Barrier, KeyedLanes, KeyedLock, Latch, SingleFlight, TaskGroup, WaitGroup};
 #[cfg(not(feature = "age"))]
-use selvedge_sync::{Fairness, KeyedLock, Semaphore};
+use selvedge_sync::{Fairness, Semaphore};
 use selvedge_testkit::CountingAllocator;
 
 #[global_allocator]
@@ -154,8 +154,8 @@ fn many_flights_give_their_memory_back_however_the_last_ends() {
     type Flights = SingleFlight<u32, u32, ()>;
     type Call = Pin<Box<dyn Future<Output = Result<u32, ()>> + Send>>;
     type Joins = Arc<Mutex<Option<Call>>>;
-    /// So many that each shard has more than it keeps room for.
-    const KEYS: u32 = 4096;
+    /// So many that each shard has more than it keeps room for, and that its table is nearly full.
+    const KEYS: u32 = 6_800;
     static DONE: AtomicBool = AtomicBool::new(false);
     let poll = |call: &mut Call| call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     // Work that is woken at once until it is to end; in the poll in which it does a call joins, if there is one.
@@ -265,6 +265,19 @@ fn many_lanes_give_their_memory_back_when_the_last_is_gone() {
         while lanes.try_take().is_some() {}
     });
     assert!(counted.allocations > 3 && counted.allocations == counted.frees, "{counted:?}");
+}
+
+#[test]
+fn many_keys_give_their_memory_back_when_the_last_is_gone() {
+    let locks = KeyedLock::<u32>::new();
+    let counted = CountingAllocator::count(|| {
+        let held: Vec<_> = (0..6_800).map(|key| locks.try_lock(key).unwrap()).collect();
+        assert_eq!(locks.len(), 6_800);
+        drop(held);
+    });
+    assert!(locks.is_empty());
+    assert_eq!(counted.allocations, counted.frees);
+    assert_eq!(counted.bytes_allocated, counted.bytes_freed);
 }
 
 // With the feature `age` there is a table of holders.
