@@ -155,7 +155,7 @@ fn many_flights_give_their_memory_back_however_the_last_ends() {
     type Call = Pin<Box<dyn Future<Output = Result<u32, ()>> + Send>>;
     type Joins = Arc<Mutex<Option<Call>>>;
     /// So many that each shard has more than it keeps room for, and that its table is nearly full.
-    const KEYS: u32 = 6_800;
+    const KEYS: u32 = 1_680;
     static DONE: AtomicBool = AtomicBool::new(false);
     let poll = |call: &mut Call| call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     // Work that is woken at once until it is to end; in the poll in which it does a call joins, if there is one.
@@ -271,8 +271,8 @@ fn many_lanes_give_their_memory_back_when_the_last_is_gone() {
 fn many_keys_give_their_memory_back_when_the_last_is_gone() {
     let locks = KeyedLock::<u32>::new();
     let counted = CountingAllocator::count(|| {
-        let held: Vec<_> = (0..6_800).map(|key| locks.try_lock(key).unwrap()).collect();
-        assert_eq!(locks.len(), 6_800);
+        let held: Vec<_> = (0..1_680).map(|key| locks.try_lock(key).unwrap()).collect();
+        assert_eq!(locks.len(), 1_680);
         drop(held);
     });
     assert!(locks.is_empty());
