@@ -154,6 +154,7 @@ fn many_flights_give_their_memory_back_however_the_last_ends() {
     type Flights = SingleFlight<u32, u32, ()>;
     type Call = Pin<Box<dyn Future<Output = Result<u32, ()>> + Send>>;
     type Joins = Arc<Mutex<Option<Call>>>;
+    type Fly<'a> = &'a dyn Fn(&Flights);
     /// So many that each shard has more than it keeps room for, and that its table is nearly full.
     const KEYS: u32 = 1_680;
     static DONE: AtomicBool = AtomicBool::new(false);
@@ -214,7 +215,7 @@ fn many_flights_give_their_memory_back_however_the_last_ends() {
         assert_eq!(flights.len(), KEYS as usize);
         (0..KEYS).for_each(|key| flights.forget(&key));
     };
-    let ways: [(&str, Duration, &dyn Fn(&Flights)); 5] = [
+    let ways: [(&str, Duration, Fly<'_>); 5] = [
         ("leave", Duration::ZERO, &leave),
         ("land", Duration::ZERO, &land),
         ("look", Duration::ZERO, &look),
