@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use selvedge::sync::{Barrier, BarrierBroken};
+use selvedge::sync::{Barrier, BarrierError};
 
 /// How many workers there are.
 const WORKERS: usize = 4;
@@ -32,7 +32,7 @@ impl Rod {
 }
 
 /// Takes all steps in one cell.
-async fn work(at: usize, rod: Arc<Rod>, barrier: Arc<Barrier>) -> Result<(), BarrierBroken> {
+async fn work(at: usize, rod: Arc<Rod>, barrier: Arc<Barrier>) -> Result<(), BarrierError> {
     for _ in 0..STEPS {
         let (left, right) = (rod.cell(at.saturating_sub(1)), rod.cell((at + 1).min(WORKERS - 1)));
         let next = rod.cell(at) + (left + right - 2.0 * rod.cell(at)) / 4.0;

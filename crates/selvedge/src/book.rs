@@ -30,6 +30,9 @@ struct SingleFlightPage;
 #[doc = include_str!("../../../docs/patterns/keyed-lock.md")]
 struct KeyedLockPage;
 
+#[doc = include_str!("../../../docs/patterns/keyed-lanes.md")]
+struct KeyedLanesPage;
+
 #[doc = include_str!("../../../docs/patterns/barrier.md")]
 struct BarrierPage;
 

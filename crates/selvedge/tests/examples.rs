@@ -58,6 +58,15 @@ fn keyed_lock_loses_no_money_and_leaves_no_lock() {
 }
 
 #[test]
+fn keyed_lanes_keep_the_order_of_each_account_and_lose_no_booking() {
+    let text = printed("keyed_lanes");
+    assert_eq!(text.matches("gives a booking back").count(), 1, "{text}");
+    assert_eq!(text.matches("in order: true").count(), 4, "{text}");
+    assert!(text.contains("ada   30 bookings"), "{text}");
+    assert!(text.ends_with("60 in all, 0 lanes are left, 8 places are free\n"), "{text}");
+}
+
+#[test]
 fn barrier_keeps_the_steps_together_and_tells_of_the_one_that_fails() {
     let text = printed("barrier");
     assert!(text.contains("the heat was all there 200 times"), "{text}");

@@ -4,7 +4,8 @@
 //! The ceiling of the first delay is the base, and each further one is the one before times the factor, up to the cap. It is
 //! computed in floating point and never goes back: a product that cannot be told from what it was, or that no
 //! [`Duration`] can hold, is what it was, or the cap. The jitter draws from whole nanoseconds, both ends included. The
-//! kinds are those of Marc Brooker, "Exponential Backoff And Jitter" (2015).
+//! kinds are those of Marc Brooker, "Exponential Backoff And Jitter" (2015), "decorrelated" among them, which has no ceilings but begins as if
+//! there had been a delay of the base; his factor there is 3.
 
 use std::iter::FusedIterator;
 use std::time::Duration;
@@ -29,6 +30,9 @@ const SECOND: u128 = 1_000_000_000;
 /// | [`Jitter::Decorrelated`] | the base to the last delay times the factor, up to the cap | if clients that began together are to drift apart quickly |
 ///
 /// The ceiling is base × factor<sup>n</sup>, and not above the cap. No input overflows.
+///
+/// The first delay of [`Jitter::Decorrelated`] is drawn from the base to the base times the factor. Its source uses a
+/// [`factor`](Self::factor) of 3; with 1 nothing of it is left to chance.
 ///
 /// # Examples
 ///
@@ -84,7 +88,7 @@ pub enum Jitter {
     Full,
     /// Half of it.
     Equal,
-    /// All above the base; it grows from the last delay, and not from the last ceiling.
+    /// All above the base; it grows from the last delay, and not from the last ceiling, by a factor that has to be above 1.
     Decorrelated,
 }
 
@@ -123,7 +127,7 @@ impl Backoff {
         Ok(Self { base, cap, factor: 2.0, attempts: Some(ATTEMPTS), jitter: Jitter::Full })
     }
 
-    /// Delays grow by `factor`. With 1 they do not.
+    /// Delays grow by `factor`. With 1 they do not, and those of [`Jitter::Decorrelated`] are all the base.
     ///
     /// # Errors
     ///
@@ -166,7 +170,12 @@ impl Backoff {
 
     /// Begins a sequence.
     fn begin(&self, rng: Rng) -> Delays {
-        Delays { plan: *self, next: self.base, left: self.attempts, rng }
+        let next = match self.jitter {
+            // Or all who begin together would come again together, after the base.
+            Jitter::Decorrelated => self.grown(self.base),
+            _ => self.base,
+        };
+        Delays { plan: *self, next, left: self.attempts, rng }
     }
 
     /// What follows `last`.

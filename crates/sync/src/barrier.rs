@@ -31,7 +31,8 @@ use engine::{Engine, Place, Told};
 ///
 /// A round cannot be completed without one of its parties. So a party that leaves while it waits (its
 /// future is dropped, or its context ends the wait) *breaks* the barrier: all who wait get
-/// [`BarrierBroken`], and so does everybody who comes afterwards, until [`reset`](Self::reset).
+/// [`BarrierError::Broken`], and so does everybody who comes afterwards, until [`reset`](Self::reset). Those who wait when it
+/// is reset get [`BarrierError::Reset`], and may come again at once.
 ///
 /// A party that never came breaks nothing: the others wait for it. Give all of them the same context.
 ///
@@ -69,7 +70,7 @@ use engine::{Engine, Place, Told};
 ///             barrier.wait().await?;
 ///             assert_eq!(steps.load(Ordering::Relaxed), step + 1);
 ///         }
-///         Ok::<_, selvedge_sync::BarrierBroken>(())
+///         Ok::<_, selvedge_sync::BarrierError>(())
 ///     })
 /// });
 /// for worker in workers {
@@ -96,10 +97,17 @@ pub struct Barrier {
 #[error("barrier not made: it is for no parties, and needs one at least")]
 pub struct NoParties;
 
-/// A barrier was not passed: a party has left while it waited.
+/// A barrier was not passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("barrier not passed: a party has left while it waited, and nobody has reset the barrier")]
-pub struct BarrierBroken;
+#[non_exhaustive]
+pub enum BarrierError {
+    /// A party has left while it waited. There is nothing to come to until somebody resets the barrier.
+    #[error("barrier not passed: a party has left while it waited")]
+    Broken,
+    /// It was reset while this party waited, which may come again.
+    #[error("barrier not passed: it was reset while this party waited")]
+    Reset,
+}
 
 /// A party has passed a barrier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +170,7 @@ impl Barrier {
         self.engine.is_broken()
     }
 
-    /// Begins anew: a broken barrier is whole again. Those who wait get [`BarrierBroken`].
+    /// Begins anew: a broken barrier is whole again. Those who wait get [`BarrierError::Reset`].
     ///
     /// # Panics
     ///
@@ -189,7 +197,8 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// [`BarrierBroken`] when the barrier is broken, or is broken or reset while this waits.
+    /// [`BarrierError::Broken`] when the barrier is broken, or is broken while this waits; [`BarrierError::Reset`] when it is reset while
+    /// this waits.
     ///
     /// # Panics
     ///
@@ -202,7 +211,7 @@ impl Barrier {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use selvedge_sync::{Barrier, BarrierBroken};
+    /// use selvedge_sync::{Barrier, BarrierError};
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -210,8 +219,8 @@ impl Barrier {
     /// let impatient = tokio::time::timeout(Duration::from_secs(1), barrier.wait());
     /// let (gave_up, waited) = tokio::join!(impatient, barrier.wait());
     /// assert!(gave_up.is_err());
-    /// assert_eq!(waited, Err(BarrierBroken));
-    /// assert_eq!(barrier.wait().await, Err(BarrierBroken));
+    /// assert_eq!(waited, Err(BarrierError::Broken));
+    /// assert_eq!(barrier.wait().await, Err(BarrierError::Broken));
     ///
     /// barrier.reset();
     /// assert!(tokio::try_join!(barrier.wait(), barrier.wait(), barrier.wait()).is_ok());
@@ -290,6 +299,14 @@ impl Barrier {
     /// Comes to the barrier, and blocks the thread until all parties have come. Not for use in a task: it
     /// blocks the worker thread that another party may need.
     ///
+    /// # Cancel safety
+    ///
+    /// Nothing to cancel; another party that leaves, or a [`reset`](Self::reset), ends the wait.
+    ///
+    /// # Fairness
+    ///
+    /// See [`Barrier`](Self#fairness).
+    ///
     /// # Memory ordering
     ///
     /// As [`wait`](Self::wait).
@@ -297,6 +314,10 @@ impl Barrier {
     /// # Errors
     ///
     /// As [`wait`](Self::wait).
+    ///
+    /// # Panics
+    ///
+    /// With the panic of a waker, if this is the last party: after everybody was let go and woken.
     ///
     /// # Examples
     ///
@@ -311,7 +332,12 @@ impl Barrier {
     /// });
     /// # Ok::<_, selvedge_sync::NoParties>(())
     /// ```
-    pub fn wait_blocking(&self) -> Result<Passed, BarrierBroken> {
+    ///
+    /// # Algorithm
+    ///
+    /// See [`Barrier`](Self#algorithm); the thread parks.
+    #[track_caller]
+    pub fn wait_blocking(&self) -> Result<Passed, BarrierError> {
         let mut wait = pin!(self.wait());
         block_on(std::future::poll_fn(|cx| wait.as_mut().poll_passed(cx)))
     }
@@ -348,20 +374,21 @@ impl BarrierWait<'_> {
     fn poll_passed(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Passed, BarrierBroken>> {
+    ) -> Poll<Result<Passed, BarrierError>> {
         let this = self.project();
         assert!(!*this.over, "a wait is not polled after it was ready");
         let told = ready!(this.barrier.engine.poll_wait(this.place, cx));
         *this.over = true;
         Poll::Ready(match told {
             Told::Passed { last } => Ok(Passed { last }),
-            Told::Broken => Err(BarrierBroken),
+            Told::Broken => Err(BarrierError::Broken),
+            Told::Reset => Err(BarrierError::Reset),
         })
     }
 }
 
 impl Future for BarrierWait<'_> {
-    type Output = Result<Passed, BarrierBroken>;
+    type Output = Result<Passed, BarrierError>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

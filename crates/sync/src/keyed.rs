@@ -67,7 +67,7 @@ use map::Map;
 ///
 /// A map in shards, each a lock around a hash table with a keyed hash, whose entries are semaphores with a count of their users. To acquire
 /// is to enter (one lock, and an allocation if the key is new) and to acquire from its semaphore; to give back is the reverse. The
-/// last user takes the entry out.
+/// last user takes the entry out. The table of a shard grows with its keys, and is given back when it is empty.
 pub struct KeyedSemaphore<K> {
     /// The keys that are in use.
     map: Arc<Map<K>>,
@@ -126,14 +126,21 @@ impl<K: Hash + Eq + Send + Sync + 'static> KeyedSemaphore<K> {
     ///
     /// # Errors
     ///
-    /// - [`TryKeyedError::NoPermits`]: fewer are free, or somebody waits for this key.
-    /// - [`TryKeyedError::OverCapacity`]: no key has so many.
+    /// - [`TryKeyedError::OverCapacity`]: no key has so many. The key is not looked at.
     /// - [`TryKeyedError::TooManyKeys`]: it would be one key more than there may be.
+    /// - [`TryKeyedError::NoPermits`]: fewer are free, or somebody waits for this key.
     #[track_caller]
     pub fn try_acquire(&self, key: K, n: usize) -> Result<KeyedPermit<K>, TryKeyedError> {
+        let capacity = self.permits();
+        // Before it is entered: what is hopeless takes up no room among the keys.
+        if n > capacity {
+            return Err(TryKeyedError::OverCapacity { wanted: n, capacity });
+        }
         let user = Map::enter(&self.map, key).map_err(|max| TryKeyedError::TooManyKeys { max })?;
-        user.entry().try_take(n)?;
-        Ok(KeyedPermit::new(user, n))
+        match user.entry().try_take(n) {
+            true => Ok(KeyedPermit::new(user, n)),
+            false => Err(TryKeyedError::NoPermits),
+        }
     }
 
     /// Acquires `n` permits of `key`, waiting in that key's line for them.
@@ -148,7 +155,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> KeyedSemaphore<K> {
     ///
     /// # Fairness
     ///
-    /// First in, first out for each key.
+    /// First in, first out for each key. A task that has spent its budget takes nothing before its next turn, but stands in line if others do.
     ///
     /// # Memory ordering
     ///
@@ -204,7 +211,7 @@ impl<K: Hash + Eq + Send + Sync + 'static> KeyedSemaphore<K> {
     ///
     /// # Panics
     ///
-    /// As [`acquire`](Self::acquire).
+    /// As [`acquire`](Self::acquire), and with the panic of the waker of the one that gets the permits instead.
     ///
     /// # Examples
     ///
@@ -242,9 +249,46 @@ impl<K: Hash + Eq + Send + Sync + 'static> KeyedSemaphore<K> {
     /// Acquires `n` permits of `key`, blocking the thread. It stands in the same line as the tasks. Not for use in a task: it
     /// blocks the worker thread that may be needed to run the holder of what it waits for.
     ///
+    /// # Cancel safety
+    ///
+    /// Nothing to cancel.
+    ///
+    /// # Fairness
+    ///
+    /// One line with [`acquire`](Self::acquire).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire).
+    ///
+    /// # Panics
+    ///
+    /// As [`KeyedSemaphore`](Self#panics) says.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_sync::KeyedSemaphore;
+    ///
+    /// let hosts = KeyedSemaphore::new(2);
+    /// let both = hosts.acquire_blocking("example.org", 2)?;
+    /// std::thread::scope(|scope| {
+    ///     let waits = scope.spawn(|| hosts.acquire_blocking("example.org", 1).map(drop));
+    ///     drop(both);
+    ///     waits.join().unwrap()
+    /// })?;
+    /// assert!(hosts.is_empty());
+    /// # Ok::<_, selvedge_sync::KeyedError>(())
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`acquire`](Self::acquire); the thread parks.
+    #[track_caller]
     pub fn acquire_blocking(&self, key: K, n: usize) -> Result<KeyedPermit<K>, KeyedError> {
         block_on(Entering::new(Arc::clone(&self.map), key, n))
     }
@@ -333,23 +377,122 @@ impl<K: Hash + Eq + Send + Sync + 'static> KeyedLock<K> {
         self.semaphore.try_acquire(key, 1)
     }
 
-    /// Locks `key`, waiting in its line: [`KeyedSemaphore::acquire`] of one permit, which says all there is to know.
+    /// Locks `key`, waiting in its line: [`KeyedSemaphore::acquire`] of one permit.
+    ///
+    /// Completes with a [`KeyedPermit`], which is the lock, or with an error, at once: one key too many. The key is entered, and the
+    /// place in its line taken, by the first poll.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe. A future dropped while it waits loses its place in the line; one that was handed the lock and not polled since hands it to the
+    /// next. If nobody else uses the key, its entry goes. `key` is dropped with the future.
+    ///
+    /// # Fairness
+    ///
+    /// First in, first out for each key. A task that has spent its budget locks nothing before its next turn, but stands in line if others do.
+    ///
+    /// # Memory ordering
+    ///
+    /// What was done under the lock of a key before it was given back is visible after this completes.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyedError::TooManyKeys`].
+    ///
+    /// # Panics
+    ///
+    /// The future panics when it is polled after it was ready, and as [`KeyedSemaphore`](KeyedSemaphore#panics) says.
+    ///
+    /// # Examples
+    ///
+    /// Two keys, in the order that all keep to:
+    ///
+    /// ```
+    /// use selvedge_sync::{KeyedError, KeyedLock, KeyedPermit};
+    ///
+    /// type Locked = KeyedPermit<&'static str>;
+    ///
+    /// async fn both(
+    ///     locks: &KeyedLock<&'static str>,
+    ///     one: &'static str,
+    ///     other: &'static str,
+    /// ) -> Result<(Locked, Locked), KeyedError> {
+    ///     Ok((locks.lock(one.min(other)).await?, locks.lock(one.max(other)).await?))
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), KeyedError> {
+    /// let locks = KeyedLock::new();
+    /// let (first, _second) = both(&locks, "bob", "ada").await?;
+    /// assert_eq!(*first.key(), "ada");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// See [`KeyedSemaphore`](KeyedSemaphore#algorithm).
     #[track_caller]
     pub fn lock(&self, key: K) -> AcquireKeyed<K> {
         self.semaphore.acquire(key, 1)
     }
 
-    /// As [`lock`](Self::lock), for no longer than `ctx` lasts: [`KeyedSemaphore::acquire_in`].
+    /// As [`lock`](Self::lock), for no longer than `ctx` lasts. Who is told that it has ended has left the line.
+    ///
+    /// A context that has ended wins over a lock: one that was handed to this wait, and not seen, goes to the next.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`lock`](Self::lock).
+    ///
+    /// # Fairness
+    ///
+    /// As [`lock`](Self::lock).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`lock`](Self::lock); what preceded the cancellation is visible when that is what ended it.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock`](Self::lock), and [`KeyedError::Ended`].
+    ///
+    /// # Panics
+    ///
+    /// As [`lock`](Self::lock), and with the panic of the waker of the one that gets the lock instead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_cancel::Context;
+    /// use selvedge_sync::{KeyedError, KeyedLock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), KeyedError> {
+    /// let (request, canceller) = Context::background().child();
+    /// let locks = KeyedLock::new();
+    /// let _held = locks.lock_in(&request, "ada").await?;
+    /// let stops = async { canceller.cancel() };
+    /// let (waited, ()) = tokio::join!(locks.lock_in(&request, "ada"), stops);
+    /// assert!(matches!(waited, Err(KeyedError::Ended(_))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`lock`](Self::lock), and a look at the context.
     #[track_caller]
     pub fn lock_in<'c>(&self, ctx: &'c Context, key: K) -> WithinOrCause<'c, AcquireKeyed<K>> {
         self.semaphore.acquire_in(ctx, key, 1)
     }
 
-    /// Locks `key`, blocking the thread: [`KeyedSemaphore::acquire_blocking`].
+    /// Locks `key`, blocking the thread: [`KeyedSemaphore::acquire_blocking`] of one permit, which says all there is to know.
     ///
     /// # Errors
     ///
     /// [`KeyedError::TooManyKeys`].
+    #[track_caller]
     pub fn lock_blocking(&self, key: K) -> Result<KeyedPermit<K>, KeyedError> {
         self.semaphore.acquire_blocking(key, 1)
     }

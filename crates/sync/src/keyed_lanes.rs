@@ -29,7 +29,8 @@ use engine::Engine;
 /// a *lane* while it has items: any worker takes the front of any lane that nobody holds, as a [`Lease`]; while
 /// it has the lease, nobody else gets an item of that key. When it is dropped the lane goes on to the next taker.
 ///
-/// A lane is there while it has items or is leased, and not longer: idle keys cost nothing.
+/// A lane is there while it has items or is leased, and not longer: idle keys cost nothing. (The tables have room for the most lanes that there
+/// were at once, until there is none: then it is given back.)
 ///
 /// This is a handle; a clone of it leads to the same lanes. Any number of tasks push, any number
 /// take. It holds as many items as are pushed: who wants a bound acquires a permit of a
@@ -38,13 +39,18 @@ use engine::Engine;
 /// # End
 ///
 /// After [`close`](Self::close) nothing can be pushed, and what is there is taken as before. A take says that it is over
-/// once nothing is queued and nothing is leased: until then a lease that is given up unseen may bring an item back.
+/// once nothing is queued and nothing is leased: until then a lease that is given up unseen, or [given back](Lease::give_back), may bring
+/// an item back.
 ///
 /// # Fairness
 ///
 /// Lanes stand in line for takers: a lane enters at the end when it gets its first item, or when its lease is dropped
 /// and it has more. So a busy key waits for every other key between two of its items. Takers stand in line
 /// for lanes, first come, first served; nobody overtakes them.
+///
+/// An item is given to the taker that is first, and that one's key is nobody else's from then on, also if it is not polled again: a take beside
+/// the branch of a `select!` that runs, or in a `Vec`, keeps a key from all others until it is polled or dropped. Other keys
+/// go on. Drop what you do not poll.
 ///
 /// # Memory ordering
 ///
@@ -83,7 +89,8 @@ use engine::Engine;
 /// which hands the lane to the first taker directly. A lane with one item and a wait allocate nothing, once the tables have grown; they are given
 /// back when the last of many lanes goes.
 ///
-/// A key's `Eq` runs under that lock: it should be short, and must not use the lanes. A panic of it poisons nothing.
+/// A key's `Eq` runs under that lock: it should be short, and must not use the lanes. A panic of it poisons nothing. The key of a lane is dropped
+/// with the lane, by whoever has its last lease, whom a panic of its destructor does not reach.
 pub struct KeyedLanes<K, T> {
     /// Lanes, lines, leases.
     engine: Arc<Engine<K, T>>,

@@ -134,7 +134,7 @@ mod within;
 
 pub use ageing_queue::{AgeingQueue, ClassCountError, NoSuchClass};
 pub use backoff::{Backoff, BackoffError, Delays, Jitter};
-pub use barrier::{Barrier, BarrierBroken, BarrierWait, NoParties, Passed};
+pub use barrier::{Barrier, BarrierError, BarrierWait, NoParties, Passed};
 pub use keyed::{AcquireKeyed, KeyedError, KeyedLock, KeyedPermit, KeyedSemaphore, TryKeyedError};
 pub use keyed_lanes::{KeyedLanes, LaneHold, LanesClosed, Lease, TakeLease};
 pub use latch::{Latch, LatchWait};

@@ -125,9 +125,10 @@ use map::Map;
 ///
 /// Keys are spread over shards by a keyed hash (std's [`RandomState`], or [another](SingleFlightBuilder::hasher)), which is computed
 /// outside of any lock. A shard is one lock around the keys, the flights and the lines of those who wait for them. It spins: a key's `Eq`
-/// runs under it, must not use the flights, and should be short. To join a flight costs one trip to that lock, and so does to leave it;
-/// no reference count, and no allocation. To start one costs two allocations, one of them with its future, to land it with more than one
-/// caller another: a caller that is alone gets the result itself, and not a clone. The line is
+/// (and, in a [`forget`](Self::forget), its `Borrow`) runs under it, must not use the flights, and should be short. To join a flight costs
+/// one trip to that lock, and so does to leave it; no allocation, and no count of references but that of the waker, of which the line has a
+/// clone. To start one costs two allocations, one of them with its future, to land it another if it has more than one
+/// caller or the result is kept: otherwise the caller gets the result itself, and not a clone. The line is
 /// entered again after each wake-up.
 pub struct SingleFlight<K, V, E, S = RandomState> {
     /// What is in flight, and what is kept.
@@ -211,6 +212,10 @@ where
     ///
     /// When the work, `make`, the clone of the result or the key's hash or comparison panics, or when it is polled
     /// again after it was ready.
+    ///
+    /// So does the poll that joins a flight if the destructor of the key or of `make` panics, which are dropped then; and a poll in which
+    /// the caller's own waker does, which is cloned to wait, and woken if the work was while this drove it. Neither costs anybody his seat:
+    /// who has joined and is polled again goes on.
     ///
     /// # Examples
     ///
@@ -406,6 +411,11 @@ where
 
     /// Forgets the key: later callers start a flight of their own, those who wait stay with theirs, and
     /// what that gives is not kept. A result that was kept is dropped.
+    ///
+    /// # Panics
+    ///
+    /// When the key's hash, comparison or [`Borrow`] panics: nothing is forgotten. With the panic of the destructor of the key or of the
+    /// result that was kept: when it is forgotten.
     ///
     /// # Examples
     ///

@@ -239,7 +239,7 @@ impl<T, E> TaskGroup<T, E> {
     /// group.try_spawn(std::future::pending())?;
     /// group.cancel();
     /// group.abort();
-    /// assert_eq!(group.join().await.counts().cancelled, 1);
+    /// assert_eq!(group.join().await.counts.cancelled, 1);
     /// # Ok(())
     /// # }
     /// ```

@@ -2,16 +2,19 @@
 //! growth of the results.
 #![cfg(not(selvedge_loom))]
 
-use std::pin::pin;
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use selvedge_cancel::Context as Tree;
 #[cfg(not(feature = "age"))]
 use selvedge_cancel::Timer;
-use selvedge_sync::{Barrier, KeyedLanes, Latch, SingleFlight, TaskGroup, WaitGroup};
+use selvedge_sync::{Barrier, KeyedLanes, KeyedLock, Latch, SingleFlight, TaskGroup, WaitGroup};
 #[cfg(not(feature = "age"))]
-use selvedge_sync::{Fairness, KeyedLock, Semaphore};
+use selvedge_sync::{Fairness, Semaphore};
 use selvedge_testkit::CountingAllocator;
 
 #[global_allocator]
@@ -89,7 +92,7 @@ fn a_task_of_a_group_allocates_a_share_in_the_results_and_nothing_else() {
     let counted = CountingAllocator::count(|| {
         for n in 0..1024 {
             let mut polls = 0;
-            let future = std::future::poll_fn(move |_| {
+            let future = poll_fn(move |_| {
                 polls += 1;
                 // Pending once: it waits for the context, too.
                 if polls == 2 { Poll::Ready(Ok(n)) } else { Poll::Pending }
@@ -147,6 +150,88 @@ fn to_join_a_flight_allocates_nothing_and_to_fly_alone_twice() {
 }
 
 #[test]
+fn many_flights_give_their_memory_back_however_the_last_ends() {
+    type Flights = SingleFlight<u32, u32, ()>;
+    type Call = Pin<Box<dyn Future<Output = Result<u32, ()>> + Send>>;
+    type Joins = Arc<Mutex<Option<Call>>>;
+    type Fly<'a> = &'a dyn Fn(&Flights);
+    /// So many that each shard has more than it keeps room for, and that its table is nearly full.
+    const KEYS: u32 = 1_680;
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let poll = |call: &mut Call| call.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    // Work that is woken at once until it is to end; in the poll in which it does a call joins, if there is one.
+    let work = |joins: &Joins| {
+        let joins = Arc::clone(joins);
+        move || {
+            poll_fn(move |cx| {
+                if !DONE.load(Ordering::Relaxed) {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                if let Some(call) = &mut *joins.lock().unwrap() {
+                    assert!(
+                        call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
+                    );
+                }
+                Poll::Ready(Ok(1))
+            })
+        }
+    };
+    let call = |flights: &Flights, key, joins: &Joins| -> Call {
+        Box::pin(flights.run_owned(key, work(joins)))
+    };
+    let boarded = |flights: &Flights| -> Vec<Call> {
+        DONE.store(false, Ordering::Relaxed);
+        let nobody = Joins::default();
+        let mut calls: Vec<_> = (0..KEYS).map(|key| call(flights, key, &nobody)).collect();
+        calls.iter_mut().for_each(|call| assert!(poll(call).is_pending()));
+        calls
+    };
+    let end = |mut calls: Vec<Call>| {
+        DONE.store(true, Ordering::Relaxed);
+        calls.iter_mut().for_each(|call| assert!(poll(call).is_ready()));
+    };
+    let leave = |flights: &Flights| drop(boarded(flights));
+    let land = |flights: &Flights| end(boarded(flights));
+    let look = |flights: &Flights| {
+        let both = (boarded(flights), boarded(flights));
+        end(both.0);
+        end(both.1);
+    };
+    let stand_in_line = |flights: &Flights| {
+        DONE.store(false, Ordering::Relaxed);
+        let joins: Vec<_> = (0..KEYS).map(|_| Joins::default()).collect();
+        let mut calls: Vec<_> =
+            (0..).zip(&joins).map(|(key, joins)| call(flights, key, joins)).collect();
+        calls.iter_mut().for_each(|call| assert!(poll(call).is_pending()));
+        for (key, joins) in (0..).zip(&joins) {
+            *joins.lock().unwrap() = Some(call(flights, key, &Joins::default()));
+        }
+        end(calls);
+        end(joins.iter().flat_map(|joins| joins.lock().unwrap().take()).collect());
+    };
+    let forget = |flights: &Flights| {
+        land(flights);
+        assert_eq!(flights.len(), KEYS as usize);
+        (0..KEYS).for_each(|key| flights.forget(&key));
+    };
+    let ways: [(&str, Duration, Fly<'_>); 5] = [
+        ("leave", Duration::ZERO, &leave),
+        ("land", Duration::ZERO, &land),
+        ("look", Duration::ZERO, &look),
+        ("stand in line", Duration::ZERO, &stand_in_line),
+        ("forget", Duration::MAX, &forget),
+    ];
+    for (way, time, fly) in ways {
+        let flights = Flights::builder().keep_values(time).keep_at_most(1 << 20).build();
+        let counted = CountingAllocator::count(|| fly(&flights));
+        assert!(flights.is_empty());
+        assert_eq!(counted.allocations, counted.frees, "{way}");
+        assert_eq!(counted.bytes_allocated, counted.bytes_freed, "{way}");
+    }
+}
+
+#[test]
 fn neither_a_barrier_nor_a_wait_for_a_lane_allocates() {
     let (barrier, lanes) = (Barrier::new(2).unwrap(), KeyedLanes::<u32, u32>::new());
     let mut cx = Context::from_waker(Waker::noop());
@@ -181,6 +266,19 @@ fn many_lanes_give_their_memory_back_when_the_last_is_gone() {
         while lanes.try_take().is_some() {}
     });
     assert!(counted.allocations > 3 && counted.allocations == counted.frees, "{counted:?}");
+}
+
+#[test]
+fn many_keys_give_their_memory_back_when_the_last_is_gone() {
+    let locks = KeyedLock::<u32>::new();
+    let counted = CountingAllocator::count(|| {
+        let held: Vec<_> = (0..1_680).map(|key| locks.try_lock(key).unwrap()).collect();
+        assert_eq!(locks.len(), 1_680);
+        drop(held);
+    });
+    assert!(locks.is_empty());
+    assert_eq!(counted.allocations, counted.frees);
+    assert_eq!(counted.bytes_allocated, counted.bytes_freed);
 }
 
 // With the feature `age` there is a table of holders.

@@ -9,7 +9,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use selvedge_sync::{
     Acquire, AcquireError, AcquireKeyed, AcquireOwned, AddError, AgeingQueue, Backoff,
-    BackoffError, Barrier, BarrierBroken, BarrierWait, CapacityError, ClassCountError, Counts,
+    BackoffError, Barrier, BarrierError, BarrierWait, CapacityError, ClassCountError, Counts,
     Delays, Failure, Fairness, Fault, FlightWait, GroupTask, Jitter, Join, JoinError, Joined,
     KeyedError, KeyedLanes, KeyedLock, KeyedPermit, KeyedSemaphore, LaneHold, LanesClosed, Latch,
     LatchWait, Lease, MergeError, Next, NoParties, NoSuchClass, OwnedPermit, OwnedWaitGuard,
@@ -119,7 +119,7 @@ assert_not_impl_any!(BarrierWait<'_>: Unpin);
 assert_impl_all!(Within<'_, BarrierWait<'_>>: Debug, Send, Sync);
 assert_not_impl_any!(Within<'_, BarrierWait<'_>>: Unpin);
 assert_impl_all!(Passed: Debug, Send, Sync, Copy, Unpin);
-assert_impl_all!(BarrierBroken: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(BarrierError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(NoParties: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
 
 assert_impl_all!(AgeingQueue<Value>: Debug, Clone, Send, Unpin, UnwindSafe);

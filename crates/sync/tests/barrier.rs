@@ -1,8 +1,12 @@
 //! The barrier: rounds, who is last, what breaks it, resets, and wakers that misbehave.
 #![cfg(not(selvedge_loom))]
 
+#[cfg(feature = "tokio")]
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+#[cfg(feature = "tokio")]
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -10,11 +14,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use selvedge_cancel::{CauseKind, Context as Tree};
-use selvedge_sync::{Barrier, BarrierBroken, BarrierWait, NoParties, Passed};
+use selvedge_sync::{Barrier, BarrierError, BarrierWait, NoParties, Passed};
 use selvedge_testkit::{CountingWaker, PanickingWaker, ReentrantWaker, block_on, watchdog};
 
 type Wait<'a> = Pin<Box<BarrierWait<'a>>>;
-type Outcome = Poll<Result<Passed, BarrierBroken>>;
+type Outcome = Poll<Result<Passed, BarrierError>>;
 
 fn poll(wait: &mut Wait<'_>) -> Outcome {
     wait.as_mut().poll(&mut Context::from_waker(Waker::noop()))
@@ -34,7 +38,8 @@ fn come(barrier: &Barrier, count: usize) -> Vec<Wait<'_>> {
     waits
 }
 
-const BROKEN: Outcome = Poll::Ready(Err(BarrierBroken));
+const BROKEN: Outcome = Poll::Ready(Err(BarrierError::Broken));
+const RESET: Outcome = Poll::Ready(Err(BarrierError::Reset));
 
 // Smoke.
 
@@ -138,7 +143,7 @@ fn who_leaves_breaks_it_for_those_who_wait_and_those_who_come() {
         assert_eq!(poll(wait), BROKEN);
     }
     assert_eq!(poll(&mut Box::pin(barrier.wait())), BROKEN);
-    assert_eq!(barrier.wait_blocking(), Err(BarrierBroken));
+    assert_eq!(barrier.wait_blocking(), Err(BarrierError::Broken));
     assert_eq!(barrier.waiting(), 0);
 }
 
@@ -202,10 +207,15 @@ fn a_reset_makes_it_whole_and_sends_those_who_wait_away() {
     let mut waits = come(&barrier, 2);
     barrier.reset();
     for wait in &mut waits {
-        assert_eq!(poll(wait), BROKEN);
+        assert_eq!(poll(wait), RESET);
     }
     drop(waits);
     assert!(!barrier.is_broken());
+    // Who was there when it broke is told of that, also after a reset.
+    let mut waits = come(&barrier, 2);
+    drop(waits.remove(0));
+    barrier.reset();
+    assert_eq!(poll(&mut waits[0]), BROKEN);
     let waits = come(&barrier, 2);
     drop(waits);
     assert!(barrier.is_broken());
@@ -237,11 +247,48 @@ fn a_waker_that_panics_keeps_nobody_at_the_barrier() {
         for wait in &mut waits {
             match breaks {
                 false => assert!(!is_last(poll(wait))),
-                true => assert_eq!(poll(wait), BROKEN),
+                true => assert_eq!(poll(wait), RESET),
             }
         }
         assert!(!barrier.is_broken());
     }
+}
+
+#[test]
+fn a_waker_that_panics_when_a_party_leaves_keeps_nobody_at_the_barrier() {
+    let (tree, canceller) = Tree::background().child();
+    let (bad, good) = (PanickingWaker::new(), CountingWaker::new());
+    let mut cx = Context::from_waker(Waker::noop());
+    for by_context in [false, true] {
+        let barrier = Barrier::new(4).unwrap();
+        let mut waits = [Box::pin(barrier.wait()), Box::pin(barrier.wait())];
+        for (wait, waker) in waits.iter_mut().zip([bad.waker(), good.waker()]) {
+            assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        let before = good.wakes();
+        let mut leaves = Box::pin(barrier.wait_in(&tree));
+        assert!(leaves.as_mut().poll(&mut cx).is_pending());
+        let panic = catch_unwind(AssertUnwindSafe(|| match by_context {
+            false => drop(leaves),
+            true => {
+                canceller.cancel();
+                let _ = leaves.as_mut().poll(&mut cx);
+            }
+        }));
+        assert!(panic.is_err());
+        assert_eq!((good.wakes(), barrier.waiting(), barrier.is_broken()), (before + 1, 0, true));
+        for wait in &mut waits {
+            assert_eq!(poll(wait), BROKEN);
+        }
+    }
+    assert_eq!((bad.live(), good.live()), (0, 0));
+}
+
+#[test]
+fn errors_say_what_did_not_happen_and_why() {
+    let errors = [BarrierError::Broken, BarrierError::Reset].map(|error| error.to_string());
+    assert_eq!(errors[0], "barrier not passed: a party has left while it waited");
+    assert_eq!(errors[1], "barrier not passed: it was reset while this party waited");
 }
 
 #[test]
@@ -298,6 +345,31 @@ fn a_loop_over_rounds_of_one_yields() {
 }
 
 #[test]
+#[cfg(feature = "tokio")]
+fn a_blocking_wait_in_a_task_whose_budget_is_spent_is_a_party_as_others_are() {
+    watchdog(Duration::from_secs(60), "a task whose budget is spent", || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let task = poll_fn(|cx| {
+            let one = Barrier::new(1).unwrap();
+            let turns = (0..1_000_000).take_while(|_| pin!(one.wait()).poll(cx).is_ready()).count();
+            assert!(turns < 1_000_000, "the budget never ends");
+            assert!(one.wait_blocking().unwrap().is_last());
+            // And waits for another thread.
+            let two = Barrier::new(2).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(20));
+                    assert!(two.wait_blocking().unwrap().is_last());
+                });
+                assert!(!two.wait_blocking().unwrap().is_last());
+            });
+            Poll::Ready(())
+        });
+        runtime.block_on(runtime.spawn(task)).unwrap();
+    });
+}
+
+#[test]
 fn it_names_itself_and_its_place() {
     let line = line!() + 1;
     let barrier = Barrier::new(2).unwrap().named("step");
@@ -315,6 +387,14 @@ enum Step {
     Come,
     Poll(usize),
     Leave(usize),
+    Reset,
+}
+
+/// How a wait is to end.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    Passed,
+    Broken,
     Reset,
 }
 
@@ -337,7 +417,7 @@ proptest! {
     ) {
         let barrier = Barrier::new(parties).unwrap();
         // Each wait with its waker and how it will end, if that is settled.
-        let mut waits: Vec<(Wait<'_>, CountingWaker, Option<bool>)> = Vec::new();
+        let mut waits: Vec<(Wait<'_>, CountingWaker, Option<Told>)> = Vec::new();
         let mut broken = false;
         for step in steps {
             let waiting = waits.iter().filter(|wait| wait.2.is_none()).count();
@@ -349,7 +429,7 @@ proptest! {
                         prop_assert_eq!(polled, BROKEN);
                     } else if waiting + 1 == parties {
                         prop_assert!(is_last(polled));
-                        waits.iter_mut().for_each(|wait| { wait.2.get_or_insert(true); });
+                        waits.iter_mut().for_each(|wait| { wait.2.get_or_insert(Told::Passed); });
                     } else {
                         prop_assert!(polled.is_pending());
                         waits.push((wait, waker, None));
@@ -361,8 +441,9 @@ proptest! {
                     let polled = wait.as_mut().poll(&mut Context::from_waker(&waker.waker()));
                     match settled {
                         None => prop_assert!(polled.is_pending()),
-                        Some(true) => prop_assert!(!is_last(polled)),
-                        Some(false) => prop_assert_eq!(polled, BROKEN),
+                        Some(Told::Passed) => prop_assert!(!is_last(polled)),
+                        Some(Told::Broken) => prop_assert_eq!(polled, BROKEN),
+                        Some(Told::Reset) => prop_assert_eq!(polled, RESET),
                     }
                     if settled.is_some() {
                         drop(waits.swap_remove(which));
@@ -374,14 +455,14 @@ proptest! {
                     drop(wait);
                     if settled.is_none() {
                         broken = true;
-                        waits.iter_mut().for_each(|wait| { wait.2.get_or_insert(false); });
+                        waits.iter_mut().for_each(|wait| { wait.2.get_or_insert(Told::Broken); });
                     }
                 }
                 Step::Poll(_) | Step::Leave(_) => {}
                 Step::Reset => {
                     barrier.reset();
                     broken = false;
-                    waits.iter_mut().for_each(|wait| { wait.2.get_or_insert(false); });
+                    waits.iter_mut().for_each(|wait| { wait.2.get_or_insert(Told::Reset); });
                 }
             }
             let waiting = waits.iter().filter(|wait| wait.2.is_none()).count();

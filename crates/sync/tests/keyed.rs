@@ -6,6 +6,8 @@ mod panicky_key;
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
+#[cfg(feature = "tokio")]
+use std::future::poll_fn;
 use std::hash::Hash;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -439,6 +441,102 @@ fn an_always_ready_loop_yields_to_tokio() {
     });
 }
 
+/// Polls what takes of the budget of the task, until that is spent.
+#[cfg(feature = "tokio")]
+fn spend(cx: &mut Context<'_>) {
+    let other = KeyedLock::new();
+    let turns = (0..1_000_000).take_while(|_| pin!(other.lock(7)).poll(cx).is_ready()).count();
+    assert!(turns < 1_000_000, "the budget never ends");
+}
+
+/// Runs it in a task.
+#[cfg(feature = "tokio")]
+fn in_a_task(mut run: impl FnMut(&mut Context<'_>) + Send + 'static) {
+    watchdog(Duration::from_secs(60), "a task whose budget is spent", || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let task = poll_fn(move |cx| {
+            run(cx);
+            Poll::Ready(())
+        });
+        runtime.block_on(runtime.spawn(task)).unwrap();
+    });
+}
+
+/// Runs it where there is no budget to spend.
+#[cfg(feature = "tokio")]
+fn elsewhere<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
+}
+
+#[test]
+#[cfg(feature = "tokio")]
+fn a_task_whose_budget_is_spent_takes_nothing_and_stands_in_the_line_of_its_key() {
+    in_a_task(|cx| {
+        spend(cx);
+        let keys = Keys::with_max_keys(1, 1);
+        // Nobody waits: it takes nothing, and uses the key.
+        let mut alone = Box::pin(keys.acquire(7, 1));
+        assert!(alone.as_mut().poll(cx).is_pending());
+        assert_eq!(keys.len(), 1);
+        let held = elsewhere(|| keys.try_acquire(7, 1).unwrap());
+        // Others do.
+        let mut first = elsewhere(|| waiting(&keys, 7, 1));
+        let mut spent = Box::pin(keys.acquire(7, 1));
+        assert!(spent.as_mut().poll(cx).is_pending());
+        let mut late = elsewhere(|| waiting(&keys, 7, 1));
+        let mut last = held;
+        for wait in [&mut first, &mut spent, &mut late] {
+            drop(last);
+            last = elsewhere(|| given(wait));
+        }
+        drop(last);
+        drop(elsewhere(|| given(&mut alone)));
+        drop(alone);
+        assert!(keys.is_empty());
+        // What is refused is refused at the next turn.
+        let _held = elsewhere(|| keys.try_acquire(7, 1).unwrap());
+        let mut large = Box::pin(keys.acquire(7, 2));
+        let mut other = Box::pin(keys.acquire(8, 1));
+        for wait in [&mut large, &mut other] {
+            assert!(wait.as_mut().poll(cx).is_pending());
+        }
+        let refused = |wait| elsewhere(|| poll(wait).map(|permit| permit.unwrap_err()));
+        let Poll::Ready(error) = refused(&mut large) else { panic!("it is refused") };
+        assert!(matches!(error, KeyedError::OverCapacity { wanted: 2, capacity: 1 }));
+        let Poll::Ready(error) = refused(&mut other) else { panic!("it is refused") };
+        assert!(matches!(error, KeyedError::TooManyKeys { max: 1 }));
+    });
+}
+
+#[test]
+#[cfg(feature = "tokio")]
+fn a_blocking_lock_in_a_task_whose_budget_is_spent_takes_what_is_free() {
+    in_a_task(|cx| {
+        spend(cx);
+        let locks = KeyedLock::new();
+        let first = locks.lock_blocking(7).unwrap();
+        // And waits for what another thread gives back.
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(20));
+                drop(first);
+            });
+            assert_eq!(*locks.lock_blocking(7).unwrap().key(), 7);
+        });
+    });
+}
+
+#[test]
+fn what_is_hopeless_is_refused_before_the_key_is_looked_at() {
+    let keys = Keys::with_max_keys(1, 1);
+    let _held = keys.try_acquire(7, 1).unwrap();
+    let over = TryKeyedError::OverCapacity { wanted: 2, capacity: 1 };
+    assert_eq!(keys.try_acquire(8, 2).unwrap_err(), over);
+    for refused in [block_on(keys.acquire(8, 2)), keys.acquire_blocking(8, 2)] {
+        assert!(matches!(refused, Err(KeyedError::OverCapacity { wanted: 2, capacity: 1 })));
+    }
+}
+
 // Panics, and user code that comes back.
 
 #[test]
@@ -637,11 +735,11 @@ enum Attempt {
 
 impl Model {
     fn attempt(&mut self, key: u32, n: usize) -> Attempt {
-        if !self.keys.contains_key(&key) && self.keys.len() >= self.most {
-            return Attempt::TooManyKeys;
-        }
         if n > self.permits {
             return Attempt::OverCapacity;
+        }
+        if !self.keys.contains_key(&key) && self.keys.len() >= self.most {
+            return Attempt::TooManyKeys;
         }
         let used = self.keys.entry(key).or_default();
         if n == 0 || (used.line.is_empty() && used.out + n <= self.permits) {

@@ -112,6 +112,26 @@ fn an_item_that_is_pushed_while_its_key_is_leased_waits_for_the_lease() {
 }
 
 #[test]
+fn an_item_that_is_given_back_is_the_next_of_all() {
+    let lanes = filled(&[(1, 10), (1, 11), (2, 20)]);
+    let mut lease = lanes.try_take().unwrap();
+    *lease += 5;
+    lease.give_back();
+    assert_eq!((lanes.len(), lanes.lanes()), (3, 2));
+    // Before the other lane, though that was ready first, and before its own next.
+    let order: Vec<_> = std::iter::from_fn(|| lanes.try_take().map(|lease| *lease)).collect();
+    assert_eq!(order, [15, 20, 11]);
+    // To one who waits, and after a close.
+    let lanes = filled(&[(1, 10)]);
+    let lease = lanes.try_take().unwrap();
+    let mut take = waiting(&lanes);
+    lanes.close();
+    lease.give_back();
+    assert_eq!(*given(&mut take), 10);
+    assert!(block_on(lanes.take()).is_none());
+}
+
+#[test]
 fn a_hold_keeps_the_lane_without_the_item() {
     let lanes = filled(&[(1, 10), (1, 11)]);
     let mut lease = lanes.try_take().unwrap();
@@ -301,6 +321,46 @@ fn a_key_that_panics_pushes_nothing_and_poisons_nothing() {
     assert_eq!(order, [1, 3]);
 }
 
+/// A key that panics when it is dropped.
+#[derive(PartialEq, Eq, Hash)]
+struct Bomb(u32);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("bomb");
+    }
+}
+
+#[test]
+fn a_lane_s_key_whose_destructor_panics_hurts_nobody_who_has_the_last_lease() {
+    let bombs = || {
+        let lanes = KeyedLanes::new();
+        assert!(lanes.push(Bomb(1), 10).is_ok());
+        let lease = lanes.try_take().unwrap();
+        (lanes, lease)
+    };
+    let (lanes, lease) = bombs();
+    drop(lease);
+    assert_eq!(lanes.lanes(), 0);
+    // While another panic goes on: a second one would end the process.
+    let (lanes, lease) = bombs();
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        let _lease = lease;
+        panic!("while it is leased");
+    }));
+    assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"while it is leased"));
+    assert_eq!(lanes.lanes(), 0);
+    // Beside the waker of a taker, which is told that it is over.
+    let (lanes, lease) = bombs();
+    let bad = PanickingWaker::new();
+    lanes.close();
+    let mut take = Box::pin(lanes.take());
+    assert!(take.as_mut().poll(&mut Context::from_waker(&bad.waker())).is_pending());
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(lease))).is_err(), "the waker's");
+    let over = take.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(over, Poll::Ready(None)));
+}
+
 #[test]
 fn items_and_keys_and_wakers_may_use_the_lanes() {
     watchdog(Duration::from_secs(60), "items that use their lanes", || {
@@ -397,6 +457,7 @@ enum Step {
     Poll(usize),
     Leave(usize),
     Drop(usize),
+    GiveBack(usize),
     Close,
 }
 
@@ -408,6 +469,7 @@ fn step() -> impl Strategy<Value = Step> {
         30 => any::<usize>().prop_map(Step::Poll),
         20 => any::<usize>().prop_map(Step::Leave),
         60 => any::<usize>().prop_map(Step::Drop),
+        10 => any::<usize>().prop_map(Step::GiveBack),
         1 => Just(Step::Close),
     ]
 }
@@ -552,7 +614,13 @@ proptest! {
                     drop(lease);
                     model.hand_on(key, None);
                 }
-                Step::Poll(_) | Step::Leave(_) | Step::Drop(_) => {}
+                Step::GiveBack(which) if !leases.is_empty() => {
+                    let (key, lease) = leases.swap_remove(which % leases.len());
+                    let item = *lease;
+                    lease.give_back();
+                    model.hand_on(key, Some(item));
+                }
+                Step::Poll(_) | Step::Leave(_) | Step::Drop(_) | Step::GiveBack(_) => {}
                 Step::Close => {
                     lanes.close();
                     model.closed = true;

@@ -219,6 +219,33 @@ fn a_loop_over_waits_in_a_context_that_has_ended_yields_to_tokio() {
 }
 
 #[test]
+#[cfg(feature = "tokio")]
+fn a_blocking_wait_in_a_task_whose_budget_is_spent_does_not_hang() {
+    within_reason(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let task = std::future::poll_fn(|cx| {
+            let open = Latch::new(0);
+            let mut turns = 0..1_000_000;
+            while turns.next().is_some() && pin!(open.wait()).poll(cx).is_ready() {}
+            assert!(!turns.is_empty(), "the budget never ends");
+            open.wait_blocking();
+            // And waits for another thread.
+            let latch = Latch::new(1);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    thread::sleep(Duration::from_millis(20));
+                    latch.count_down(1);
+                });
+                latch.wait_blocking();
+            });
+            assert!(latch.is_open());
+            std::task::Poll::Ready(())
+        });
+        runtime.block_on(runtime.spawn(task)).unwrap();
+    });
+}
+
+#[test]
 fn a_wait_in_a_context_ends_with_it_or_with_the_latch() {
     within_reason(|| {
         let latch = Latch::new(1);

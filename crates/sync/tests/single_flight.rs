@@ -355,8 +355,6 @@ fn a_waker_that_is_kept_after_the_end_does_nothing() {
     waker.wake();
 }
 
-// Leaving.
-
 #[test]
 fn a_waker_that_is_kept_after_the_end_wakes_no_flight_that_came_after() {
     let (flights, old) = (Flights::new(), Work::default());
@@ -405,6 +403,79 @@ fn a_caller_that_was_poked_gets_the_result_though_all_others_have_it() {
     drop(other);
     assert!(flights.is_empty());
 }
+
+#[test]
+fn who_is_in_line_when_a_flight_lands_is_woken_once_and_has_the_result() {
+    let (flights, wakers) = (Flights::new(), [(); 100].map(|()| CountingWaker::new()));
+    let wakers = Arc::new(wakers);
+    let joined: Arc<Mutex<Vec<Call>>> = Arc::default();
+    let make = {
+        let (flights, joined, wakers) = (flights.clone(), Arc::clone(&joined), Arc::clone(&wakers));
+        move || {
+            poll_fn(move |_| {
+                for waker in &*wakers {
+                    let mut call: Call = Box::pin(flights.run_owned(7, pending::<Outcome>));
+                    assert!(poll_with(&mut call, &waker.waker()).is_pending());
+                    joined.lock().unwrap().push(call);
+                }
+                Poll::Ready(Ok(1))
+            })
+        }
+    };
+    let mut lands: Call = Box::pin(flights.run_owned(7, make));
+    assert_eq!(poll(&mut lands), Poll::Ready(Ok(1)));
+    assert!(flights.is_empty());
+    assert!(wakers.iter().all(|waker| (waker.wakes(), waker.live()) == (1, 0)));
+    for mut call in std::mem::take(&mut *joined.lock().unwrap()) {
+        assert_eq!(poll(&mut call), Poll::Ready(Ok(1)));
+    }
+}
+
+/// Ends the first time, when `call` has joined.
+fn joined_by(
+    call: &Arc<Mutex<Option<Call>>>,
+    waker: Waker,
+) -> impl Future<Output = Outcome> + use<> {
+    let call = Arc::clone(call);
+    poll_fn(move |_| {
+        let mut call = call.lock().unwrap();
+        assert!(poll_with(call.as_mut().unwrap(), &waker).is_pending());
+        Poll::Ready(Ok(1))
+    })
+}
+
+#[test]
+fn the_key_of_a_flight_is_dropped_when_everyone_has_the_result() {
+    /// A key that looks how often somebody was woken, when it is dropped.
+    struct Looks(Option<(Arc<CountingWaker>, Arc<AtomicUsize>)>);
+    impl PartialEq for Looks {
+        fn eq(&self, _: &Self) -> bool {
+            true
+        }
+    }
+    impl Eq for Looks {}
+    impl Hash for Looks {
+        fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+    }
+    impl Drop for Looks {
+        fn drop(&mut self) {
+            if let Some((waker, seen)) = &self.0 {
+                seen.store(10 + waker.wakes(), Ordering::Relaxed);
+            }
+        }
+    }
+    let (flights, joined) = (Flights::<Looks>::new(), Arc::new(Mutex::new(None::<Call>)));
+    let (count, seen) = (Arc::new(CountingWaker::new()), Arc::new(AtomicUsize::new(0)));
+    let follows: Call = Box::pin(flights.run_owned(Looks(None), pending::<Outcome>));
+    *joined.lock().unwrap() = Some(follows);
+    let key = Looks(Some((Arc::clone(&count), Arc::clone(&seen))));
+    let work = joined_by(&joined, count.waker());
+    let mut lands: Call = Box::pin(flights.run_owned(key, move || work));
+    assert_eq!(poll(&mut lands), Poll::Ready(Ok(1)));
+    assert_eq!(seen.load(Ordering::Relaxed), 11);
+}
+
+// Leaving.
 
 #[test]
 fn the_last_to_leave_drops_the_work() {
@@ -1003,6 +1074,116 @@ fn a_waker_that_panics_costs_nobody_a_wake_up_or_a_result() {
     assert_eq!(good.wakes(), 2);
     assert_eq!(poll(&mut third), Poll::Ready(Ok(1)));
     assert_eq!(poll(&mut first), Poll::Ready(Ok(1)));
+}
+
+#[test]
+fn a_caller_whose_own_waker_panics_as_it_boards_keeps_its_seat() {
+    let (flights, made) = (Flights::new(), Arc::new(AtomicUsize::new(0)));
+    let make = |made: &Arc<AtomicUsize>| {
+        let made = Arc::clone(made);
+        move || {
+            made.fetch_add(1, Ordering::Relaxed);
+            async {
+                for _ in 0..3 {
+                    yield_now().await;
+                }
+                Ok(1)
+            }
+        }
+    };
+    let mut leader: Call = Box::pin(flights.run_owned(7, make(&made)));
+    assert!(poll(&mut leader).is_pending());
+    let bad = PanickingWaker::new();
+    let mut joiner: Call = Box::pin(flights.run_owned(7, make(&made)));
+    // It boards and drives; the work wakes itself, and so it is to be polled again.
+    panic_of(|| poll_with(&mut joiner, &bad.waker()));
+    drop(leader);
+    assert!(poll(&mut joiner).is_pending());
+    assert_eq!(poll(&mut joiner), Poll::Ready(Ok(1)));
+    assert_eq!((made.load(Ordering::Relaxed), flights.len()), (1, 0));
+}
+
+/// Panics when it is dropped, also while another panic goes on.
+#[derive(Debug, Clone)]
+struct Bomb(&'static AtomicBool);
+
+impl PartialEq for Bomb {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.0, other.0)
+    }
+}
+
+impl Eq for Bomb {}
+
+impl Hash for Bomb {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        fires(self.0, "bomb");
+    }
+}
+
+/// Flights that keep values for a second, and have one; both it and its key panic when they are dropped, if told to.
+fn mined() -> (SingleFlight<Bomb, Bomb, ()>, selvedge_sync::ManualClock, &'static AtomicBool) {
+    let switch: &'static AtomicBool = Box::leak(Box::default());
+    let (timer, clock) = Timer::manual();
+    let flights = SingleFlight::builder()
+        .keep_values(Duration::from_secs(1))
+        .keep_at_most(1)
+        .timer(timer)
+        .build();
+    assert!(block_on(flights.run(Bomb(switch), || ready(Ok(Bomb(switch))))).is_ok());
+    (flights, clock, switch)
+}
+
+#[test]
+fn a_key_and_a_result_that_both_panic_as_they_go_end_no_process() {
+    let safe: &'static AtomicBool = Box::leak(Box::default());
+    // Forgotten.
+    let (flights, _clock, switch) = mined();
+    let key = std::mem::ManuallyDrop::new(Bomb(switch));
+    switch.store(true, Ordering::Relaxed);
+    assert_eq!(panic_of(|| flights.forget(&*key)).message(), "bomb");
+    assert!(flights.is_empty());
+    // Swept because another comes, with its time over or not.
+    for over in [false, true] {
+        let (flights, clock, switch) = mined();
+        clock.advance(Duration::from_millis(if over { 1000 } else { 1 }));
+        switch.store(true, Ordering::Relaxed);
+        assert!(block_on(flights.run(Bomb(safe), || ready(Ok(Bomb(safe))))).is_ok());
+        assert_eq!(flights.len(), 1);
+    }
+    // With the flights.
+    let (flights, _clock, switch) = mined();
+    switch.store(true, Ordering::Relaxed);
+    assert_eq!(panic_of(|| drop(flights)).message(), "bomb");
+}
+
+#[test]
+fn what_is_kept_and_panics_as_it_goes_does_not_panic_in_a_wake_of_the_work() {
+    let (flights, _clock, switch) = mined();
+    let safe: &'static AtomicBool = Box::leak(Box::default());
+    let waker: Arc<Mutex<Option<Waker>>> = Arc::default();
+    let slot = Arc::clone(&waker);
+    let make = move || {
+        poll_fn(move |cx| {
+            *slot.lock().unwrap() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+    };
+    let mut call = Box::pin(flights.run_owned(Bomb(safe), make));
+    // Whoever is woken lets go of all there is: what wakes is the last to have the flights.
+    let all = Arc::new(Mutex::new(None));
+    let dropped = Arc::clone(&all);
+    let woken = ReentrantWaker::on_wake(move || drop(dropped.lock().unwrap().take()));
+    assert!(call.as_mut().poll(&mut Context::from_waker(&woken.waker())).is_pending());
+    *all.lock().unwrap() = Some((call, flights));
+    switch.store(true, Ordering::Relaxed);
+    let waker = waker.lock().unwrap().take().unwrap();
+    waker.wake();
+    assert_eq!(woken.wakes(), 1);
 }
 
 #[test]

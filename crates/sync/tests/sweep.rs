@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use selvedge_cancel::{Canceller, Cause, Context as Tree, Timer};
 use selvedge_sync::{
-    AcquireError, Barrier, BarrierBroken, Fairness, KeyedError, KeyedLanes, KeyedPermit,
+    AcquireError, Barrier, BarrierError, Fairness, KeyedError, KeyedLanes, KeyedPermit,
     KeyedSemaphore, Latch, Lease, OwnedPermit, Passed, Refusal, Semaphore, SingleFlight, TaskGroup,
     WaitGroup,
 };
@@ -539,7 +539,7 @@ fn three_parties(
     run: &mut Run,
     barrier: &Barrier,
     canceller: &Canceller,
-    wait: impl Future<Output = Result<Result<Passed, BarrierBroken>, Cause>> + Send,
+    wait: impl Future<Output = Result<Result<Passed, BarrierError>, Cause>> + Send,
 ) {
     let waker = CountingWaker::new();
     let woken = waker.waker();
@@ -560,7 +560,7 @@ fn three_parties(
         // It had not come.
         (_, None, Poll::Pending) => assert!(!barrier.is_broken()),
         (_, None, Poll::Ready(broken)) => {
-            assert_eq!(broken, Err(BarrierBroken));
+            assert_eq!(broken, Err(BarrierError::Broken));
             assert!(barrier.is_broken());
         }
         (mode, Some(_), Poll::Pending) => panic!("{mode:?}: a party was forgotten"),

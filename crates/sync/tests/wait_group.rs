@@ -225,6 +225,32 @@ fn an_always_ready_loop_yields_to_tokio() {
 }
 
 #[test]
+#[cfg(feature = "tokio")]
+fn a_blocking_wait_in_a_task_whose_budget_is_spent_does_not_hang() {
+    within_reason(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let task = std::future::poll_fn(|cx| {
+            let group = WaitGroup::new();
+            let mut turns = 0..1_000_000;
+            while turns.next().is_some() && pin!(group.wait()).poll(cx).is_ready() {}
+            assert!(!turns.is_empty(), "the budget never ends");
+            group.wait_blocking();
+            // And waits for another thread.
+            let guard = group.add(1).unwrap();
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    thread::sleep(Duration::from_millis(20));
+                    drop(guard);
+                });
+                group.wait_blocking();
+            });
+            std::task::Poll::Ready(())
+        });
+        runtime.block_on(runtime.spawn(task)).unwrap();
+    });
+}
+
+#[test]
 fn a_wait_in_a_context_ends_with_it_or_with_the_group() {
     within_reason(|| {
         let group = WaitGroup::new();

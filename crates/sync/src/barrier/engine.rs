@@ -14,7 +14,7 @@
 //!    pass; otherwise enter the line.
 //! 2. *Leave*: a party that is dropped in the line takes itself out, breaks the barrier, and takes all others out
 //!    with the error. One that was taken out before has nothing to say: its round is over.
-//! 3. *Reset*: take all out with the error; the barrier is whole.
+//! 3. *Reset*: take all out with an error of its own: they may come again, because the barrier is whole.
 //!
 //! Wakers run after the lock is released, from batches that are filled under it.
 //!
@@ -36,7 +36,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use selvedge_primitives::{Entry, FirstPanic, Locked, WaitQueue, Waiter, WakeBatch, const_fn};
+use selvedge_primitives::{
+    Entry, FirstPanic, Locked, WaitQueue, Waiter, WakeBatch, const_fn, release_then,
+};
 
 /// Those who wait, and whether the barrier is broken.
 type Queue = WaitQueue<State, (), Told>;
@@ -61,6 +63,8 @@ pub(super) enum Told {
     },
     /// Somebody has left.
     Broken,
+    /// It begins anew.
+    Reset,
 }
 
 /// A barrier without a face.
@@ -132,9 +136,8 @@ impl Engine {
         let mut crowd = Crowd::new();
         let mut locked = self.queue.lock();
         locked.broken = false;
-        crowd.take_out(&mut locked, Told::Broken);
-        drop(locked);
-        crowd.wake_up();
+        crowd.take_out(&mut locked, Told::Reset);
+        release_then(locked, || crowd.wake_up());
     }
 }
 

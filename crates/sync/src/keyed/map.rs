@@ -26,8 +26,7 @@ use hashbrown::hash_table::Entry as TableEntry;
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{Mutex, MutexGuard, Origin, contain, release_then};
 
-use super::error::TryKeyedError;
-use crate::semaphore::{Semaphore, TryAcquireError};
+use crate::semaphore::Semaphore;
 
 /// How many shards there are, a power of two.
 #[cfg(not(selvedge_loom))]
@@ -36,7 +35,7 @@ const SHARDS: usize = 16;
 #[cfg(selvedge_loom)]
 const SHARDS: usize = 1;
 
-/// A table with room for more than this gives its memory back when it is empty.
+/// A table with room for more than this gives its memory back when it is empty, and not before.
 const SPARE: usize = 64;
 
 /// A key that is in use.
@@ -50,15 +49,10 @@ pub(super) struct Entry<K> {
 }
 
 impl<K> Entry<K> {
-    /// Takes permits without waiting.
-    pub(super) fn try_take(&self, n: usize) -> Result<(), TryKeyedError> {
-        self.semaphore.try_take(n).map_err(|error| match error {
-            TryAcquireError::OverCapacity { wanted, capacity } => {
-                TryKeyedError::OverCapacity { wanted, capacity }
-            }
-            // It is never closed.
-            TryAcquireError::NoPermits | TryAcquireError::Closed => TryKeyedError::NoPermits,
-        })
+    /// Takes permits, not more than there are, without waiting; says whether they could be had.
+    pub(super) fn try_take(&self, n: usize) -> bool {
+        // It is never closed, and has so many.
+        self.semaphore.try_take(n).is_ok()
     }
 }
 
@@ -161,7 +155,8 @@ impl<K> Map<K> {
         let (slot, _) = found.remove();
         // Relaxed: as in `count_key`.
         self.keys.fetch_sub(1, Ordering::Relaxed);
-        let spare = table.is_empty() && table.capacity() > SPARE;
+        // Not its capacity: that is less for each place that was taken and is not to be had before the table is made anew.
+        let spare = table.is_empty() && table.num_buckets() > SPARE;
         let spare = spare.then(|| std::mem::take(&mut *table));
         // With the lock free, though nothing of the user's goes with them: the key is the caller's to drop.
         drop(table);

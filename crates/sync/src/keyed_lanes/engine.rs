@@ -23,7 +23,8 @@
 //! 3. *Hand on*: a lane with items is leased to the first taker, or becomes ready; one without is taken out, and if it was the last
 //!    of lanes that are closed, all takers are told that it is over.
 //! 4. *Leave*: a taker that was given a lease and has not seen it gives the item back to the front of its lane and hands that on,
-//!    with the difference that the lane becomes ready before all others: it had been first.
+//!    with the difference that the lane becomes ready before all others: it had been first. So does one that has seen it, and wants it to be
+//!    another's.
 //! 5. *Close*: as 3, if there is no lane.
 //!
 //! # The races
@@ -38,16 +39,24 @@
 //! By L3 a taker that waits has nothing to take, and each step that makes a lane ready hands it to the first of
 //! those who wait instead. An item that is given stays given to one taker until that has it, or gives it back.
 //!
+//! # Why a taker is given a lease, and not called
+//!
+//! A taker that is not polled again keeps the key that it was given from all others. It could be called instead, to come to the lock and take
+//! what is there, as the front of an eventual semaphore is: the lane would be anybody's until then. But only the front of a line is called. One
+//! that does not come would keep all takers behind it from all keys, unless an alarm took its turn from it, which the lanes have not; and
+//! of many lanes that become ready at once each would be heard of only when the taker before has come.
+//!
 //! # User code
 //!
 //! `Hash` runs before the lock is taken; `Eq` of the keys runs under it, before anything has changed. Keys and items are moved
-//! out of the lock before they are dropped.
+//! out of the lock before they are dropped. A panic of the destructor of a lane's key ends there; that of an equal key that came with
+//! another item is its pusher's.
 //!
 //! # Memory
 //!
 //! A lane has room for its first item in itself, so that to make one and to take it out asks the allocator for nothing. The tables grow under
-//! the lock, as they have more lanes than ever; so does what is behind the first item of a lane. What is given back is given back
-//! after the lock is released.
+//! the lock, as they have more lanes than ever since they were empty; so does what is behind the first item of a lane. They are given back when
+//! they are empty, and not before, after the lock is released.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -55,7 +64,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use hashbrown::HashTable;
-use selvedge_primitives::{Entry, Left, Locked, WaitQueue, Waiter, WakeBatch, release_then};
+use selvedge_primitives::{
+    Entry, FirstPanic, Left, Locked, WaitQueue, Waiter, WakeBatch, contain, release_then,
+};
 use slab::Slab;
 
 /// A table with room for more than this gives its memory back when it is empty.
@@ -206,14 +217,22 @@ impl<K, T> Engine<K, T> {
         if let Some(item) = unseen {
             lane.push_front(item);
         }
-        if lane.is_empty() {
-            let gone = held.take_out(number);
-            let spare = held.spare();
-            self.end_if_over(held);
-            drop((gone, spare));
-        } else {
-            self.offer(held, number, is_first);
+        if !lane.is_empty() {
+            return self.offer(held, number, is_first);
         }
+        let (gone, spare) = (held.take_out(number), held.spare());
+        // The key is that of whoever pushed first, not of the one who happens to have the last lease: a panic of it ends here.
+        let drop_gone = move || {
+            contain(|| drop(gone));
+            drop(spare);
+        };
+        if !held.is_over() {
+            return release_then(held, drop_gone);
+        }
+        let mut panics = FirstPanic::new();
+        panics.catch(|| self.tell_all(held));
+        drop_gone();
+        panics.resume();
     }
 
     /// A lane has items and is not leased: it goes to the first taker, or into the line.
@@ -238,14 +257,14 @@ impl<K, T> Engine<K, T> {
     pub(super) fn close(&self) {
         let mut held = self.queue.lock();
         held.closed = true;
-        self.end_if_over(held);
+        if held.is_over() {
+            self.tell_all(held);
+        }
     }
 
-    /// Tells all takers, if it is over.
-    fn end_if_over(&self, held: Held<'_, K, T>) {
-        if held.is_over() {
-            self.queue.grant_each(held, |_| Some(Told::Over));
-        }
+    /// Tells all takers that it is over.
+    fn tell_all(&self, held: Held<'_, K, T>) {
+        self.queue.grant_each(held, |_| Some(Told::Over));
     }
 }
 

@@ -11,6 +11,9 @@ use super::engine::Engine;
 ///
 /// When it is dropped, the item is dropped first, then the lane goes on: also in a panic. A lease that is forgotten
 /// keeps its key to itself for ever.
+///
+/// It does not tell the key, which the lanes keep for those who push, and which may move while this lives: a worker that needs it finds it
+/// in the item.
 #[must_use = "the lane goes on when the lease is dropped"]
 pub struct Lease<K, T> {
     /// The item. Before the hold, so that it is dropped before the lane goes on.
@@ -24,8 +27,8 @@ pub struct Lease<K, T> {
 pub struct LaneHold<K, T> {
     /// Whose lane it is.
     engine: Arc<Engine<K, T>>,
-    /// Which.
-    lane: usize,
+    /// Which; none once it was handed on.
+    lane: Option<usize>,
 }
 
 impl<K, T> Lease<K, T> {
@@ -53,18 +56,52 @@ impl<K, T> Lease<K, T> {
     pub fn split(self) -> (T, LaneHold<K, T>) {
         (self.item, self.hold)
     }
+
+    /// Gives the item back, for another to work on: it is the front of its lane again, and the lane the first in line, as if nobody had
+    /// taken it. For a worker that has to stop, or that cannot do this one. Who takes again at once may get the same item.
+    ///
+    /// # Panics
+    ///
+    /// With the panic of the waker of the taker that gets it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use selvedge_sync::KeyedLanes;
+    ///
+    /// let lanes = KeyedLanes::new();
+    /// for item in [1, 2] {
+    ///     lanes.push("ada", item).expect("it is open");
+    /// }
+    /// lanes.try_take().expect("it is there").give_back();
+    /// assert_eq!(lanes.len(), 2);
+    /// assert_eq!(lanes.try_take().map(|lease| *lease), Some(1));
+    /// ```
+    pub fn give_back(self) {
+        let Self { item, hold } = self;
+        hold.put_back(item);
+    }
 }
 
 impl<K, T> LaneHold<K, T> {
     /// The lease of a lane.
     pub(super) fn new(engine: Arc<Engine<K, T>>, lane: usize) -> Self {
-        Self { engine, lane }
+        Self { engine, lane: Some(lane) }
+    }
+
+    /// Hands the lane on, with an item before all others.
+    fn put_back(mut self, item: T) {
+        if let Some(lane) = self.lane.take() {
+            self.engine.hand_on(lane, Some(item));
+        }
     }
 }
 
 impl<K, T> Drop for LaneHold<K, T> {
     fn drop(&mut self) {
-        self.engine.hand_on(self.lane, None);
+        if let Some(lane) = self.lane.take() {
+            self.engine.hand_on(lane, None);
+        }
     }
 }
 

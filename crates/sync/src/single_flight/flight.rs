@@ -17,7 +17,7 @@
 //! | phase | the work is | left by |
 //! |---|---|---|
 //! | `Parked` | in the state | a caller that finds the work woken, to `Driven`; the last to leave, to `Left` |
-//! | `Driven` | with a caller, in a poll | that caller: to `Parked`, to `Landed`, or to `Left` if nobody else is counted |
+//! | `Driven` | with a caller, in a poll | that caller: to `Parked`, to `Landed`, or to `Left` if nobody is counted any more; or the flight is taken out, if the work has returned and nobody else has a seat |
 //! | `Landed` | dropped, its result is here | nobody |
 //! | `Left` | dropped, unfinished | nobody |
 //!
@@ -36,7 +36,7 @@
 //!    to all who wait, each of which has given up its seat by that. If nobody but the one who drives has a seat, and nothing is
 //!    kept, it has the result for itself, and the flight is gone. (To know this the slot of a result that is not kept is
 //!    taken out a trip to the lock before the result is stored, which asks the allocator. In between the flight is `Driven` and cannot
-//!    be found.)
+//!    be found. The key in that slot is dropped when everybody has the result: its destructor is the user's.)
 //! 5. *Leave*: a caller that is dropped gives up its seat, under the lock; the last one that counts takes the
 //!    work and the slot in the map along, sets `Left`, and drops them with no lock held.
 //!
@@ -68,7 +68,7 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use selvedge_primitives::{Entry, LineId, contain, drop_each, release_then};
+use selvedge_primitives::{Entry, LineId, contain, release_then};
 
 use super::craft::Craft;
 use super::map::Map;
@@ -253,19 +253,19 @@ pub(super) fn look<K, V, E>(
     let decision = flight(held, id).look(id);
     if let Entry::Ready(Told::Landed(_)) = decision {
         *berth = None;
-        gone.flight = give_up_seat(held, id);
+        let flight = flight(held, id);
+        flight.seats -= 1;
+        if flight.seats == 0 {
+            remove(held, id, gone);
+        }
     }
     decision
 }
 
-/// A seat is given up; the flight, if it was the last.
-fn give_up_seat<K, V, E>(held: &mut Held<'_, K, V, E>, id: LineId) -> Option<Flight<V, E>> {
-    let flight = flight(held, id);
-    flight.seats -= 1;
-    if flight.seats > 0 {
-        return None;
-    }
-    held.remove(id)
+/// A flight in which no seat is taken goes, and with the last of them the memory.
+fn remove<K, V, E>(held: &mut Held<'_, K, V, E>, id: LineId, gone: &mut Gone<K, V, E>) {
+    gone.flight = held.remove(id);
+    gone.spare = spare(held);
 }
 
 /// The work is pending. Who drove it waits, or is to poke all; it keeps the work if it is the last
@@ -317,8 +317,7 @@ fn leave_last<K, V, E>(held: &mut Held<'_, K, V, E>, berth: Berth, gone: &mut Go
         gone.slot = held.take_flight(hash, id);
     }
     if self::flight(held, id).seats == 0 {
-        gone.flight = held.remove(id);
-        gone.spare = spare(held);
+        remove(held, id, gone);
     }
 }
 
@@ -336,20 +335,20 @@ pub(super) fn put_back<K, V, E>(shard: &Shard<K, V, E>, id: LineId, mut gone: Go
 }
 
 /// The flight has landed with a result that is not kept: nobody finds it any more. If its only caller is the one who drove
-/// it, that one has the result, and the flight is gone; true then.
-pub(super) fn land_alone<K, V, E>(shard: &Shard<K, V, E>, id: LineId) -> bool {
+/// it, that one has the result, and the flight is gone; none then. Otherwise the others are owed the result first: what is gone, to be
+/// dropped when they have it.
+pub(super) fn land_alone<K, V, E>(shard: &Shard<K, V, E>, id: LineId) -> Option<Gone<K, V, E>> {
     let mut gone = Gone::new();
     let mut held = shard.lock();
     let &mut Flight { hash, seats, .. } = flight(&mut held, id);
     gone.slot = held.take_flight(hash, id);
-    // No seat but its own: a call by the work itself does not count, but is owed the result.
-    let is_alone = seats == 1;
-    if is_alone {
-        gone.flight = held.remove(id);
+    // Another seat may be that of a call by the work itself, which does not count, but is owed the result.
+    if seats > 1 {
+        return Some(gone);
     }
-    gone.spare = spare(&mut held);
+    remove(&mut held, id, &mut gone);
     release_then(held, || gone.drop_now());
-    is_alone
+    None
 }
 
 /// The flight has landed: its slot goes or keeps the result, and all who wait get it. A panic of a
@@ -391,12 +390,13 @@ pub(super) fn land<K, V, E, S>(
     let last = |held: &mut Held<'_, K, V, E>| {
         let is_empty = |flight: &Flight<V, E>| flight.has_landed_with(landed) && flight.seats == 0;
         if held.line(id).is_some_and(is_empty) {
-            gone.flight = held.remove(id);
-            gone.spare = spare(held);
+            remove(held, id, &mut gone);
         }
     };
     contain(|| shard.grant_each(held, id, next, last));
-    contain(|| drop_each(swept));
+    for slot in swept.into_iter().flatten() {
+        contain(|| slot.drop_apart());
+    }
     gone.drop_now();
 }
 

@@ -25,8 +25,10 @@
 //!
 //! # User code
 //!
-//! `Hash` runs before the lock is taken; `Eq` of the keys runs under it, before anything has changed. The lock spins: it is held for a
-//! few stores and the comparisons, and for the allocator only when a shard has more keys, or keeps more results, than before.
+//! `Hash` runs before the lock is taken; `Eq` of the keys, and in a forget their `Borrow`, runs under it, before anything has changed. The
+//! lock spins: it is held for a few stores and the comparisons. It is held over the allocator when the table or the slab of flights grows,
+//! because a shard has more than ever since they were given back; and now and then when a result is kept or goes, for a node of the
+//! order in which they expire.
 //! Keys and results are moved out of the lock before they are dropped. What a flight displaces that is put in is dropped
 //! only when that flight has taken off: before, a destructor that panics would leave it without a driver, and one that asks
 //! for the same key would wait for it.
@@ -198,7 +200,12 @@ impl<K, V, E, S> Map<K, V, E, S> {
         let mut held = self.shard(hash).lock();
         let slot = held.take(hash, |slot| slot.key.borrow() == key);
         let spare = spare(&mut held);
-        release_then(held, || drop((slot, spare)));
+        release_then(held, || {
+            drop(spare);
+            if let Some(slot) = slot {
+                slot.drop_apart();
+            }
+        });
     }
 
     /// Puts in a flight of the key, which is moved out, if there is nothing.

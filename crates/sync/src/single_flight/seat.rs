@@ -186,15 +186,25 @@ impl<'f, K, V, E> Seat<'f, K, V, E> {
         *this.berth = None;
         let place = this.place.into_ref().get_ref();
         let shard = place.lines();
+        let mut gone = None;
         let (landed, panic) = match fate {
-            Ok(result) if !map.keeps(&result) && land_alone(shard, id) => {
-                return Ended::Alone(result);
+            Ok(result) => {
+                if !map.keeps(&result) {
+                    gone = land_alone(shard, id);
+                    if gone.is_none() {
+                        return Ended::Alone(result);
+                    }
+                }
+                (Landed::Returned(result), None)
             }
-            Ok(result) => (Landed::Returned(result), None),
             Err(panic) => (Landed::Panicked(panic.message().to_owned()), Some(panic)),
         };
         let landed = Arc::new(landed);
         land(map, shard, id, &landed);
+        // Not before: it has the key, whose destructor may take long.
+        if let Some(gone) = gone {
+            gone.drop_now();
+        }
         match panic {
             None => Ended::Landed(landed),
             Some(panic) => Ended::Panicked(panic),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
-use selvedge_primitives::{LineId, Lines, LockedLines, SpareLines};
+use selvedge_primitives::{FirstPanic, LineId, Lines, LockedLines, SpareLines};
 
 use super::flight::{Flight, Landed, Told};
 
@@ -79,9 +79,12 @@ impl Until {
     }
 }
 
-/// Memory that is given back: of a table, and of flights.
+/// Memory that is given back: of the keys, and of flights.
 pub(super) type Spare<K, V, E> =
-    (Option<HashTable<Slot<K, V, E>>>, Option<SpareLines<Flight<V, E>, (), Told<V, E>>>);
+    (Option<SpareKeys<K, V, E>>, Option<SpareLines<Flight<V, E>, (), Told<V, E>>>);
+
+/// Memory of keys: of their table, and of the order in which results expire.
+pub(super) type SpareKeys<K, V, E> = (HashTable<Slot<K, V, E>>, BTreeMap<Rank, u64>);
 
 /// What is found of a key.
 pub(super) enum Found<V, E> {
@@ -183,15 +186,41 @@ impl<K, V, E> Slots<K, V, E> {
     }
 }
 
+impl<K, V, E> Drop for Slots<K, V, E> {
+    /// Each goes by itself, also when another panics.
+    fn drop(&mut self) {
+        let mut panics = FirstPanic::new();
+        for slot in self.table.drain() {
+            panics.catch(|| slot.drop_apart());
+        }
+        panics.resume();
+    }
+}
+
 /// The memory of a shard that is empty and has more than is worth keeping; to be dropped with the lock free.
 pub(super) fn spare<K, V, E>(held: &mut Held<'_, K, V, E>) -> Option<Spare<K, V, E>> {
-    let is_spare = held.table.is_empty() && held.table.capacity() > SPARE;
-    let table = is_spare.then(|| std::mem::take(&mut held.table));
+    // Not its capacity: that is less for each place that was taken and is not to be had before the table is made anew.
+    let is_spare = held.table.is_empty() && held.table.num_buckets() > SPARE;
+    let keys = is_spare.then(|| {
+        let Slots { table, kept, .. } = &mut **held;
+        // Nothing is kept without a key.
+        (std::mem::take(table), std::mem::take(kept))
+    });
     let flights = held.spare(SPARE);
-    (table.is_some() || flights.is_some()).then_some((table, flights))
+    (keys.is_some() || flights.is_some()).then_some((keys, flights))
 }
 
 impl<K, V, E> Slot<K, V, E> {
+    /// Drops the key and what there is of it, one after the other: as the fields of one value, two destructors that panic would end the
+    /// process. The first panic goes on.
+    pub(super) fn drop_apart(self) {
+        let Self { key, stage, .. } = self;
+        let mut panics = FirstPanic::new();
+        panics.catch(|| drop(key));
+        panics.catch(|| drop(stage));
+        panics.resume();
+    }
+
     /// Whether it is that flight's.
     fn is_of(&self, id: LineId) -> bool {
         matches!(&self.stage, Stage::Flying(its) if *its == id)

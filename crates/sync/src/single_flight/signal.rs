@@ -3,8 +3,8 @@
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
-use selvedge_primitives::LineId;
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
+use selvedge_primitives::{FirstPanic, LineId, contain};
 
 use super::flight::poke_all;
 use super::map::Map;
@@ -47,6 +47,16 @@ where
     fn tell(&self) {
         // None: nobody waits who is alive.
         let Some(map) = self.map.upgrade() else { return };
+        let mut panics = FirstPanic::new();
+        panics.catch(|| self.tell_in(&map));
+        // The others may have dropped theirs meanwhile. Then what is kept goes with this one, inside a wake of somebody who
+        // knows nothing of it: a panic of a key or a result ends here.
+        contain(|| drop(map));
+        panics.resume();
+    }
+
+    /// The same, to those in that map.
+    fn tell_in(&self, map: &Map<K, V, E, S>) {
         let shard = map.shard(self.hash);
         let mut held = shard.lock();
         // Relaxed: written under the same lock.

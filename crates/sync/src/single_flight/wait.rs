@@ -86,6 +86,10 @@ where
     /// Ready when a flight has landed that this was a caller of, or when a result was kept.
     #[inline]
     fn poll_outcome(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<V, E>> {
+        if self.call.is_some() && self.seat.as_ref().is_some_and(Seat::has_boarded) {
+            // The poll that boarded has panicked before it came to this.
+            drop(self.as_mut().project().call.take());
+        }
         let ended = match self.call {
             Some(_) => ready!(self.as_mut().poll_call(cx)),
             None => {

@@ -6,11 +6,11 @@ use std::task::{Context, Waker};
 
 use selvedge_cancel::Context as Tree;
 use selvedge_primitives::{block_on, model};
-use selvedge_sync::{Barrier, BarrierBroken, Passed};
+use selvedge_sync::{Barrier, BarrierError, Passed};
 
 use super::{Ledger, spawn};
 
-fn wait(barrier: &Barrier) -> Result<Passed, BarrierBroken> {
+fn wait(barrier: &Barrier) -> Result<Passed, BarrierError> {
     block_on(barrier.wait())
 }
 
@@ -65,7 +65,7 @@ fn leave_vs_last() {
         let other = waiter.join().unwrap();
         match last {
             Ok(passed) => assert!(passed.is_last() && !other.unwrap().is_last()),
-            Err(BarrierBroken) => assert_eq!(other, Err(BarrierBroken)),
+            Err(broken) => assert_eq!((broken, other), (BarrierError::Broken, Err(broken))),
         }
         assert_eq!(barrier.is_broken(), last.is_err());
         assert_eq!(barrier.waiting(), 0);
@@ -80,7 +80,12 @@ fn reset_vs_come() {
         let barrier = barrier(2);
         let comes = {
             let barrier = Arc::clone(&barrier);
-            spawn(move || wait(&barrier).or_else(|BarrierBroken| wait(&barrier)))
+            spawn(move || {
+                wait(&barrier).or_else(|error| {
+                    assert_eq!(error, BarrierError::Reset);
+                    wait(&barrier)
+                })
+            })
         };
         barrier.reset();
         let mine = wait(&barrier).unwrap();
@@ -111,7 +116,7 @@ fn context_vs_last() {
         match (told, last) {
             (Ok(passed), Ok(last)) => assert!(last.is_last() && !passed.unwrap().is_last()),
             (Err(_), Ok(last)) => assert!(last.is_last()),
-            (told, Err(BarrierBroken)) => assert!(told.is_err()),
+            (told, Err(broken)) => assert!(told.is_err() && broken == BarrierError::Broken),
         }
         assert_eq!(barrier.is_broken(), last.is_err());
     });

@@ -286,6 +286,25 @@ fn forget_vs_land() {
     });
 }
 
+// A kept result has expired, and two come at once: one begins a flight in its place, the other joins that or finds what it gave.
+#[test]
+fn begin_vs_begin_on_an_expired_result() {
+    model::check(|| {
+        let (timer, clock) = Timer::manual();
+        let flights = Flights::builder().keep_values(Duration::from_secs(1)).timer(timer).build();
+        assert_eq!(block_on(flights.run(7, || ready(Ok(10)))), Ok(10));
+        clock.advance(Duration::from_secs(1));
+        let other = {
+            let flights = flights.clone();
+            spawn(move || block_on(flights.run(7, || ready(Ok(11)))).unwrap())
+        };
+        let mine = block_on(flights.run(7, || ready(Ok(12)))).unwrap();
+        assert_eq!(mine, other.join().unwrap(), "one of them made it, for both");
+        assert!(mine > 10);
+        assert_eq!(flights.len(), 1);
+    });
+}
+
 // The closure panics while another joins: it panics as well, or makes a flight of its own.
 #[test]
 fn panic_vs_join() {

@@ -98,6 +98,26 @@ fn leave_vs_push() {
     });
 }
 
+// A lease is given back while another is pushed to its key and somebody takes: the item that was given back is had first, and none is lost.
+#[test]
+fn give_back_vs_take() {
+    model::check(|| {
+        let lanes = filled(&[(1, 10)]);
+        let lease = lanes.try_take().unwrap();
+        let holder = spawn(move || lease.give_back());
+        let pusher = {
+            let lanes = lanes.clone();
+            spawn(move || assert!(lanes.push(1, 11).is_ok()))
+        };
+        let first = block_on(lanes.take()).map(|lease| *lease);
+        let second = block_on(lanes.take()).map(|lease| *lease);
+        assert_eq!((first, second), (Some(10), Some(11)));
+        holder.join().unwrap();
+        pusher.join().unwrap();
+        assert_idle(&lanes);
+    });
+}
+
 // A close while the last lease is dropped, and somebody waits: it must hear that it is over.
 #[test]
 fn close_vs_hand_on() {

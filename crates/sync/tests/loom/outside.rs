@@ -200,6 +200,34 @@ fn key_that_lanes_have() {
     });
 }
 
+// The destructor of a lane's own key, which goes with the last lease; that of another lane, which somebody waits for, when it is over.
+#[test]
+fn key_of_a_lane_that_goes() {
+    model::check(|| {
+        let lanes = KeyedLanes::new();
+        let (looks, looked) = counter();
+        for number in [1, 2] {
+            let (inside, looks) = (lanes.clone(), Arc::clone(&looks));
+            let key = Key::with(number, move || {
+                assert!(inside.try_take().is_none());
+                (0..=inside.lanes()).for_each(|_| add(&looks));
+            });
+            assert!(lanes.push(key, 10).is_ok());
+        }
+        let (one, two) = (lanes.try_take(), lanes.try_take());
+        drop(one);
+        // One lane was left.
+        assert_eq!(count(&looked), 2);
+        lanes.close();
+        let mut take = Box::pin(lanes.take());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(take.as_mut().poll(&mut cx).is_pending());
+        drop(two);
+        assert_eq!(count(&looked), 3);
+        assert!(matches!(take.as_mut().poll(&mut cx), Poll::Ready(None)));
+    });
+}
+
 /// Adds how many items there are.
 fn add_len(counter: &AtomicUsize, lanes: &KeyedLanes<Key, usize>) {
     (0..lanes.len()).for_each(|_| add(counter));
