@@ -471,6 +471,10 @@ impl<T, E> TaskGroup<T, E> {
     ///
     /// First in, first out; see [`TaskGroup`](Self#fairness).
     ///
+    /// # Memory ordering
+    ///
+    /// What the task did whose end made the room, the drop of its future included, is visible after this completes.
+    ///
     /// # Errors
     ///
     /// [`Refusal::Closed`] or [`Refusal::Stopping`].
@@ -500,6 +504,10 @@ impl<T, E> TaskGroup<T, E> {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// See [`TaskGroup`](Self#algorithm): one lock trip, two where it waits.
     #[track_caller]
     pub fn reserve(&self) -> Reserve<'_, T, E> {
         Reserve::new(&self.engine, &self.runtime)

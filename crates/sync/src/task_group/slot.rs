@@ -171,6 +171,10 @@ impl<'g, T, E> Slot<'g, T, E> {
     /// The task is alive until it has ended or is dropped, and the join waits for that. It is dropped
     /// at its next poll once the group's context is cancelled, or the [grace](crate::TaskGroupBuilder::abort_after) after that is over; it is woken then.
     ///
+    /// # Cancel safety
+    ///
+    /// A task that is dropped before it has ended counts as cancelled, with its future dropped.
+    ///
     /// # Errors
     ///
     /// With the future: [`Refusal::Closed`] or [`Refusal::Stopping`]. The room goes to the next.
