@@ -101,7 +101,8 @@ pub struct NoParties;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BarrierError {
-    /// A party has left while it waited. There is nothing to come to until somebody resets the barrier.
+    /// A party has left while it waited. There is nothing to come to until somebody resets the barrier, which may have happened by
+    /// now: see [`is_broken`](Barrier::is_broken).
     #[error("barrier not passed: a party has left while it waited")]
     Broken,
     /// It was reset while this party waited, which may come again.

@@ -244,7 +244,7 @@ impl Semaphore {
     }
 
     /// How many permits have to come back before one is free, because the capacity was lowered below what was out: right at the
-    /// moment of the call. Zero but for that; and but for one or two where another call is about to put back what was not there (see
+    /// moment of the call. Zero but for that; and but for one or two for each call that is about to put back what was not there (see
     /// [`Semaphore`](Self#algorithm)).
     pub fn debt(&self) -> usize {
         usize::try_from(-self.engine.state().permits()).unwrap_or(0)

@@ -213,9 +213,9 @@ where
     /// When the work, `make`, the clone of the result or the key's hash or comparison panics, or when it is polled
     /// again after it was ready.
     ///
-    /// So does the poll that joins a flight if the destructor of the key or of `make` panics, which are dropped then; and a poll in which
-    /// the caller's own waker does, which is cloned to wait, and woken if the work was while this drove it. Neither costs anybody his seat:
-    /// who has joined and is polled again goes on.
+    /// So does a poll in which the caller's own waker panics, which is cloned to wait, and woken if the work was while this drove it. That costs
+    /// nobody his seat: who has joined and is polled again goes on. A panic of the destructor of the key or of `make`, which are dropped by the poll that
+    /// joins, ends there.
     ///
     /// # Examples
     ///

@@ -668,7 +668,7 @@ impl<T, E> fmt::Debug for TaskGroup<T, E> {
         f.debug_struct("TaskGroup")
             .field("origin", &self.origin)
             .field("counts", &self.counts())
-            .field("joined", &self.engine.is_closed())
+            .field("closed", &self.engine.is_closed())
             .finish_non_exhaustive()
     }
 }

@@ -362,6 +362,15 @@ fn a_lane_s_key_whose_destructor_panics_hurts_nobody_who_has_the_last_lease() {
 }
 
 #[test]
+fn keys_and_items_that_all_panic_as_the_lanes_go_end_no_process() {
+    let lanes = KeyedLanes::new();
+    for number in 1..4 {
+        assert!(lanes.push(Bomb(number), Bomb(number)).is_ok());
+    }
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(lanes))).is_err());
+}
+
+#[test]
 fn items_and_keys_and_wakers_may_use_the_lanes() {
     watchdog(Duration::from_secs(60), "items that use their lanes", || {
         struct Item(Option<KeyedLanes<u32, Item>>);

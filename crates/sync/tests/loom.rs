@@ -579,16 +579,17 @@ const PLENTY: usize = 8;
 #[test]
 fn semaphore_unseen_vs_release() {
     model::check(|| {
-        let (semaphore, mut permits) = semaphore(PLENTY, 1);
-        let ledger = Ledger::new();
+        let (semaphore, _) = semaphore(PLENTY, 0);
+        let (permit, ledger) = (semaphore.try_acquire_owned(2).unwrap(), Ledger::new());
         let releaser = {
-            let (permit, ledger) = (permits.pop(), Arc::clone(&ledger));
+            let ledger = Arc::clone(&ledger);
             spawn(move || {
                 ledger.enter();
                 drop(permit);
             })
         };
-        let taken = [0; PLENTY].map(|_| semaphore.try_acquire(1));
+        // By twos, so that there is plenty until the last two.
+        let taken = [0; PLENTY / 2].map(|_| semaphore.try_acquire(2));
         if taken.iter().all(Result::is_ok) {
             assert_eq!(ledger.entries(), 1);
         }

@@ -1162,6 +1162,41 @@ fn a_key_and_a_result_that_both_panic_as_they_go_end_no_process() {
 }
 
 #[test]
+fn a_key_and_a_closure_that_panic_as_they_go_cost_a_caller_no_result() {
+    /// Keys that are all equal.
+    struct Key(Bomb);
+    impl PartialEq for Key {
+        fn eq(&self, _: &Self) -> bool {
+            true
+        }
+    }
+    impl Eq for Key {}
+    impl Hash for Key {
+        fn hash<H: std::hash::Hasher>(&self, hasher: &mut H) {
+            self.0.hash(hasher);
+        }
+    }
+
+    let [safe, switch]: [&'static AtomicBool; 2] = [(); 2].map(|()| &*Box::leak(Box::default()));
+    let flights = SingleFlight::<Key, u32, ()>::new();
+    let mut leader = Box::pin(flights.run(Key(Bomb(safe)), || async {
+        yield_now().await;
+        Ok(1)
+    }));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(leader.as_mut().poll(&mut cx).is_pending());
+    let captured = Bomb(switch);
+    let mut joiner = Box::pin(flights.run(Key(Bomb(switch)), move || {
+        drop(captured);
+        ready(Ok(2))
+    }));
+    switch.store(true, Ordering::Relaxed);
+    // It boards, drives to the end, and lets go of what it had to begin with.
+    assert_eq!(joiner.as_mut().poll(&mut cx), Poll::Ready(Ok(1)));
+    assert_eq!(leader.as_mut().poll(&mut cx), Poll::Ready(Ok(1)));
+}
+
+#[test]
 fn what_is_kept_and_panics_as_it_goes_does_not_panic_in_a_wake_of_the_work() {
     let (flights, _clock, switch) = mined();
     let safe: &'static AtomicBool = Box::leak(Box::default());

@@ -417,7 +417,7 @@ fn a_spawn_after_the_join_began_is_refused_with_the_future() {
         assert!(matches!(group.reserve().await, Err(Refusal::Closed)));
         end.count_down(1);
         assert_eq!(join.await.into_result().unwrap(), [1]);
-        assert!(format!("{group:?}").contains("joined: true"));
+        assert!(format!("{group:?}").contains("closed: true"));
     });
 }
 

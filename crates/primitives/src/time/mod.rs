@@ -13,7 +13,7 @@
 //! runtime was shut down) ends every registration with [`Expiry::Lost`] and refuses new ones.
 //!
 //! Registering and revoking cost O(log n) under one lock a driver; no lock is held while a
-//! registration expires. Precision is the driver's: tokio rounds up to a millisecond, the thread
+//! registration expires. Precision is the driver's ([`Timer::grain`]): tokio goes by the millisecond, the thread
 //! wakes as soon as the operating system lets it. Nothing expires early.
 
 mod manual;

@@ -103,6 +103,20 @@ pub(super) struct State<K, T> {
     closed: bool,
 }
 
+impl<K, T> Drop for State<K, T> {
+    /// Each key and each item goes by itself, also when another panics.
+    fn drop(&mut self) {
+        let mut panics = FirstPanic::new();
+        for Lane { key, first, others, .. } in self.lanes.drain() {
+            panics.catch(|| drop(key));
+            for item in first.into_iter().chain(others) {
+                panics.catch(|| drop(item));
+            }
+        }
+        panics.resume();
+    }
+}
+
 /// The items of a key.
 struct Lane<K, T> {
     /// Of the key.

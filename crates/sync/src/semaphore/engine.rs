@@ -452,16 +452,12 @@ impl Engine {
         let eventual = fairness != Fairness::Strict;
         // Relaxed: a hint, as in `refuse`.
         self.eventual.store(eventual, Ordering::Relaxed);
-        if eventual && self.waiting() > 0 {
-            // Those who wait are not polled, perhaps, and look for none.
-            self.line().find_timer();
-        }
         let mut locked = self.lock();
         locked.change(fairness);
         // Relaxed: as above; of two changes at once the last one's.
         self.eventual.store(eventual, Ordering::Relaxed);
         if eventual && !locked.is_empty() {
-            // They may have come since, to a line that was strict.
+            // Those who came to a strict line have looked for none, and are not polled, perhaps.
             drop(locked);
             self.line().find_timer();
             locked = self.lock();

@@ -13,7 +13,8 @@ use std::time::Duration;
 ///
 /// The bound is kept also where the front's task cannot run because the one who overtakes has its thread: then one who waits behind
 /// it shuts the door. A timer may be late, tokio's by two milliseconds, so the door is shut as much before the end of the bound, but not before
-/// half of that: a bound of four milliseconds or more is kept, a shorter one may be exceeded by what the timer is late. A task of tokio
+/// half of that: a bound of four milliseconds or more is kept, a shorter one may be exceeded by what the timer is late, and one
+/// below a millisecond lasts for a millisecond. A task of tokio
 /// whose budget is spent takes nothing; it stands in line if others do.
 ///
 /// Strict order is the fairest and needs no clock. Where permits are held for less time than a task switch

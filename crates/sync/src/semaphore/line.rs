@@ -44,7 +44,7 @@ use super::age::Age;
 use super::fairness::Fairness;
 use super::word::State;
 
-/// How long somebody who was called has to come, at least: the grain of most timers.
+/// How long somebody who was called has to come, at least: what most timers count in.
 const TURN: Duration = Duration::from_millis(1);
 
 /// What a waiter wants.

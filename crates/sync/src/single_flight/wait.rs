@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
-use selvedge_primitives::coop;
+use selvedge_primitives::{contain, coop};
 
 use super::craft::load;
 use super::flight::Landed;
@@ -88,7 +88,7 @@ where
     fn poll_outcome(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome<V, E>> {
         if self.call.is_some() && self.seat.as_ref().is_some_and(Seat::has_boarded) {
             // The poll that boarded has panicked before it came to this.
-            drop(self.as_mut().project().call.take());
+            let_go(self.as_mut().project().call.take());
         }
         let ended = match self.call {
             Some(_) => ready!(self.as_mut().poll_call(cx)),
@@ -101,7 +101,7 @@ where
         };
         let mut this = self.project();
         this.seat.set(None);
-        drop(this.call.take());
+        let_go(this.call.take());
         match ended {
             Ended::Landed(landed) => Poll::Ready(Outcome::Shared(landed)),
             Ended::Alone(result) => Poll::Ready(Outcome::Own(result)),
@@ -123,8 +123,7 @@ where
             let key = key.expect("nobody has taken it");
             let polled = seat.as_mut().poll_board(cx, this.way, hash, key);
             if seat.has_boarded() {
-                // The key and the closure are not needed any more.
-                drop(this.call.take());
+                let_go(this.call.take());
             }
             if !matches!(polled, Poll::Ready(Ended::Nothing)) {
                 return polled;
@@ -143,6 +142,16 @@ where
             drop(debris);
             return polled;
         }
+    }
+}
+
+/// The key and the closure are not needed any more. A panic of their destructors ends here: the flight goes on, and its result may be
+/// at hand.
+#[inline]
+fn let_go<K, M>(call: Option<Call<K, M>>) {
+    if let Some(Call { key, make }) = call {
+        contain(|| drop(key));
+        contain(|| drop(make));
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! A task is *let in* when it gets an index, and is alive from then on until it has *ended*, in one of
 //! four ways. *Room* is leave for one task to be alive; it is *taken* by tasks and by those who
-//! reserved it. The group is *closed* by the first join, and *over* when it is closed and no task is
+//! reserved it. The group is *closed* by the first join, if not before, and *over* when it is closed and no task is
 //! alive.
 //!
 //! # Protocol
@@ -211,7 +211,7 @@ impl<T, E> Engine<T, E> {
         self.queue.lock().counts()
     }
 
-    /// Whether a join has closed the group.
+    /// Whether the group is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.queue.lock().is_closed()
     }

@@ -9,8 +9,8 @@ use selvedge_cancel::{Cause, TimerError};
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// A join has closed the group.
-    #[error("task not spawned: the group was joined")]
+    /// The group is closed, by a join or by [`close`](crate::TaskGroup::close).
+    #[error("task not spawned: the group is closed")]
     Closed,
     /// The group's context is stopping or cancelled; it admits nothing new.
     #[error("task not spawned: the group's context is stopping")]
