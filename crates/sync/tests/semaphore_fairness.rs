@@ -144,15 +144,21 @@ fn the_one_behind_shuts_the_door_for_a_front_that_is_called_and_cannot_come() {
     overtakes(&semaphore);
 }
 
-#[test]
-fn one_who_was_sent_and_leaves_has_seen_to_the_front() {
+/// Two in line for one permit, which is free: the front was called and is overdue, and the one behind it was sent.
+fn called_and_overdue() -> (Arc<Semaphore>, [Waiter; 2], ManualClock) {
     let (semaphore, clock) = eventual(1);
     let permit = semaphore.try_acquire(1).unwrap();
-    let (front, behind) = (Waiter::new(&semaphore, 1), Waiter::new(&semaphore, 1));
+    let line = [0; 2].map(|_| Waiter::new(&semaphore, 1));
     clock.advance(LESS);
     drop(permit);
     clock.advance(REST);
-    assert_eq!((front.wakes(), behind.wakes()), (1, 1));
+    assert_eq!(line.each_ref().map(Waiter::wakes), [1, 1]);
+    (semaphore, line, clock)
+}
+
+#[test]
+fn one_who_was_sent_and_leaves_has_seen_to_the_front() {
+    let (semaphore, [front, behind], _clock) = called_and_overdue();
     drop(behind);
     does_not_overtake(&semaphore);
     drop(front.served());
@@ -161,13 +167,7 @@ fn one_who_was_sent_and_leaves_has_seen_to_the_front() {
 
 #[test]
 fn one_who_was_sent_and_is_the_front_by_then_is_called_without_another_wake() {
-    let (semaphore, clock) = eventual(1);
-    let permit = semaphore.try_acquire(1).unwrap();
-    let (front, behind) = (Waiter::new(&semaphore, 1), Waiter::new(&semaphore, 1));
-    clock.advance(LESS);
-    drop(permit);
-    clock.advance(REST);
-    assert_eq!(behind.wakes(), 1);
+    let (semaphore, [front, behind], _clock) = called_and_overdue();
     drop(front);
     assert_eq!(behind.wakes(), 0, "it is on its way");
     drop(behind.served());

@@ -11,7 +11,7 @@
 //!   enters, under the lock, and nowhere else. So with M1 it leads to the line in which the waiter stands.
 //!
 //! The lines lie in a slab, which moves them when it grows. No node points to the list that it is in.
-#![allow(unsafe_code, reason = "says which of the lists behind the lock a waiter stands in")]
+#![expect(unsafe_code, reason = "says which of the lists behind the lock a waiter stands in")]
 
 use std::cell::Cell;
 use std::fmt;
