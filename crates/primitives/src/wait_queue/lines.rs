@@ -22,9 +22,9 @@ use std::task::{Context, Poll};
 use pin_project::pin_project;
 use slab::Slab;
 
-use super::{Anchor, Entry, Left, Line, List, Stand};
+use super::{Anchor, Entry, Left, Line, List, Stand, in_batches};
 use crate::observe::Subject;
-use crate::{FirstPanic, SpinGuard as MutexGuard, SpinLock as Mutex, WakeBatch, release_then};
+use crate::{SpinGuard as MutexGuard, SpinLock as Mutex, WakeBatch};
 
 /// A state `S`, and FIFO lines of waiting futures beside a state `T` each, under one lock.
 pub struct Lines<S, T, R, O> {
@@ -110,37 +110,34 @@ impl<S, T, R, O> Lines<S, T, R, O> {
         &'a self,
         locked: LockedLines<'a, S, T, R, O>,
         id: LineId,
-        mut batch: WakeBatch,
+        batch: WakeBatch,
         mut next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<O>,
         last: impl FnOnce(&mut LockedLines<'_, S, T, R, O>),
     ) {
         let mut last = Some(last);
-        let mut panics = FirstPanic::new();
-        // Declared after the batch, so that a panic in `next` releases the lock before the batch
-        // wakes those that were granted to.
-        let mut locked = locked;
-        loop {
-            let more = loop {
-                if batch.is_full() {
-                    break true;
+        in_batches(
+            locked,
+            || self.lock(),
+            batch,
+            |locked, batch| {
+                let more = loop {
+                    if batch.is_full() {
+                        break true;
+                    }
+                    if locked.waiting(id) == 0 {
+                        break false;
+                    }
+                    let Some(outcome) = next(locked) else { break false };
+                    let Some(row) = locked.inner.rows.get_mut(id.0) else { break false };
+                    row.list.grant_front(outcome, batch);
+                    row.len -= 1;
+                };
+                if let Some(last) = last.take_if(|_| !more) {
+                    last(locked);
                 }
-                if locked.waiting(id) == 0 {
-                    break false;
-                }
-                let Some(outcome) = next(&mut locked) else { break false };
-                let Some(row) = locked.inner.rows.get_mut(id.0) else { break false };
-                row.list.grant_front(outcome, &mut batch);
-                row.len -= 1;
-            };
-            if let Some(last) = last.take_if(|_| !more) {
-                last(&mut locked);
-            }
-            release_then(locked, || panics.catch(|| batch.wake_all()));
-            if !more {
-                return panics.resume();
-            }
-            locked = self.lock();
-        }
+                more
+            },
+        );
     }
 }
 
@@ -152,7 +149,7 @@ impl<S, T, R, O> fmt::Debug for Lines<S, T, R, O> {
 
 /// The lock of [`Lines`], held. Gives the owner's state by `Deref`.
 ///
-/// Run no user code while it lives: release it with [`release_then`].
+/// Run no user code while it lives: release it with [`release_then`](crate::release_then).
 #[must_use = "the lock is released when this is dropped"]
 pub struct LockedLines<'a, S, T, R, O> {
     /// Whose lock it is: a `&mut LockedLines` can be swapped for another.

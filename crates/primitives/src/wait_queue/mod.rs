@@ -181,43 +181,60 @@ impl<S, R, O> WaitQueue<S, R, O> {
     fn grant<'a>(
         &'a self,
         locked: Locked<'a, S, R, O>,
-        mut batch: WakeBatch,
+        batch: WakeBatch,
         mut next: impl FnMut(&mut Locked<'_, S, R, O>) -> Serve<O>,
     ) {
-        let mut panics = FirstPanic::new();
-        // Declared after the batch, so that a panic in `next` releases the lock before the batch
-        // wakes those that were granted to.
-        let mut locked = locked;
-        loop {
-            let more = loop {
+        in_batches(
+            locked,
+            || self.lock(),
+            batch,
+            |locked, batch| loop {
                 if batch.is_full() {
                     break true;
                 }
                 if locked.is_empty() {
                     break false;
                 }
-                match next(&mut locked) {
-                    Serve::Grant(outcome) => locked.inner.grant_front(outcome, &mut batch),
+                match next(locked) {
+                    Serve::Grant(outcome) => locked.inner.grant_front(outcome, batch),
                     Serve::Call => {
-                        locked.inner.list.call_front(&mut batch);
+                        locked.inner.list.call_front(batch);
                         break false;
                     }
                     Serve::Send => {
-                        locked.inner.list.send_second(&mut batch);
+                        locked.inner.list.send_second(batch);
                         break false;
                     }
                     Serve::Rest => break false,
                 }
-            };
-            if !more && panics.is_none() {
-                return release_then(locked, || batch.wake_all());
-            }
-            release_then(locked, || panics.catch(|| batch.wake_all()));
-            if !more {
-                return panics.resume();
-            }
-            locked = self.lock();
+            },
+        );
+    }
+}
+
+/// Lets `serve` fill the batch under the lock, releases that and wakes; again, after `lock`, for as long as `serve` says that there is
+/// more. A panic of a waker goes on when all have been served and woken, the first one.
+#[inline]
+fn in_batches<G>(
+    held: G,
+    lock: impl Fn() -> G,
+    mut batch: WakeBatch,
+    mut serve: impl FnMut(&mut G, &mut WakeBatch) -> bool,
+) {
+    let mut panics = FirstPanic::new();
+    // Declared after the batch, so that a panic in `serve` releases the lock before the batch
+    // wakes those that were granted to.
+    let mut held = held;
+    loop {
+        let more = serve(&mut held, &mut batch);
+        if !more && panics.is_none() {
+            return release_then(held, || batch.wake_all());
         }
+        release_then(held, || panics.catch(|| batch.wake_all()));
+        if !more {
+            return panics.resume();
+        }
+        held = lock();
     }
 }
 
