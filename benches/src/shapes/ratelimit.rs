@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use governor::clock::{Clock, MonotonicClock, QuantaClock, ReasonablyRealtime};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
-use selvedge_ratelimit::Quota;
+use selvedge_ratelimit::Rate;
 
 use super::Scale;
 use super::poll::ready;
@@ -54,9 +54,9 @@ const HOUR: Duration = Duration::from_secs(3600);
 impl Limiter for selvedge_ratelimit::Limiter {
     fn new(plenty: bool) -> Self {
         if plenty {
-            return Self::new(Quota::per_second(A_SECOND.into()).burst(MANY));
+            return Self::new(Rate::per_second(A_SECOND.into()).burst(MANY));
         }
-        let limiter = Self::new(Quota::every(HOUR));
+        let limiter = Self::new(Rate::every(HOUR).burst(1));
         limiter.try_acquire(1).expect("the first");
         limiter
     }

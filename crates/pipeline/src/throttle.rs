@@ -36,11 +36,11 @@ impl<S: Build> Stage<S> {
     ///
     /// use selvedge_cancel::Context;
     /// use selvedge_pipeline::from_iter;
-    /// use selvedge_ratelimit::{Limiter, Quota, Timer};
+    /// use selvedge_ratelimit::{Limiter, Rate, Timer};
     ///
     /// # tokio::runtime::Builder::new_current_thread()
     /// #     .enable_time().start_paused(true).build().unwrap().block_on(async {
-    /// let limiter = Limiter::with_timer(Quota::per_second(5).burst(3), Timer::ambient().unwrap());
+    /// let limiter = Limiter::with_timer(Rate::per_second(5).burst(3), Timer::ambient().unwrap());
     /// let start = tokio::time::Instant::now();
     /// let ended = from_iter(0..13)
     ///     .throttle(&limiter)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use selvedge_cancel::{CauseKind, Context, ManualClock, Timer, TimerError};
 use selvedge_pipeline::{PipelineError, Run, from_iter, generate};
-use selvedge_ratelimit::{Limiter, Quota};
+use selvedge_ratelimit::{Limiter, Quota, Rate};
 use selvedge_testkit::{CountingWaker, block_on};
 use support::{Bomb, OnDrop, Tally, cause_of, counts, error_of, panicked};
 
@@ -30,7 +30,7 @@ fn poll<O>(run: &mut Run<O>, task: &CountingWaker) -> Poll<selvedge_pipeline::En
 
 #[test]
 fn items_go_on_at_the_pace_of_the_limiter() {
-    let (limiter, clock) = limiter(Quota::every(SEC).burst(3));
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(3));
     let (taken, task) = (Tally::default(), CountingWaker::new());
     let count = taken.clone();
     let stage = from_iter(0..6).throttle(&limiter).named("pace");
@@ -48,7 +48,7 @@ fn items_go_on_at_the_pace_of_the_limiter() {
 
 #[test]
 fn pipelines_that_share_a_limiter_stand_in_one_line() {
-    let (limiter, clock) = limiter(Quota::every(SEC));
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(1));
     let task = CountingWaker::new();
     let mut runs = [1, 2].map(|_| from_iter(0..2).throttle(&limiter).collect().run(&background()));
     let mut ended = Vec::new();
@@ -65,7 +65,7 @@ fn pipelines_that_share_a_limiter_stand_in_one_line() {
 
 #[test]
 fn a_source_that_has_nothing_takes_no_token() {
-    let (limiter, _clock) = limiter(Quota::every(SEC));
+    let (limiter, _clock) = limiter(Rate::every(SEC).burst(1));
     let task = CountingWaker::new();
     let source = generate(|_y: selvedge_pipeline::Yielder<u32>| async move {
         std::future::pending::<()>().await;
@@ -78,7 +78,7 @@ fn a_source_that_has_nothing_takes_no_token() {
 
 #[test]
 fn a_stop_lets_the_item_that_waits_through() {
-    let (limiter, clock) = limiter(Quota::every(SEC));
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(1));
     let (task, (ctx, canceller)) = (CountingWaker::new(), background().child());
     let stage = from_iter(0..9).throttle(&limiter).named("pace");
     let mut run = stage.collect().run(&ctx);
@@ -94,7 +94,7 @@ fn a_stop_lets_the_item_that_waits_through() {
 
 #[test]
 fn a_cancel_ends_the_wait_and_leaves_the_item_and_its_token() {
-    let (limiter, clock) = limiter(Quota::every(SEC));
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(1));
     let (task, (ctx, canceller)) = (CountingWaker::new(), background().child());
     let drops = Tally::default();
     let made = drops.clone();
@@ -114,7 +114,7 @@ fn a_cancel_ends_the_wait_and_leaves_the_item_and_its_token() {
 
 #[test]
 fn an_item_that_is_left_may_panic_when_it_is_dropped() {
-    let (limiter, _clock) = limiter(Quota::every(SEC));
+    let (limiter, _clock) = limiter(Rate::every(SEC).burst(1));
     let (task, (ctx, canceller)) = (CountingWaker::new(), background().child());
     let stage = from_iter(0..9).map(|n: u32| (n == 1).then(|| Bomb("the item's destructor")));
     let mut run = stage.throttle(&limiter).for_each(drop).named("sink").run(&ctx);
@@ -126,7 +126,7 @@ fn an_item_that_is_left_may_panic_when_it_is_dropped() {
 
 #[test]
 fn a_timer_that_is_gone_is_an_error_with_the_stages_name() {
-    let (limiter, clock) = limiter(Quota::every(SEC));
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(1));
     let task = CountingWaker::new();
     let stage = from_iter(0..9).throttle(&limiter).named("pace");
     let mut run = stage.collect().run(&background());
@@ -143,7 +143,7 @@ fn a_timer_that_is_gone_is_an_error_with_the_stages_name() {
 
 #[test]
 fn it_runs_on_any_executor() {
-    let limiter = Limiter::new(Quota::every(Duration::from_millis(1)));
+    let limiter = Limiter::new(Rate::every(Duration::from_millis(1)).burst(1));
     let start = std::time::Instant::now();
     let ended = block_on(from_iter(0..5).throttle(&limiter).collect().run(&background()));
     assert_eq!(ended.ok().unwrap(), [0, 1, 2, 3, 4]);
@@ -152,7 +152,7 @@ fn it_runs_on_any_executor() {
 
 #[tokio::test]
 async fn a_loop_over_items_that_need_not_wait_yields() {
-    let (limiter, _clock) = limiter(Quota::per_second(1).burst(1_000_000));
+    let (limiter, _clock) = limiter(Rate::per_second(1).burst(1_000_000));
     let other = Tally::default();
     let seen = other.clone();
     let (ctx, canceller) = background().child();

@@ -19,18 +19,20 @@
 //!
 //! | the pace | the quota |
 //! |---|---|
-//! | steady: a tick | [`Quota::every`]`(period)`, [`Quota::per_second`]`(n)` |
+//! | steady: a tick | [`Rate::every`]`(period)`, [`Rate::per_second`]`(n)`, with `.burst(1)` |
 //! | with bursts | `.burst(n)` |
+//! | from a file | `"50/s burst 10".parse()` |
+//! | none | [`Rate::UNLIMITED`] |
 //!
 //! # Example
 //!
 //! ```
-//! use selvedge_ratelimit::{Limiter, Quota};
+//! use selvedge_ratelimit::{Limiter, Quota, Rate};
 //!
 //! # async fn fetch(page: u32) -> u32 { page }
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! const API: Quota = Quota::per_second(500).burst(10);
+//! const API: Quota = Rate::per_second(500).burst(10);
 //! let limiter = Limiter::new(API);
 //! for page in 0..20 {
 //!     limiter.acquire(1).await?; // ten at once, then one every 2 ms
@@ -46,7 +48,7 @@
 //!   whatever threads, clocks and dropped futures do; to those who wait, up to what comes in
 //!   [2 ms](Limiter::CATCH_UP) more, when their timer was late.
 //! - **Never too little.** A token is there in the nanosecond in which it is due, at any rate up to
-//!   [`Quota::MAX_PER_SECOND`]; nothing drifts.
+//!   [`Rate::MAX_PER_SECOND`]; nothing drifts.
 //! - **First in, first out**, by position: who leaves the line lets everybody behind it move up.
 //! - **No token is lost.** What was granted to a future that is dropped goes to the next, unless it comes
 //!   back too late to be within the quota ([exactness](Limiter#exactness) has the details).
@@ -70,6 +72,7 @@
 //!
 //! - `tokio` (default): tokio's clock for a limiter that is [given it](Limiter::with_timer), and tokio's
 //!   cooperative budget. Without it everything works on any executor.
+//! - `serde`: [`Quota`] and [`Rate`] as text.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
@@ -78,7 +81,7 @@ mod quota;
 mod throttle;
 
 pub use limiter::{Acquire, AcquireError, AcquireOwned, Limiter, TryAcquireError};
-pub use quota::{Quota, QuotaError};
+pub use quota::{Quota, QuotaError, Rate};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
 pub use throttle::Throttle;
 

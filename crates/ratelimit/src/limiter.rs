@@ -33,11 +33,11 @@ use word::Take;
 ///
 /// | Go | here |
 /// |---|---|
-/// | `rate.NewLimiter(50, 10)` | [`Limiter::new`]`(Quota::per_second(50).burst(10))` |
+/// | `rate.NewLimiter(50, 10)` | [`Limiter::new`]`(Rate::per_second(50).burst(10))` |
 /// | `lim.Allow()` | [`try_acquire(1)`](Self::try_acquire) |
 /// | `lim.WaitN(ctx, n)` | `ctx.run(`[`lim.acquire(n)`](Self::acquire)`)` |
 /// | `lim.Tokens()` | [`available`](Self::available) |
-/// | `for range time.Tick(d)` | `acquire(1)` in a loop, with [`Quota::every`]`(d)`; or a pipeline's `ticks` |
+/// | `for range time.Tick(d)` | `acquire(1)` in a loop, with [`Rate::every`](crate::Rate::every)`(d)`; or a pipeline's `ticks` |
 ///
 /// # Exactness
 ///
@@ -80,10 +80,10 @@ use word::Take;
 ///
 /// ```
 /// use std::time::Duration;
-/// use selvedge_ratelimit::{Limiter, Quota, Timer, TryAcquireError};
+/// use selvedge_ratelimit::{Limiter, Rate, Timer, TryAcquireError};
 ///
 /// let (timer, clock) = Timer::manual();
-/// let limiter = Limiter::with_timer(Quota::per_second(2).burst(3), timer);
+/// let limiter = Limiter::with_timer(Rate::per_second(2).burst(3), timer);
 ///
 /// assert!(limiter.try_acquire(3).is_ok(), "the burst");
 /// assert_eq!(limiter.try_acquire(1), Err(TryAcquireError::NotYet));
@@ -130,12 +130,12 @@ impl Limiter {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use selvedge_ratelimit::{Limiter, Quota, Timer};
+    /// use selvedge_ratelimit::{Limiter, Rate, Timer};
     ///
     /// # #[cfg(feature = "tokio")]
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let limiter = Limiter::with_timer(Quota::every(Duration::from_secs(60)), Timer::ambient()?);
+    /// let limiter = Limiter::with_timer(Rate::every(Duration::from_secs(60)).burst(1), Timer::ambient()?);
     /// let start = tokio::time::Instant::now();
     /// for _ in 0..3 {
     ///     limiter.acquire(1).await?;
@@ -249,11 +249,11 @@ impl Limiter {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use selvedge_ratelimit::{Limiter, Quota};
+    /// use selvedge_ratelimit::{Limiter, Rate};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let limiter = Limiter::new(Quota::every(Duration::from_secs(3600)));
+    /// let limiter = Limiter::new(Rate::every(Duration::from_secs(3600)).burst(1));
     /// limiter.acquire(1).await?;
     /// let second = tokio::time::timeout(Duration::from_millis(1), limiter.acquire(1)).await;
     /// assert!(second.is_err());
@@ -328,9 +328,9 @@ impl Limiter {
     ///
     /// ```
     /// use std::time::{Duration, Instant};
-    /// use selvedge_ratelimit::{Limiter, Quota};
+    /// use selvedge_ratelimit::{Limiter, Rate};
     ///
-    /// let limiter = Limiter::new(Quota::every(Duration::from_millis(2)));
+    /// let limiter = Limiter::new(Rate::every(Duration::from_millis(2)).burst(1));
     /// let start = Instant::now();
     /// for _ in 0..4 {
     ///     limiter.acquire_blocking(1)?;

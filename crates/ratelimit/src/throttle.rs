@@ -49,7 +49,7 @@ use crate::{AcquireError, AcquireOwned, Limiter};
 /// use std::time::Duration;
 ///
 /// use futures_core::Stream;
-/// use selvedge_ratelimit::{Limiter, Quota, Timer};
+/// use selvedge_ratelimit::{Limiter, Rate, Timer};
 ///
 /// # struct Numbers(u32);
 /// # impl Stream for Numbers {
@@ -62,7 +62,7 @@ use crate::{AcquireError, AcquireOwned, Limiter};
 /// # #[cfg(feature = "tokio")]
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let limiter = Limiter::with_timer(Quota::every(Duration::from_secs(1)), Timer::ambient()?);
+/// let limiter = Limiter::with_timer(Rate::every(Duration::from_secs(1)).burst(1), Timer::ambient()?);
 /// let start = tokio::time::Instant::now();
 /// let mut numbers = pin!(limiter.throttle(Numbers(0)));
 /// while let Some(number) = poll_fn(|cx| numbers.as_mut().poll_next(cx)).await {

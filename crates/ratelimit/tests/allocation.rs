@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use selvedge_ratelimit::{Limiter, Quota, Timer};
+use selvedge_ratelimit::{Limiter, Rate, Timer};
 use selvedge_testkit::CountingAllocator;
 
 #[global_allocator]
@@ -14,7 +14,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 #[test]
 fn neither_taking_nor_waiting_nor_serving_allocates() {
     let (timer, clock) = Timer::manual();
-    let limiter = Limiter::with_timer(Quota::per_second(1).burst(2), timer);
+    let limiter = Limiter::with_timer(Rate::per_second(1).burst(2), timer);
     let mut cx = Context::from_waker(Waker::noop());
     let mut round = || {
         limiter.try_acquire(2).unwrap();

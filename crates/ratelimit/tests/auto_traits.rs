@@ -4,15 +4,18 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt::Debug;
+use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use futures_core::Stream;
 use selvedge_ratelimit::{
-    Acquire, AcquireError, AcquireOwned, Limiter, Quota, QuotaError, Throttle, TryAcquireError,
+    Acquire, AcquireError, AcquireOwned, Limiter, Quota, QuotaError, Rate, Throttle,
+    TryAcquireError,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
-assert_impl_all!(Quota: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Quota: Send, Sync, Unpin, Copy, Eq, Hash, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Rate: Send, Sync, Unpin, Copy, Eq, Hash, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(QuotaError: Error, Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(Limiter: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(Acquire<'_>: Send, Sync, Debug);

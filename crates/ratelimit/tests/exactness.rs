@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use selvedge_ratelimit::{Limiter, Quota, Timer};
+use selvedge_ratelimit::{Limiter, Rate, Timer};
 
 /// Tries as much as it gets, in steps of the clock, for two seconds; gives how much it got.
 fn admitted(rate: u64, burst: u32, step: Duration) -> u64 {
     let (timer, clock) = Timer::manual();
-    let limiter = Limiter::with_timer(Quota::per_second(rate).burst(burst), timer);
+    let limiter = Limiter::with_timer(Rate::per_second(rate).burst(burst), timer);
     let mut admitted = 0;
     let mut elapsed = Duration::ZERO;
     loop {
@@ -48,7 +48,7 @@ fn steps_in_which_more_than_the_burst_comes_admit_the_burst_each() {
 fn a_rate_that_is_no_whole_number_does_not_drift() {
     let (timer, clock) = Timer::manual();
     // One in three nanoseconds and a third.
-    let limiter = Limiter::with_timer(Quota::new(3, Duration::from_nanos(10)).burst(1000), timer);
+    let limiter = Limiter::with_timer(Rate::new(3, Duration::from_nanos(10)).burst(1000), timer);
     limiter.try_acquire(1000).unwrap();
     let mut admitted = 0_u64;
     for _ in 0..100_000 {

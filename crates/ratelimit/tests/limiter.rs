@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use selvedge_ratelimit::{
-    Acquire, AcquireError, Limiter, ManualClock, Quota, Timer, TimerError, TryAcquireError,
+    Acquire, AcquireError, Limiter, ManualClock, Quota, Rate, Timer, TimerError, TryAcquireError,
 };
 use selvedge_testkit::{CountingWaker, PanickingWaker, ReentrantWaker, block_on, watchdog};
 
@@ -51,7 +51,7 @@ fn drain(limiter: &Limiter) -> u32 {
 
 #[test]
 fn a_burst_is_there_at_once_and_then_one_at_a_time() {
-    let (limiter, clock) = limiter(Quota::per_second(10).burst(3));
+    let (limiter, clock) = limiter(Rate::per_second(10).burst(3));
     assert_eq!((limiter.available(), drain(&limiter)), (3, 3));
     for _ in 0..20 {
         clock.advance(100 * MS - Duration::from_nanos(1));
@@ -63,7 +63,7 @@ fn a_burst_is_there_at_once_and_then_one_at_a_time() {
 
 #[test]
 fn a_tick_saves_nothing_up() {
-    let (limiter, clock) = limiter(Quota::every(SEC));
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(1));
     assert_eq!(drain(&limiter), 1);
     clock.advance(3600 * SEC);
     assert_eq!(drain(&limiter), 1);
@@ -71,7 +71,7 @@ fn a_tick_saves_nothing_up() {
 
 #[test]
 fn what_is_beyond_the_burst_is_gone() {
-    let (limiter, clock) = spent(Quota::per_second(10).burst(5));
+    let (limiter, clock) = spent(Rate::per_second(10).burst(5));
     clock.advance(300 * MS);
     assert_eq!(limiter.available(), 3);
     clock.advance(3600 * SEC);
@@ -80,7 +80,7 @@ fn what_is_beyond_the_burst_is_gone() {
 
 #[test]
 fn tokens_of_different_weight_come_from_one_bucket() {
-    let (limiter, clock) = limiter(Quota::per_second(10).burst(10));
+    let (limiter, clock) = limiter(Rate::per_second(10).burst(10));
     limiter.try_acquire(7).unwrap();
     assert_eq!(limiter.try_acquire(4), Err(TryAcquireError::NotYet));
     limiter.try_acquire(3).unwrap();
@@ -90,7 +90,7 @@ fn tokens_of_different_weight_come_from_one_bucket() {
 
 #[test]
 fn a_wait_ends_when_the_tokens_have_come_and_not_before() {
-    let (limiter, clock) = spent(Quota::per_second(10).burst(5));
+    let (limiter, clock) = spent(Rate::per_second(10).burst(5));
     let task = CountingWaker::new();
     let waker = task.waker();
     let mut acquire = pin!(limiter.acquire(2));
@@ -105,7 +105,7 @@ fn a_wait_ends_when_the_tokens_have_come_and_not_before() {
 
 #[test]
 fn clones_are_handles_to_one_limiter() {
-    let (limiter, _clock) = limiter(Quota::every(SEC).burst(2));
+    let (limiter, _clock) = limiter(Rate::every(SEC).burst(2));
     let other = limiter.clone();
     limiter.try_acquire(1).unwrap();
     assert_eq!((other.available(), drain(&other), limiter.available()), (1, 1, 0));
@@ -113,7 +113,7 @@ fn clones_are_handles_to_one_limiter() {
 
 #[test]
 fn it_says_when_tokens_will_be_there() {
-    let (limiter, clock) = limiter(Quota::per_second(4).burst(8));
+    let (limiter, clock) = limiter(Rate::per_second(4).burst(8));
     assert_eq!(limiter.ready_in(8), Some(Duration::ZERO));
     limiter.try_acquire(8).unwrap();
     assert_eq!(limiter.ready_in(1), Some(250 * MS));
@@ -127,7 +127,7 @@ fn it_says_when_tokens_will_be_there() {
 
 #[test]
 fn they_are_served_in_the_order_in_which_they_came_and_nobody_overtakes() {
-    let (limiter, clock) = spent(Quota::per_second(1).burst(5));
+    let (limiter, clock) = spent(Rate::per_second(1).burst(5));
     let mut large = queued(&limiter, 3);
     let mut small = queued(&limiter, 1);
     clock.advance(2 * SEC);
@@ -146,7 +146,7 @@ fn they_are_served_in_the_order_in_which_they_came_and_nobody_overtakes() {
 
 #[test]
 fn one_registration_serves_all_who_wait() {
-    let (limiter, clock) = spent(Quota::per_second(1000).burst(1000));
+    let (limiter, clock) = spent(Rate::per_second(1000).burst(1000));
     let mut line: Vec<_> = (0..1000).map(|_| queued(&limiter, 1)).collect();
     assert_eq!(clock.registered(), 1);
     clock.advance(500 * MS);
@@ -158,7 +158,7 @@ fn one_registration_serves_all_who_wait() {
 
 #[test]
 fn a_waiter_that_is_not_polled_delays_nobody() {
-    let (limiter, clock) = spent(Quota::every(SEC));
+    let (limiter, clock) = spent(Rate::every(SEC).burst(1));
     let _asleep = queued(&limiter, 1);
     let mut behind = queued(&limiter, 1);
     clock.advance(SEC);
@@ -169,7 +169,7 @@ fn a_waiter_that_is_not_polled_delays_nobody() {
 #[test]
 fn who_leaves_the_line_lets_everybody_behind_it_move_up() {
     for leaver in 0..3 {
-        let (limiter, clock) = spent(Quota::per_second(1).burst(4));
+        let (limiter, clock) = spent(Rate::per_second(1).burst(4));
         let mut line: Vec<_> = [4, 2, 1].map(|n| queued(&limiter, n)).into();
         drop(line.remove(leaver));
         let dues: &[u32] = [&[2, 3][..], &[4, 5], &[4, 6]][leaver];
@@ -187,7 +187,7 @@ fn who_leaves_the_line_lets_everybody_behind_it_move_up() {
 
 #[test]
 fn a_front_that_leaves_when_the_next_is_due_lets_it_go_at_once() {
-    let (limiter, clock) = spent(Quota::per_second(1).burst(4));
+    let (limiter, clock) = spent(Rate::per_second(1).burst(4));
     let front = queued(&limiter, 4);
     let mut next = queued(&limiter, 2);
     clock.advance(3 * SEC);
@@ -199,7 +199,7 @@ fn a_front_that_leaves_when_the_next_is_due_lets_it_go_at_once() {
 
 #[test]
 fn what_was_granted_to_a_future_that_is_dropped_goes_to_the_next() {
-    let (limiter, clock) = spent(Quota::every(SEC));
+    let (limiter, clock) = spent(Rate::every(SEC).burst(1));
     let granted = queued(&limiter, 1);
     let mut next = queued(&limiter, 1);
     clock.advance(SEC);
@@ -215,7 +215,7 @@ fn what_was_granted_to_a_future_that_is_dropped_goes_to_the_next() {
 
 #[test]
 fn what_comes_back_late_brings_no_more_than_the_burst() {
-    let (limiter, clock) = spent(Quota::every(SEC).burst(3));
+    let (limiter, clock) = spent(Rate::every(SEC).burst(3));
     let granted = [queued(&limiter, 1), queued(&limiter, 1)];
     clock.advance(2 * SEC);
     // Long enough for the bucket to be full, had they never been granted.
@@ -225,7 +225,7 @@ fn what_comes_back_late_brings_no_more_than_the_burst() {
     assert_eq!(drain(&limiter), 2, "three at this moment, with the one that was taken");
 
     // One of five that come back late is still above what has come.
-    let (limiter, clock) = spent(Quota::every(SEC).burst(5));
+    let (limiter, clock) = spent(Rate::every(SEC).burst(5));
     let granted = queued(&limiter, 5);
     clock.advance(5 * SEC);
     clock.advance(4 * SEC + Duration::from_millis(2));
@@ -237,7 +237,7 @@ fn what_comes_back_late_brings_no_more_than_the_burst() {
 #[test]
 fn what_several_give_back_comes_back_from_the_first_on_and_from_the_last_on() {
     for newest_first in [false, true] {
-        let (limiter, clock) = spent(Quota::every(SEC).burst(4));
+        let (limiter, clock) = spent(Rate::every(SEC).burst(4));
         let mut granted: Vec<_> = (0..4).map(|_| queued(&limiter, 1)).collect();
         clock.advance(4 * SEC);
         if newest_first {
@@ -251,7 +251,7 @@ fn what_several_give_back_comes_back_from_the_first_on_and_from_the_last_on() {
 /// More are granted than are woken with the lock held once; the waker of the first lets an hour go by.
 #[test]
 fn what_is_granted_behind_a_waker_that_takes_an_hour_counts_from_then() {
-    let (limiter, clock) = spent(Quota::every(SEC).burst(40));
+    let (limiter, clock) = spent(Rate::every(SEC).burst(40));
     let clock = std::sync::Arc::new(clock);
     let hour = ReentrantWaker::on_wake_and_drop(
         {
@@ -275,7 +275,7 @@ fn what_is_granted_behind_a_waker_that_takes_an_hour_counts_from_then() {
 fn who_serves_serves_those_who_were_there_and_the_others_are_served_as_well() {
     use std::sync::{Arc, Mutex};
 
-    let (limiter, clock) = spent(Quota::per_second(1_000).burst(100));
+    let (limiter, clock) = spent(Rate::per_second(1_000).burst(100));
     let newcomers = Arc::new(Mutex::new(Vec::new()));
     let again = ReentrantWaker::on_wake_and_drop(
         {
@@ -301,7 +301,7 @@ fn who_serves_serves_those_who_were_there_and_the_others_are_served_as_well() {
 #[test]
 fn at_the_end_of_the_count_nothing_comes_and_nobody_hangs() {
     watchdog(Duration::from_secs(30), "the end of the count", || {
-        let (limiter, clock) = limiter(Quota::per_second(4_000_000_000).burst(2));
+        let (limiter, clock) = limiter(Rate::per_second(4_000_000_000).burst(2));
         clock.advance(Duration::from_secs(100 * 366 * 86_400));
         assert_eq!(drain(&limiter), 2);
         assert_eq!(limiter.ready_in(1), None);
@@ -314,7 +314,7 @@ fn at_the_end_of_the_count_nothing_comes_and_nobody_hangs() {
 
 #[test]
 fn within_two_milliseconds_everything_comes_back() {
-    let (limiter, clock) = spent(Quota::per_second(1_000));
+    let (limiter, clock) = spent(Rate::per_second(1_000).burst(1));
     let granted = queued(&limiter, 1);
     clock.advance(Duration::from_millis(1));
     clock.advance(Duration::from_millis(2));
@@ -326,7 +326,7 @@ fn within_two_milliseconds_everything_comes_back() {
 
 #[test]
 fn a_front_that_wants_less_than_the_one_before_it_did_has_an_alarm_of_its_own() {
-    let (limiter, clock) = spent(Quota::per_second(1).burst(100));
+    let (limiter, clock) = spent(Rate::per_second(1).burst(100));
     for _ in 0..50 {
         let front = queued(&limiter, 100);
         let mut next = queued(&limiter, 1);
@@ -340,7 +340,7 @@ fn a_front_that_wants_less_than_the_one_before_it_did_has_an_alarm_of_its_own() 
 
 #[test]
 fn an_alarm_that_rings_late_by_two_milliseconds_loses_nothing() {
-    let (limiter, clock) = spent(Quota::per_second(10_000));
+    let (limiter, clock) = spent(Rate::per_second(10_000).burst(1));
     let mut line: Vec<_> = (0..100).map(|_| queued(&limiter, 1)).collect();
     // Each advance is one ring, twenty tokens after the one before.
     for ring in 1..=5 {
@@ -353,7 +353,7 @@ fn an_alarm_that_rings_late_by_two_milliseconds_loses_nothing() {
 
 #[test]
 fn what_came_in_an_hour_in_which_no_alarm_could_ring_is_gone() {
-    let (limiter, clock) = spent(Quota::per_second(10_000).burst(3));
+    let (limiter, clock) = spent(Rate::per_second(10_000).burst(3));
     let mut line: Vec<_> = (0..100).map(|_| queued(&limiter, 1)).collect();
     clock.advance(3600 * SEC);
     line.retain_mut(|waiter| !served(waiter));
@@ -362,7 +362,7 @@ fn what_came_in_an_hour_in_which_no_alarm_could_ring_is_gone() {
 
 #[test]
 fn an_owned_wait_borrows_nothing() {
-    let (limiter, clock) = spent(Quota::every(SEC));
+    let (limiter, clock) = spent(Rate::every(SEC).burst(1));
     let mut acquire = pin!(limiter.acquire_owned(1));
     assert!(poll(acquire.as_mut()).is_pending());
     drop(limiter);
@@ -373,7 +373,7 @@ fn an_owned_wait_borrows_nothing() {
 #[test]
 fn threads_and_tasks_wait_in_one_line() {
     watchdog(Duration::from_secs(30), "a limiter", || {
-        let limiter = Limiter::new(Quota::every(MS));
+        let limiter = Limiter::new(Rate::every(MS).burst(1));
         let start = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -390,7 +390,7 @@ fn blocking_in_a_runtime_of_one_thread_ends_where_the_timer_has_a_thread_of_its_
     watchdog(Duration::from_secs(30), "a blocked runtime", || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let limiter = Limiter::new(Quota::every(5 * MS));
+            let limiter = Limiter::new(Rate::every(5 * MS).burst(1));
             for _ in 0..3 {
                 limiter.acquire_blocking(1).unwrap();
             }
@@ -402,7 +402,7 @@ fn blocking_in_a_runtime_of_one_thread_ends_where_the_timer_has_a_thread_of_its_
 
 #[test]
 fn a_panicking_waker_keeps_nobody_waiting() {
-    let (limiter, clock) = spent(Quota::per_second(2).burst(2));
+    let (limiter, clock) = spent(Rate::per_second(2).burst(2));
     let panicking = PanickingWaker::new();
     let mut first = Box::pin(limiter.acquire(1));
     assert!(first.as_mut().poll(&mut Context::from_waker(&panicking.waker())).is_pending());
@@ -414,7 +414,7 @@ fn a_panicking_waker_keeps_nobody_waiting() {
 
 #[test]
 fn a_waker_may_use_the_limiter() {
-    let (limiter, clock) = spent(Quota::per_second(2).burst(2));
+    let (limiter, clock) = spent(Rate::per_second(2).burst(2));
     let inner = limiter.clone();
     let reentrant = ReentrantWaker::on_wake_and_drop(
         {
@@ -440,7 +440,7 @@ fn a_waker_may_use_the_limiter() {
 
 #[test]
 fn more_than_the_burst_is_an_error_at_once_and_blocks_nobody() {
-    let (limiter, _clock) = limiter(Quota::per_second(1).burst(2));
+    let (limiter, _clock) = limiter(Rate::per_second(1).burst(2));
     let error = AcquireError::OverBurst { wanted: 3, burst: 2 };
     assert_eq!(poll(pin!(limiter.acquire(3))), Poll::Ready(Err(error.clone())));
     assert_eq!(limiter.acquire_blocking(u32::MAX).unwrap_err().to_string(), {
@@ -453,7 +453,7 @@ fn more_than_the_burst_is_an_error_at_once_and_blocks_nobody() {
 
 #[test]
 fn nothing_is_always_to_be_had_and_waits_behind_nobody() {
-    let (limiter, clock) = spent(Quota::every(SEC));
+    let (limiter, clock) = spent(Rate::every(SEC).burst(1));
     let _front = queued(&limiter, 1);
     assert_eq!(limiter.try_acquire(0), Ok(()));
     assert_eq!(poll(pin!(limiter.acquire(0))), Poll::Ready(Ok(())));
@@ -463,7 +463,7 @@ fn nothing_is_always_to_be_had_and_waits_behind_nobody() {
 
 #[test]
 fn the_largest_burst_is_had_at_once_and_comes_again() {
-    let (limiter, clock) = limiter(Quota::per_second(Quota::MAX_PER_SECOND).burst(u32::MAX));
+    let (limiter, clock) = limiter(Rate::per_second(Rate::MAX_PER_SECOND).burst(u32::MAX));
     limiter.try_acquire(u32::MAX).unwrap();
     assert_eq!(limiter.available(), 0);
     let mut again = queued(&limiter, u32::MAX);
@@ -474,7 +474,7 @@ fn the_largest_burst_is_had_at_once_and_comes_again() {
 #[test]
 fn a_token_in_five_hundred_years_is_waited_for() {
     let year = Duration::from_secs(31_556_952);
-    let (limiter, clock) = spent(Quota::every(500 * year));
+    let (limiter, clock) = spent(Rate::every(500 * year).burst(1));
     let mut acquire = queued(&limiter, 1);
     clock.advance(499 * year);
     assert!(!served(&mut acquire));
@@ -490,20 +490,20 @@ fn a_token_in_five_hundred_years_is_waited_for() {
 
 #[test]
 fn a_clock_that_stands_still_admits_the_burst_and_nothing_more() {
-    let (limiter, _clock) = limiter(Quota::per_second(Quota::MAX_PER_SECOND).burst(7));
+    let (limiter, _clock) = limiter(Rate::per_second(Rate::MAX_PER_SECOND).burst(7));
     assert_eq!(drain(&limiter), 7);
 }
 
 #[test]
 fn a_clock_that_leaps_forward_admits_the_burst() {
-    let (limiter, clock) = spent(Quota::per_second(1000).burst(7));
+    let (limiter, clock) = spent(Rate::per_second(1000).burst(7));
     clock.advance(Duration::from_secs(31_556_952));
     assert_eq!(drain(&limiter), 7);
 }
 
 #[test]
 fn a_timer_that_is_gone_ends_every_wait_and_leaves_what_needs_none() {
-    let (limiter, clock) = spent(Quota::per_second(1).burst(2));
+    let (limiter, clock) = spent(Rate::per_second(1).burst(2));
     let mut first = queued(&limiter, 1);
     let mut second = queued(&limiter, 2);
     clock.lose();
@@ -523,7 +523,7 @@ fn a_timer_that_is_gone_ends_every_wait_and_leaves_what_needs_none() {
 
 #[test]
 fn a_future_polled_after_it_was_ready_panics() {
-    let (limiter, _clock) = limiter(Quota::per_second(1));
+    let (limiter, _clock) = limiter(Rate::per_second(1).burst(1));
     let mut acquire = pin!(limiter.acquire(1));
     assert!(poll(acquire.as_mut()).is_ready());
     let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| poll(acquire)));
@@ -532,7 +532,7 @@ fn a_future_polled_after_it_was_ready_panics() {
 
 #[test]
 fn everything_says_who_it_is() {
-    let (limiter, _clock) = spent(Quota::per_second(1).burst(2));
+    let (limiter, _clock) = spent(Rate::per_second(1).burst(2));
     let limiter = limiter.named("api");
     let _front = queued(&limiter, 1);
     assert_eq!((limiter.name(), limiter.place().file()), (Some("api"), file!()));
@@ -550,7 +550,7 @@ mod on_tokio {
 
     #[tokio::test(start_paused = true)]
     async fn paused_time_is_enough() {
-        let limiter = Limiter::with_timer(Quota::per_second(4).burst(2), Timer::ambient().unwrap());
+        let limiter = Limiter::with_timer(Rate::per_second(4).burst(2), Timer::ambient().unwrap());
         let start = Instant::now();
         for _ in 0..42 {
             limiter.acquire(1).await.unwrap();
@@ -566,7 +566,7 @@ mod on_tokio {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
             let timer = Timer::tokio(runtime.handle()).unwrap();
-            let limiter = Limiter::with_timer(Quota::every(3600 * SEC), timer);
+            let limiter = Limiter::with_timer(Rate::every(3600 * SEC).burst(1), timer);
             limiter.try_acquire(1).unwrap();
             let (one, other) = (limiter.clone(), limiter.clone());
             let waits = std::thread::spawn(move || one.acquire_blocking(1));
@@ -582,7 +582,7 @@ mod on_tokio {
     fn a_runtime_without_its_time_driver_is_enough_for_the_default_clock() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         assert!(runtime.block_on(async { Timer::ambient() }).is_err());
-        let limiter = Limiter::new(Quota::every(MS));
+        let limiter = Limiter::new(Rate::every(MS).burst(1));
         runtime.block_on(async {
             limiter.acquire(1).await.unwrap();
             limiter.acquire(1).await.unwrap();
@@ -591,7 +591,7 @@ mod on_tokio {
 
     #[tokio::test(flavor = "current_thread")]
     async fn an_always_ready_loop_yields_to_tokio() {
-        let limiter = Limiter::new(Quota::per_second(Quota::MAX_PER_SECOND).burst(u32::MAX));
+        let limiter = Limiter::new(Rate::per_second(Rate::MAX_PER_SECOND).burst(u32::MAX));
         let turns = std::rc::Rc::new(std::cell::Cell::new(0));
         let local = tokio::task::LocalSet::new();
         let counted = turns.clone();

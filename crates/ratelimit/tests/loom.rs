@@ -12,7 +12,7 @@ use selvedge_cancel::Context as Tree;
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{block_on, model, thread};
 use selvedge_ratelimit::{
-    AcquireError, AcquireOwned, Limiter, ManualClock, Quota, Timer, TimerError, TryAcquireError,
+    AcquireError, AcquireOwned, Limiter, ManualClock, Rate, Timer, TimerError, TryAcquireError,
 };
 
 const SEC: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ fn spawn<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> thread::J
 /// One token a second, `burst` at once, of which `left` are left.
 fn limiter(burst: u32, left: u32) -> (Limiter, Arc<ManualClock>) {
     let (timer, clock) = Timer::manual();
-    let limiter = Limiter::with_timer(Quota::every(SEC).burst(burst), timer);
+    let limiter = Limiter::with_timer(Rate::every(SEC).burst(burst), timer);
     limiter.try_acquire(burst - left).unwrap();
     (limiter, Arc::new(clock))
 }

@@ -3,15 +3,16 @@
 
 use std::panic::{catch_unwind, set_hook, take_hook};
 use std::sync::Mutex;
+use std::time::Duration;
 
-use selvedge_ratelimit::Quota;
+use selvedge_ratelimit::{Quota, Rate};
 
 /// Where the last panic was.
 static PLACE: Mutex<Option<(String, u32)>> = Mutex::new(None);
 
 /// The line in this file at which `f` panics.
 #[track_caller]
-fn line_of(f: impl FnOnce() -> Quota + std::panic::UnwindSafe) -> u32 {
+fn line_of<T>(f: impl FnOnce() -> T + std::panic::UnwindSafe) -> u32 {
     assert!(catch_unwind(f).is_err());
     let (file, line) = PLACE.lock().unwrap().take().expect("a panic has a place");
     assert_eq!(file, file!());
@@ -20,15 +21,19 @@ fn line_of(f: impl FnOnce() -> Quota + std::panic::UnwindSafe) -> u32 {
 
 // One test: the hook is the process's.
 #[test]
-fn quotas_that_make_no_sense_panic_where_they_are_written() {
+fn what_makes_no_sense_panics_where_it_is_written() {
     let old = take_hook();
     set_hook(Box::new(|info| {
         *PLACE.lock().unwrap() = info.location().map(|at| (at.file().to_owned(), at.line()));
     }));
     let lines = [
-        (line_of(|| Quota::per_second(0)), line!()),
-        (line_of(|| Quota::every(std::time::Duration::ZERO)), line!()),
-        (line_of(|| Quota::per_second(1).burst(0)), line!()),
+        (line_of(|| Rate::per_second(0)), line!()),
+        (line_of(|| Rate::per_minute(0)), line!()),
+        (line_of(|| Rate::per_hour(u64::MAX)), line!()),
+        (line_of(|| Rate::every(Duration::ZERO)), line!()),
+        (line_of(|| Rate::new(1, Duration::MAX)), line!()),
+        (line_of(|| Rate::per_second(1).burst(0)), line!()),
+        (line_of(|| Quota::new(Rate::UNLIMITED).with_burst(0)), line!()),
     ];
     set_hook(old);
     for (panicked, written) in lines {

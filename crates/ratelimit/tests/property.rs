@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use selvedge_ratelimit::{AcquireOwned, Limiter, ManualClock, Quota, Timer, TryAcquireError};
+use selvedge_ratelimit::{AcquireOwned, Limiter, ManualClock, Rate, Timer, TryAcquireError};
 
 /// What a test does next. Numbers of tokens are taken modulo the burst, places modulo what there is.
 #[derive(Debug, Clone, Copy)]
@@ -228,7 +228,7 @@ proptest! {
     ) {
         let tokens = tokens.min(period * 4);
         let (timer, clock) = Timer::manual();
-        let quota = Quota::new(tokens, Duration::from_nanos(period)).burst(burst);
+        let quota = Rate::new(tokens, Duration::from_nanos(period)).burst(burst);
         let limiter = Limiter::with_timer(quota, timer);
         let (line, grants) = (Vec::new(), Vec::new());
         let burst = u64::from(burst);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use selvedge_cancel::Context as Tree;
-use selvedge_ratelimit::{AcquireError, Limiter, ManualClock, Quota, Timer};
+use selvedge_ratelimit::{AcquireError, Limiter, ManualClock, Rate, Timer};
 use selvedge_testkit::{CountingWaker, Ended, Run, next, sweep};
 
 const SEC: Duration = Duration::from_secs(1);
@@ -18,7 +18,7 @@ const SEC: Duration = Duration::from_secs(1);
 /// Three tokens at once, one a second; none is left.
 fn spent() -> (Limiter, ManualClock) {
     let (timer, clock) = Timer::manual();
-    let limiter = Limiter::with_timer(Quota::every(SEC).burst(3), timer);
+    let limiter = Limiter::with_timer(Rate::every(SEC).burst(3), timer);
     limiter.try_acquire(3).unwrap();
     (limiter, clock)
 }

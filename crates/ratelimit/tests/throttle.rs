@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
-use selvedge_ratelimit::{AcquireError, Limiter, ManualClock, Quota, Timer, TimerError};
+use selvedge_ratelimit::{AcquireError, Limiter, ManualClock, Quota, Rate, Timer, TimerError};
 
 const SEC: Duration = Duration::from_secs(1);
 
@@ -57,7 +57,7 @@ fn item(polled: Poll<Option<Result<u32, AcquireError>>>) -> Option<u32> {
 
 #[test]
 fn each_item_takes_a_token_and_waits_for_it() {
-    let (limiter, clock) = limiter(Quota::every(SEC).burst(2));
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(2));
     let mut stream = pin!(limiter.throttle(count_down(4)));
     assert_eq!(stream.size_hint(), (4, Some(4)));
     assert_eq!(item(poll(stream.as_mut())), Some(3));
@@ -74,7 +74,7 @@ fn each_item_takes_a_token_and_waits_for_it() {
 
 #[test]
 fn a_stream_that_has_nothing_takes_no_token() {
-    let (limiter, _clock) = limiter(Quota::every(SEC));
+    let (limiter, _clock) = limiter(Rate::every(SEC).burst(1));
     let mut stream = pin!(limiter.throttle(CountDown { dawdles: true, ..count_down(1) }));
     assert_eq!(item(poll(stream.as_mut())), None);
     assert_eq!(limiter.available(), 1);
@@ -84,7 +84,7 @@ fn a_stream_that_has_nothing_takes_no_token() {
 
 #[test]
 fn the_item_that_waits_can_be_taken_out() {
-    let (limiter, clock) = limiter(Quota::every(SEC));
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(1));
     let mut stream = Box::pin(limiter.throttle(count_down(3)));
     assert_eq!(stream.as_mut().take_waiting(), None);
     assert_eq!(item(poll(stream.as_mut())), Some(2));
@@ -98,7 +98,7 @@ fn the_item_that_waits_can_be_taken_out() {
 
 #[test]
 fn a_timer_that_is_gone_is_shown_once_and_then_it_has_ended() {
-    let (limiter, clock) = limiter(Quota::every(SEC));
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(1));
     let mut stream = pin!(limiter.throttle(count_down(3)));
     assert_eq!(item(poll(stream.as_mut())), Some(2));
     assert_eq!(item(poll(stream.as_mut())), None);
@@ -112,7 +112,7 @@ fn a_timer_that_is_gone_is_shown_once_and_then_it_has_ended() {
 
 #[test]
 fn it_says_who_it_is() {
-    let (limiter, _clock) = limiter(Quota::every(SEC));
+    let (limiter, _clock) = limiter(Rate::every(SEC).burst(1));
     let text = format!("{:?}", limiter.named("api").throttle(count_down(1)));
     assert!(text.starts_with("Throttle") && text.contains("api"), "{text}");
 }
@@ -124,7 +124,7 @@ async fn an_always_ready_stream_yields_to_tokio() {
     use std::cell::Cell;
     use std::rc::Rc;
 
-    let limiter = Limiter::new(Quota::per_second(Quota::MAX_PER_SECOND).burst(u32::MAX));
+    let limiter = Limiter::new(Rate::per_second(Rate::MAX_PER_SECOND).burst(u32::MAX));
     let turns = Rc::new(Cell::new(0));
     let local = tokio::task::LocalSet::new();
     let counted = turns.clone();
@@ -151,7 +151,7 @@ fn a_runtime_that_is_shut_down_ends_the_stream_of_another_thread() {
     watchdog(Duration::from_secs(30), "a throttled stream", || {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
         let timer = Timer::tokio(runtime.handle()).unwrap();
-        let limiter = Limiter::with_timer(Quota::every(3600 * SEC), timer);
+        let limiter = Limiter::with_timer(Rate::every(3600 * SEC).burst(1), timer);
         let other = limiter.clone();
         let reads = std::thread::spawn(move || {
             let mut numbers = Box::pin(limiter.throttle(count_down(9)));

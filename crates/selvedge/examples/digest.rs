@@ -24,7 +24,7 @@ use clap::Parser;
 use selvedge::cancel::{CauseKind, Context};
 use selvedge::pipeline::{Ended, Order, PipelineError};
 use selvedge::pool::Pool;
-use selvedge::ratelimit::{Limiter, Quota};
+use selvedge::ratelimit::{Limiter, Quota, Rate};
 use selvedge::shutdown::{Reason, Shutdown, Signals};
 use tokio::runtime::Builder;
 
@@ -81,11 +81,11 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Reads a rate: a number of files a second, without bursts.
 fn rate(text: &str) -> Result<Quota, String> {
     let files: f64 = text.parse().map_err(|_| "expected a number of files a second".to_owned())?;
-    Quota::from_f64(files, 1).map_err(|error| error.to_string())
+    Rate::from_f64(files).map(Quota::from).map_err(|error| error.to_string())
 }
 
 /// As many as there are.
-const UNLIMITED: Quota = Quota::per_second(Quota::MAX_PER_SECOND).burst(u32::MAX);
+const UNLIMITED: Quota = Rate::UNLIMITED.burst(u32::MAX);
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -7,17 +7,17 @@
 
 use std::time::{Duration, Instant};
 
-use selvedge::ratelimit::{Limiter, Quota};
+use selvedge::ratelimit::{Limiter, Quota, Rate};
 
 /// Ten a second, one at a time.
-const STEADY: Quota = Quota::per_second(10);
+const STEADY: Quota = Rate::per_second(10).burst(1);
 /// Ten a second, and up to five at once after a pause.
-const BURSTY: Quota = Quota::per_second(10).burst(5);
+const BURSTY: Quota = Rate::per_second(10).burst(5);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, quota) in [("steady", STEADY), ("with bursts", BURSTY)] {
-        println!("{name}: one every {:?}, {} at once", quota.interval(), quota.burst_size());
+        println!("{name}: one every {:?}, {} at once", quota.rate().interval(), quota.burst_size());
         let limiter = Limiter::new(quota);
         let start = Instant::now();
         for request in 1..=12 {

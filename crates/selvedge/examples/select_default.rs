@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use selvedge::cancel::Context;
-use selvedge::ratelimit::{Limiter, Quota};
+use selvedge::ratelimit::{Limiter, Rate};
 use selvedge::sync::{Semaphore, TaskGroup};
 
 /// The page, and who may make it anew.
@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let page = Arc::new(Page {
         version: AtomicU32::new(0),
         makers: Semaphore::new(2),
-        log: Limiter::new(Quota::per_second(2).burst(2)),
+        log: Limiter::new(Rate::per_second(2).burst(2)),
     });
     let readers = TaskGroup::<_, std::convert::Infallible>::new(&Context::background());
     for reader in 0..12 {

@@ -27,7 +27,8 @@
 //! turns on the feature of that name in each crate that is on, and `channel`, for pipelines from and into
 //! channels of `async-channel`. All are on by default. `observe`, which is not, needs `cancel`: contexts, and
 //! whoever waits in a wait queue of any of the crates, are told to the process's observer. Nor are `tokio-util`,
-//! which converts contexts and its tokens, and `age`, with which who has entered a context has one, and who holds permits of a semaphore.
+//! which converts contexts and its tokens, `age`, with which who has entered a context has one, and who holds permits of a semaphore,
+//! and `serde`, with which a rate limit's quota is read from serde's formats and written to them.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cancel")]

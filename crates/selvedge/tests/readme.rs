@@ -9,7 +9,7 @@ use selvedge::cancel::Context;
 use selvedge::fanio::{Order, iter, map_concurrent, merge};
 use selvedge::pipeline::{Pipeline, from_iter, generate};
 use selvedge::pool::Pool;
-use selvedge::ratelimit::{Limiter, Quota};
+use selvedge::ratelimit::{Limiter, Quota, Rate};
 use selvedge::shutdown::{Shutdown, Signals};
 use selvedge::sync::{Semaphore, TaskGroup};
 
@@ -73,7 +73,7 @@ async fn task_groups() -> Result<(), Any> {
 #[rustfmt::skip]
 #[tokio::test]
 async fn rate_limits() -> Result<(), Any> {
-    const API: Quota = Quota::per_second(50).burst(10); // what makes no sense does not compile
+    const API: Quota = Rate::per_second(50).burst(10); // what makes no sense does not compile
     let limiter = Limiter::new(API);
     limiter.acquire(1).await?;                          // first come, first served, never too early
     if limiter.try_acquire(5).is_err() {                // not yet, or others wait

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use governor::clock::FakeRelativeClock;
-use selvedge_ratelimit::{ManualClock, Quota, Timer};
+use selvedge_ratelimit::{ManualClock, Rate, Timer};
 
 use super::{Governor, Ours};
 use crate::harness::Tally;
@@ -89,7 +89,7 @@ struct OnManualClock(Ours, ManualClock);
 impl ByHand for OnManualClock {
     fn new(rate: u32, burst: u32) -> Self {
         let (timer, clock) = Timer::manual();
-        Self(Ours::with_timer(Quota::per_second(rate.into()).burst(burst), timer), clock)
+        Self(Ours::with_timer(Rate::per_second(rate.into()).burst(burst), timer), clock)
     }
 
     fn take(&self, n: u32) -> bool {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::poll_fn;
 use governor::clock::{Clock, MonotonicClock, QuantaClock, ReasonablyRealtime};
-use selvedge_ratelimit::{Quota, Timer};
+use selvedge_ratelimit::{Rate, Timer};
 use tokio::runtime::Runtime;
 use tokio::task::LocalSet;
 
@@ -51,7 +51,7 @@ impl Paced for Ours {
     const IN_LINE: bool = true;
 
     fn new(rate: u32) -> Self {
-        Self::new(Quota::per_second(rate.into()))
+        Self::new(Rate::per_second(rate.into()).burst(1))
     }
 
     async fn take(&self) {
@@ -67,7 +67,7 @@ impl Paced for OnTokio {
 
     fn new(rate: u32) -> Self {
         let timer = Timer::ambient().expect("the runtime has a time driver");
-        Self(Ours::with_timer(Quota::per_second(rate.into()), timer))
+        Self(Ours::with_timer(Rate::per_second(rate.into()).burst(1), timer))
     }
 
     async fn take(&self) {

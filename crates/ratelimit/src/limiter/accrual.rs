@@ -22,7 +22,7 @@
 //! Division by an invariant number: Granlund and Montgomery, "Division by invariant integers using
 //! multiplication" (PLDI 1994); here the remainder is checked instead of bounded, which takes any time.
 
-use crate::Quota;
+use crate::{Quota, Rate};
 
 /// More than this is never counted: at the highest rate, what comes in 73 years. There is room above it
 /// for the burst, and for a bit, in 64.
@@ -49,8 +49,12 @@ pub(super) struct Accrual {
 impl Accrual {
     /// Prepares the rate of `quota`.
     pub(super) fn new(quota: &Quota) -> Self {
-        let tokens = quota.tokens();
-        let period = u64::try_from(quota.period().as_nanos()).expect("a quota's period fits");
+        let rate = match quota.rate() {
+            rate if rate.is_unlimited() => Rate::per_second(Rate::MAX_PER_SECOND),
+            rate => rate,
+        };
+        let tokens = rate.tokens();
+        let period = u64::try_from(rate.period().as_nanos()).expect("a rate's period fits");
         // A long division, bit by bit, until there are 64 significant ones.
         let mut multiplier = tokens / period;
         let mut rest = u128::from(tokens % period);
@@ -130,7 +134,7 @@ mod tests {
 
         #[test]
         fn as_many_tokens_have_come_as_a_division_says((tokens, period) in rate(), elapsed: u64) {
-            let quota = Quota::new(tokens, Duration::from_nanos(period));
+            let quota = Rate::new(tokens, Duration::from_nanos(period)).burst(1);
             let accrual = Accrual::new(&quota);
             prop_assert!(accrual.multiplier >> 63 == 1);
             prop_assert!(accrual.before <= 3 && accrual.behind <= 63);
@@ -144,7 +148,7 @@ mod tests {
             count in 1..=MOST,
             bits in 0..64_u32,
         ) {
-            let accrual = Accrual::new(&Quota::new(tokens, Duration::from_nanos(period)));
+            let accrual = Accrual::new(&Rate::new(tokens, Duration::from_nanos(period)).burst(1));
             let count = (count >> bits).max(1);
             if let Some(due) = accrual.due(count) {
                 prop_assert!(accrual.earned(due) >= count && accrual.earned(due - 1) < count);
@@ -157,7 +161,7 @@ mod tests {
             count in 0..=MOST,
             bits in 0..64_u32,
         ) {
-            let accrual = Accrual::new(&Quota::new(tokens, Duration::from_nanos(period)));
+            let accrual = Accrual::new(&Rate::new(tokens, Duration::from_nanos(period)).burst(1));
             let count = count >> bits;
             match accrual.due(count) {
                 Some(due) => {
@@ -174,14 +178,14 @@ mod tests {
         for (tokens, period) in
             [(3, u64::MAX), (7, (1 << 63) + 1), (1, 1 << 63), (5, (1 << 63) - 1)]
         {
-            let accrual = Accrual::new(&Quota::new(tokens, Duration::from_nanos(period)));
+            let accrual = Accrual::new(&Rate::new(tokens, Duration::from_nanos(period)).burst(1));
             assert_eq!(accrual.until == 0, period >= 1 << 63);
             for elapsed in [0, 1, period / tokens, period - 1, period, u64::MAX - 1, u64::MAX] {
                 let exact = u128::from(elapsed) * u128::from(tokens) / u128::from(period);
                 assert_eq!(u128::from(accrual.earned(elapsed)), exact);
             }
         }
-        let fastest = Accrual::new(&Quota::per_second(4_000_000_000));
+        let fastest = Accrual::new(&Rate::per_second(4_000_000_000).burst(1));
         let end = MOST.div_ceil(4);
         for elapsed in [fastest.until, fastest.until + 1, end - 1] {
             assert_eq!(fastest.earned(elapsed), 4 * elapsed);
@@ -193,7 +197,7 @@ mod tests {
     #[test]
     fn whole_seconds_bring_whole_tokens() {
         for tokens in [1, 3, 7, 1_000, 60_000_000, 700_000_000, 3_999_999_999] {
-            let accrual = Accrual::new(&Quota::per_second(tokens));
+            let accrual = Accrual::new(&Rate::per_second(tokens).burst(1));
             for seconds in [1, 2, 3, 86_400, 2_000_000_000_u64] {
                 let nanos = seconds * 1_000_000_000;
                 assert_eq!(accrual.earned(nanos), tokens * seconds);
