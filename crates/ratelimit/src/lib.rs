@@ -16,6 +16,7 @@
 //! | have requests of different weight | any of them with `n > 1` | all `n` at once |
 //! | have a stream | [`Limiter::throttle`] | a stream at that pace |
 //! | tell when to come again (`Retry-After`) | [`Limiter::ready_in`] | how long it is |
+//! | do something now and then (a log line) | [`Sometimes::run`] | it, or nothing |
 //!
 //! | the pace | the quota |
 //! |---|---|
@@ -78,11 +79,13 @@
 
 mod limiter;
 mod quota;
+mod sometimes;
 mod throttle;
 
 pub use limiter::{Acquire, AcquireError, AcquireOwned, Limiter, TryAcquireError};
 pub use quota::{Quota, QuotaError, Rate};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
+pub use sometimes::Sometimes;
 pub use throttle::Throttle;
 
 /// The example of the README, compiled and run with the others.

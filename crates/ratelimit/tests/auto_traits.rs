@@ -9,7 +9,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use futures_core::Stream;
 use selvedge_ratelimit::{
-    Acquire, AcquireError, AcquireOwned, Limiter, Quota, QuotaError, Rate, Throttle,
+    Acquire, AcquireError, AcquireOwned, Limiter, Quota, QuotaError, Rate, Sometimes, Throttle,
     TryAcquireError,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -22,6 +22,7 @@ assert_impl_all!(Acquire<'_>: Send, Sync, Debug);
 assert_impl_all!(AcquireOwned: Send, Sync, Debug);
 assert_impl_all!(AcquireError: Error, Send, Sync, Clone, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(TryAcquireError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Sometimes: Send, Sync, Unpin, Debug);
 
 // The line points at futures that wait, so they stay where they are.
 assert_not_impl_any!(Acquire<'_>: Unpin);

@@ -1,6 +1,7 @@
 //! Models of the races of the limiter, on the real engine and the manual timer. Each ends with what must
 //! hold whoever won: what was granted and not given back is what was used, nobody is left in line, and
-//! no registration is left with the timer.
+//! no registration is left with the timer. At the end, those of what runs sometimes: as many have run as
+//! should.
 #![cfg(selvedge_loom)]
 
 use std::pin::{Pin, pin};
@@ -12,7 +13,8 @@ use selvedge_cancel::Context as Tree;
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{block_on, model, thread};
 use selvedge_ratelimit::{
-    AcquireError, AcquireOwned, Limiter, ManualClock, Rate, Timer, TimerError, TryAcquireError,
+    AcquireError, AcquireOwned, Limiter, ManualClock, Rate, Sometimes, Timer, TimerError,
+    TryAcquireError,
 };
 
 const SEC: Duration = Duration::from_secs(1);
@@ -386,5 +388,99 @@ fn leaving_frees_the_lock() {
             drop(task);
         }
         assert_left(&limiter, &clock, 0);
+    });
+}
+
+/// What runs sometimes, on a clock that is moved by hand and that began long ago.
+fn sometimes(rules: Sometimes) -> (Arc<Sometimes>, Arc<ManualClock>) {
+    let (timer, clock) = Timer::manual();
+    let sometimes = Arc::new(rules.with_timer(timer));
+    clock.advance(100 * SEC);
+    (sometimes, Arc::new(clock))
+}
+
+/// A call here and one in another thread: how many of them run.
+fn two_calls(sometimes: &Arc<Sometimes>) -> u32 {
+    let theirs = {
+        let sometimes = Arc::clone(sometimes);
+        spawn(move || sometimes.claim())
+    };
+    let mine = sometimes.claim();
+    u32::from(mine) + u32::from(theirs.join().unwrap())
+}
+
+// Two calls for the first run: one has it, and the time of that run is there for those who come later.
+#[test]
+fn sometimes_first_vs_first() {
+    model::check(|| {
+        let (sometimes, clock) = sometimes(Sometimes::new().interval(SEC));
+        assert_eq!(two_calls(&sometimes), 1);
+        assert!(!sometimes.claim());
+        clock.advance(SEC);
+        assert!(sometimes.claim());
+    });
+}
+
+// Two calls when the interval is over: both may see the old time, and one of them moves it on.
+#[test]
+fn sometimes_interval_vs_interval() {
+    model::check(|| {
+        let (sometimes, clock) = sometimes(Sometimes::new().interval(SEC));
+        assert!(sometimes.claim());
+        clock.advance(SEC);
+        assert_eq!(two_calls(&sometimes), 1);
+        assert!(!sometimes.claim());
+    });
+}
+
+// The call whose number it is against one that could only run by the time: the time of the one may not be
+// noted yet, and is not taken for one that is long ago.
+#[test]
+fn sometimes_count_vs_interval() {
+    model::check(|| {
+        let (sometimes, _clock) = sometimes(Sometimes::new().every(2).interval(SEC));
+        assert_eq!(two_calls(&sometimes), 1);
+        assert!(sometimes.claim());
+        assert!(!sometimes.claim());
+    });
+}
+
+// A call before the interval is over against one after: the earlier one, with the earlier time, must not
+// move the time back, nor run as well.
+#[test]
+fn sometimes_early_vs_late() {
+    model::check(|| {
+        let (sometimes, clock) = sometimes(Sometimes::new().interval(SEC));
+        assert!(sometimes.claim());
+        let late = {
+            let (sometimes, clock) = (Arc::clone(&sometimes), Arc::clone(&clock));
+            spawn(move || {
+                clock.advance(SEC);
+                sometimes.claim()
+            })
+        };
+        let early = sometimes.claim();
+        assert!(early != late.join().unwrap());
+        assert!(!sometimes.claim());
+    });
+}
+
+// Two calls that run by their numbers, at different times: the later time stays, whoever notes it last.
+#[test]
+fn sometimes_count_vs_count() {
+    model::check(|| {
+        let (sometimes, clock) = sometimes(Sometimes::new().first(2).interval(2 * SEC));
+        let other = {
+            let (sometimes, clock) = (Arc::clone(&sometimes), Arc::clone(&clock));
+            spawn(move || {
+                clock.advance(SEC);
+                sometimes.claim()
+            })
+        };
+        assert!(sometimes.claim() && other.join().unwrap());
+        clock.advance(SEC);
+        assert!(!sometimes.claim(), "a second after the later of two runs");
+        clock.advance(SEC);
+        assert!(sometimes.claim());
     });
 }

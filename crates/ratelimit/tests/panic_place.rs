@@ -1,11 +1,12 @@
-//! A quota that makes no sense panics at the place where the program says it.
+//! A quota, or a rule of what runs sometimes, that makes no sense panics at the place where the program says
+//! it.
 #![cfg(not(selvedge_loom))]
 
 use std::panic::{catch_unwind, set_hook, take_hook};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use selvedge_ratelimit::{Quota, Rate};
+use selvedge_ratelimit::{Quota, Rate, Sometimes};
 
 /// Where the last panic was.
 static PLACE: Mutex<Option<(String, u32)>> = Mutex::new(None);
@@ -34,6 +35,9 @@ fn what_makes_no_sense_panics_where_it_is_written() {
         (line_of(|| Rate::new(1, Duration::MAX)), line!()),
         (line_of(|| Rate::per_second(1).burst(0)), line!()),
         (line_of(|| Quota::new(Rate::UNLIMITED).with_burst(0)), line!()),
+        (line_of(|| Sometimes::new().first(0)), line!()),
+        (line_of(|| Sometimes::new().every(0)), line!()),
+        (line_of(|| Sometimes::new().interval(Duration::ZERO)), line!()),
     ];
     set_hook(old);
     for (panicked, written) in lines {

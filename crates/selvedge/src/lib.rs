@@ -10,7 +10,7 @@
 //! | a buffered channel as a semaphore, `x/sync/semaphore` | [`sync::Semaphore`] | `selvedge-sync` |
 //! | `x/sync/errgroup`, `sync.WaitGroup` | [`sync::TaskGroup`], [`sync::WaitGroup`], [`sync::Latch`] | `selvedge-sync` |
 //! | `x/sync/singleflight`, a map of mutexes | [`sync::SingleFlight`], [`sync::KeyedLock`] | `selvedge-sync` |
-//! | `time.Tick`, `x/time/rate` | [`ratelimit::Limiter`] | `selvedge-ratelimit` |
+//! | `time.Tick`, `x/time/rate` | [`ratelimit::Limiter`], [`ratelimit::Sometimes`] | `selvedge-ratelimit` |
 //! | worker pool | [`pool::Pool`] | `selvedge-pool` |
 //! | fan-out over a stream, the results in order or not | [`fanio::map_concurrent`] | `selvedge-fanio` |
 //! | a goroutine for each server, the first answer or all by a deadline | [`fanio::first_ok`], [`fanio::all()`] | `selvedge-fanio` |
