@@ -17,6 +17,7 @@
 //! | have a stream | [`Limiter::throttle`] | a stream at that pace |
 //! | tell when to come again (`Retry-After`) | [`Limiter::ready_in`] | how long it is |
 //! | do something now and then (a log line) | [`Sometimes::run`] | it, or nothing |
+//! | tell clients about their quota | [`http`] | the values of header fields |
 //!
 //! | the pace | the quota |
 //! |---|---|
@@ -77,6 +78,7 @@
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
+pub mod http;
 mod limiter;
 mod quota;
 mod sometimes;

@@ -8,6 +8,9 @@ use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use futures_core::Stream;
+use selvedge_ratelimit::http::{
+    PolicyName, PolicyNameError, RateLimit, RateLimitPolicy, RetryAfter, XRateLimit,
+};
 use selvedge_ratelimit::{
     Acquire, AcquireError, AcquireOwned, Limiter, Quota, QuotaError, Rate, Sometimes, Throttle,
     TryAcquireError,
@@ -23,6 +26,12 @@ assert_impl_all!(AcquireOwned: Send, Sync, Debug);
 assert_impl_all!(AcquireError: Error, Send, Sync, Clone, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(TryAcquireError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(Sometimes: Send, Sync, Unpin, Debug);
+assert_impl_all!(RetryAfter: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(RateLimitPolicy<'_>: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(RateLimit<'_>: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(XRateLimit: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(PolicyName<'_>: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(PolicyNameError: Error, Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
 
 // The line points at futures that wait, so they stay where they are.
 assert_not_impl_any!(Acquire<'_>: Unpin);
