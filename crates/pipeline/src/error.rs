@@ -4,6 +4,7 @@ use std::error::Error;
 
 use selvedge_cancel::{Cause, TimerError};
 use selvedge_primitives::Panic;
+use selvedge_ratelimit::AcquireError;
 
 /// Why a pipeline ended before its source was exhausted.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,15 @@ pub enum PipelineError {
         /// Why.
         #[source]
         error: TimerError,
+    },
+    /// The limiter of a stage grants nothing any more, or has as many who wait as may.
+    #[error("stage {stage} got no token of its limiter")]
+    NoToken {
+        /// The stage's name.
+        stage: String,
+        /// Why.
+        #[source]
+        error: AcquireError,
     },
     /// A stage was described with a width, a window, a batch or a period of zero, or a window that
     /// is too large.

@@ -7,7 +7,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 use pin_project::pin_project;
 use selvedge_cancel::Cancelled;
 use selvedge_primitives::Origin;
-use selvedge_ratelimit::{AcquireError, AcquireOwned, Limiter};
+use selvedge_ratelimit::{Acquire, AcquireError, Limiter};
 
 use crate::flow::{Build, Flow, Next};
 use crate::launch::Launch;
@@ -25,7 +25,8 @@ impl<S: Build> Stage<S> {
     /// # Errors
     ///
     /// The run ends with [`PipelineError::NoTimer`] when an item has to wait and the limiter's timer is
-    /// gone, with the runtime that drove it. The item is counted as left.
+    /// gone, with the runtime that drove it; with [`PipelineError::NoToken`] when the limiter is closed, or as many wait for it as may. The
+    /// item is counted as left.
     ///
     /// # Examples
     ///
@@ -108,7 +109,7 @@ pub struct ThrottleFlow<S: Flow> {
     item: Option<S::Item>,
     /// The wait for it.
     #[pin]
-    acquire: Option<AcquireOwned>,
+    acquire: Option<Acquire<'static>>,
     /// Wakes the stage when the run is cancelled; upstream nobody is asked while an item waits.
     #[pin]
     cancelled: Cancelled<'static>,
@@ -155,7 +156,10 @@ impl<S: Flow> Flow for ThrottleFlow<S> {
                 let stage = this.counts.name();
                 Poll::Ready(Some(Err(PipelineError::NoTimer { stage, error })))
             }
-            Err(error) => unreachable!("every burst covers one token: {error}"),
+            Err(error) => {
+                let stage = this.counts.name();
+                Poll::Ready(Some(Err(PipelineError::NoToken { stage, error })))
+            }
         }
     }
 }

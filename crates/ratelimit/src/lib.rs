@@ -78,13 +78,18 @@
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
+mod bucket;
+mod clock;
 pub mod http;
 mod limiter;
 mod quota;
 mod sometimes;
 mod throttle;
 
-pub use limiter::{Acquire, AcquireError, AcquireOwned, Limiter, TryAcquireError};
+pub use limiter::{
+    Acquire, AcquireError, Limiter, LimiterBuilder, NotYet, Priority, Ready, Reservation, Standing,
+    TryAcquireError,
+};
 pub use quota::{Quota, QuotaError, Rate};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
 pub use sometimes::Sometimes;

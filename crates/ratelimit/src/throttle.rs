@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use pin_project::pin_project;
 
-use crate::{AcquireError, AcquireOwned, Limiter};
+use crate::{Acquire, AcquireError, Limiter};
 
 /// The items of a stream at the pace of a limiter; from [`Limiter::throttle`].
 ///
@@ -91,7 +91,7 @@ pub struct Throttle<S: Stream> {
     item: Option<S::Item>,
     /// The wait for it.
     #[pin]
-    acquire: Option<AcquireOwned>,
+    acquire: Option<Acquire<'static>>,
     /// Whether the error was given.
     failed: bool,
 }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use manual::ManualClock;
-pub use moment::{Moment, Now};
+pub use moment::{Elapsed, Moment, Now, nanos};
 pub use watch::{Next, Watch};
 
 /// What a registration runs when it ends. Called once at most, with no lock held: on the driver's thread or task; on the thread
@@ -124,7 +124,7 @@ impl Timer {
 
     /// The timer thread of this process, on std's monotonic clock. The thread starts at the first
     /// registration and then stays, asleep while nothing is registered.
-    pub fn thread() -> Self {
+    pub const fn thread() -> Self {
         Self(Driver::Thread)
     }
 

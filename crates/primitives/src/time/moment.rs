@@ -119,9 +119,56 @@ impl Moment {
     }
 }
 
+/// Nanoseconds since an origin, on the clock of a timer: a number, which is cheaper to reckon with than an [`Instant`], and where the
+/// clock is the kernel's, cheaper to read.
+#[derive(Debug)]
+pub struct Elapsed {
+    /// The timer.
+    timer: Timer,
+    /// When the count began, or a moment later.
+    origin: Instant,
+    /// The number of that moment, if the kernel counts.
+    start: Option<u64>,
+}
+
+impl Elapsed {
+    /// Begins now.
+    pub fn new(timer: Timer) -> Self {
+        // The number first: what is due by the number is due by the instant no earlier.
+        let start = if timer.keeps_std_time() { kernel::exact() } else { None };
+        Self { origin: timer.now(), start, timer }
+    }
+
+    /// How long ago that is; at most 584 years. A clock that goes back may say less than before, and zero before its beginning.
+    #[inline]
+    pub fn nanos(&self) -> u64 {
+        match self.start {
+            Some(start) => kernel::exact().unwrap_or(start).saturating_sub(start),
+            None => nanos(self.timer.now().saturating_duration_since(self.origin)),
+        }
+    }
+
+    /// The same by the kernel's coarse clock, if there is one: late by a tick, 1 to 10 ms, or by more where a hypervisor has taken the
+    /// processor away; never early.
+    #[inline]
+    pub fn coarse_nanos(&self) -> Option<u64> {
+        Some(kernel::coarse()?.saturating_sub(self.start?))
+    }
+
+    /// The instant at which so much has elapsed, or a moment later. None if there is none.
+    pub fn at(&self, nanos: u64) -> Option<Instant> {
+        self.origin.checked_add(Duration::from_nanos(nanos))
+    }
+
+    /// The timer.
+    pub fn timer(&self) -> &Timer {
+        &self.timer
+    }
+}
+
 /// Nanoseconds; the most that can be told, if it is more.
 #[inline]
-fn nanos(duration: Duration) -> u64 {
+pub fn nanos(duration: Duration) -> u64 {
     let nanos = duration.as_secs().checked_mul(1_000_000_000);
     nanos.map_or(u64::MAX, |nanos| nanos.saturating_add(u64::from(duration.subsec_nanos())))
 }
@@ -163,6 +210,12 @@ mod kernel {
         number.checked_add(since).filter(|number| *number < u64::MAX / 2)
     }
 
+    /// What the clock says that is std's.
+    #[inline]
+    pub(super) fn exact() -> Option<u64> {
+        call(libc::CLOCK_MONOTONIC, libc::clock_gettime)
+    }
+
     /// What the coarse clock says.
     #[inline]
     pub(super) fn coarse() -> Option<u64> {
@@ -191,6 +244,11 @@ mod kernel {
 
     /// Not known.
     pub(super) fn number(_: Instant) -> Option<u64> {
+        None
+    }
+
+    /// None.
+    pub(super) fn exact() -> Option<u64> {
         None
     }
 

@@ -42,6 +42,15 @@ struct Inner<S, T, R, O> {
     rows: Slab<Row<T, R, O>>,
 }
 
+impl<S, T, R, O> Inner<S, T, R, O> {
+    /// Grants to the front of a line, in which somebody stands.
+    fn grant_front(&mut self, id: LineId, outcome: O, batch: &mut WakeBatch) {
+        let row = &mut self.rows[id.0];
+        row.list.grant_front(outcome, batch);
+        row.len -= 1;
+    }
+}
+
 /// A line.
 struct Row<T, R, O> {
     /// Its own state.
@@ -105,6 +114,35 @@ impl<S, T, R, O> Lines<S, T, R, O> {
         self.grant(locked, id, WakeBatch::new(), next, last);
     }
 
+    /// As [`grant_each`](Self::grant_each), where `next` also says in which line. What it says of an empty line, or one that is
+    /// not there, ends this.
+    ///
+    /// # Panics
+    ///
+    /// As [`grant_each`](Self::grant_each).
+    #[track_caller]
+    pub fn grant_from<'a>(
+        &'a self,
+        locked: LockedLines<'a, S, T, R, O>,
+        mut next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<(LineId, O)>,
+    ) {
+        in_batches(
+            locked,
+            || self.lock(),
+            WakeBatch::new(),
+            |locked, batch| loop {
+                if batch.is_full() {
+                    break true;
+                }
+                let Some((id, outcome)) = next(locked) else { break false };
+                if locked.waiting(id) == 0 {
+                    break false;
+                }
+                locked.inner.grant_front(id, outcome, batch);
+            },
+        );
+    }
+
     /// Grants to one after the other, by way of `batch`.
     fn grant<'a>(
         &'a self,
@@ -128,9 +166,7 @@ impl<S, T, R, O> Lines<S, T, R, O> {
                         break false;
                     }
                     let Some(outcome) = next(locked) else { break false };
-                    let Some(row) = locked.inner.rows.get_mut(id.0) else { break false };
-                    row.list.grant_front(outcome, batch);
-                    row.len -= 1;
+                    locked.inner.grant_front(id, outcome, batch);
                 };
                 if let Some(last) = last.take_if(|_| !more) {
                     last(locked);
@@ -175,6 +211,17 @@ impl<S, T, R, O> LockedLines<'_, S, T, R, O> {
     #[inline]
     pub fn waiting(&self, id: LineId) -> usize {
         self.inner.rows.get(id.0).map_or(0, |row| row.len)
+    }
+
+    /// Shows the request of the front of a line to `look`; none when nobody waits there.
+    #[inline]
+    pub fn front<U>(&self, id: LineId, look: impl FnOnce(&R) -> U) -> Option<U> {
+        self.inner.rows.get(id.0)?.list.front(look)
+    }
+
+    /// Lets `change` change the request of the front of a line; none when nobody waits there.
+    pub fn front_mut<U>(&mut self, id: LineId, change: impl FnOnce(&mut R) -> U) -> Option<U> {
+        self.inner.rows.get_mut(id.0)?.list.front_mut(change)
     }
 
     /// A line more.
@@ -341,6 +388,19 @@ impl<'q, S, T, R, O> LineWaiter<'q, S, T, R, O> {
         })
     }
 
+    /// Shows the requests of those who stand before it in its line to `look`, from the front on, then shows `then` the lines and which it
+    /// is. None if it does not stand in one, or was granted something.
+    ///
+    /// Both run with the lock held, and must run no user code.
+    pub fn ahead<U>(
+        self: Pin<&Self>,
+        look: impl FnMut(&R),
+        then: impl FnOnce(&LockedLines<'_, S, T, R, O>, LineId) -> U,
+    ) -> Option<U> {
+        let stand = self.project_ref().stand;
+        stand.ahead(look, |guard| then(&guard.locked, LineId(guard.at.get())))
+    }
+
     /// Gives up: leaves the line, or takes what was granted already. A waiter that was in the line hands the
     /// lock to `then` right after it left.
     #[inline]
@@ -349,6 +409,14 @@ impl<'q, S, T, R, O> LineWaiter<'q, S, T, R, O> {
         then: impl FnOnce(LockedLines<'l, S, T, R, O>),
     ) -> Left<R, O> {
         self.project().stand.cancel_then(|guard| then(guard.locked))
+    }
+
+    /// As [`cancel_then`](Self::cancel_then), where `then` also sees what was asked for.
+    pub fn cancel_with<'l>(
+        self: Pin<&'l mut Self>,
+        then: impl FnOnce(LockedLines<'l, S, T, R, O>, &R),
+    ) -> Left<R, O> {
+        self.project().stand.cancel_with(|guard, request| then(guard.locked, request))
     }
 }
 

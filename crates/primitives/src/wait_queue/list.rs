@@ -53,6 +53,38 @@ impl<R, O> List<R, O> {
         })
     }
 
+    /// Lets `f` change the front's request; none when nobody waits.
+    pub fn front_mut<T>(&mut self, f: impl FnOnce(&mut R) -> T) -> Option<T> {
+        let head = self.head?;
+        // SAFETY: L1, the front node is alive.
+        let node = unsafe { head.as_ref() };
+        node.slot.with_mut(|slot| {
+            // SAFETY: L2, a queued node's slot is ours while the lock is held.
+            let slot = unsafe { &mut *slot };
+            slot.request.as_mut().map(f)
+        })
+    }
+
+    /// Shows the requests of those before a node to `look`, from the front on.
+    ///
+    /// # Safety
+    ///
+    /// The node is queued in this list.
+    pub(super) unsafe fn ahead_of(&self, node: &Node<R, O>, mut look: impl FnMut(&R)) {
+        let this = NonNull::from(node);
+        let mut at = self.head;
+        while let Some(before) = at.filter(|at| *at != this) {
+            // SAFETY: L1, a queued node is alive.
+            let before = unsafe { before.as_ref() };
+            before.slot.with(|slot| {
+                // SAFETY: L2, a queued node's slot is ours while the lock is held.
+                let slot = unsafe { &*slot };
+                slot.request.iter().for_each(&mut look);
+            });
+            at = Some(before.neighbours().1);
+        }
+    }
+
     /// Whether the front was [called](Self::call_front) and has not come yet. Not so when nobody waits.
     pub fn is_front_called(&self) -> bool {
         let Some(head) = self.head else { return false };

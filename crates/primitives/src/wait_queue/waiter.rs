@@ -225,6 +225,32 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         self.node.phase.load(Ordering::Relaxed) != IDLE
     }
 
+    /// Shows the requests of those who stand before it to `look`, from the front on, then hands the lock to `then`. None if it does not
+    /// stand in the line, or was granted something.
+    ///
+    /// Both run with the lock held, and must run no user code.
+    pub fn ahead<'l, T>(
+        self: Pin<&'l Self>,
+        look: impl FnMut(&R),
+        then: impl FnOnce(L::Guard<'l>) -> T,
+    ) -> Option<T> {
+        let this = self.get_ref();
+        // Relaxed: only this waiter leaves IDLE.
+        if this.node.phase.load(Ordering::Relaxed) == IDLE {
+            return None;
+        }
+        let mut locked = this.line.lock();
+        // Relaxed: grants are stored under the lock that is held here.
+        if this.node.phase.load(Ordering::Relaxed) == GRANTED {
+            return None;
+        }
+        // SAFETY: the list is only looked at.
+        let list = unsafe { this.line.list(&mut locked) };
+        // SAFETY: the node is queued under the lock, and a stand queues in the list of its line only.
+        unsafe { list.ahead_of(&this.node, look) };
+        Some(then(locked))
+    }
+
     /// Takes what was granted, and tells the observer.
     fn take_granted(&self) -> O {
         let outcome = self.take_outcome();
@@ -256,6 +282,14 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
     /// after it left. So what its leaving means (the next one fits now, nobody is left) is settled
     /// before anybody else looks.
     pub fn cancel_then<'l>(self: Pin<&'l mut Self>, then: impl FnOnce(L::Guard<'l>)) -> Left<R, O> {
+        self.cancel_with(|locked, _| then(locked))
+    }
+
+    /// As [`cancel_then`](Self::cancel_then), where `then` also sees what was asked for.
+    pub fn cancel_with<'l>(
+        self: Pin<&'l mut Self>,
+        then: impl FnOnce(L::Guard<'l>, &R),
+    ) -> Left<R, O> {
         let this = self.into_ref().get_ref();
         // Dropped, and so told, when the lock is released and the waker is gone.
         let _leaving = this.waiting.leaving(this.line.subject());
@@ -280,9 +314,10 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         let Slot { request, waker, .. } = slot;
         // The waker is somebody else's code and comes after the lock, also when `then` panics.
         let _after = Contained(waker);
+        let request = request.expect("a queued node has a request");
         // Owns the lock and releases it.
-        then(locked);
-        Left::Queued(request.expect("a queued node has a request"))
+        then(locked, &request);
+        Left::Queued(request)
     }
 }
 

@@ -1,156 +1,173 @@
-//! The engine of a limiter: the state word and the clock beside a line of those who wait, and the
-//! alarm that serves it.
+//! The engine of a limiter: the bucket beside a line of those who wait, and the alarm that serves it.
 //!
 //! # Vocabulary
 //!
-//! Tokens have *come* by a time; they are *granted* to whoever takes them. The *line* is strictly first
-//! in, first out; its *front* is *due* when the tokens that it wants have come. The *alarm* is one
-//! registration with the timer, for the time at which the front is due.
+//! Tokens have *come* by a time; they are *granted* to whoever takes them. The *line* is first in, first out, in classes of which each
+//! goes before the next; its *front* is *due* when the tokens that it wants have come. The *alarm* is one registration with the
+//! timer, for the time at which the front is due.
 //!
 //! # Protocol
 //!
-//! 1. *Try*: while nobody is in line, one CAS on the word. Else the answer is no: a newcomer takes
-//!    nothing before those who wait.
-//! 2. *Wait*: under the lock of the line, take what has come if the line is empty; else set QUEUED
-//!    and enter. The first in line serves it then (3), which sets the alarm.
-//! 3. *Serve*, under the lock: grant to the front for as long as it is due, then look whether the alarm
-//!    is set for the next front, or a time before. What is to be done about it (set, take back) is
-//!    noted, and done after the lock was released: a timer may call back at once.
-//! 4. *Ring*: the timer calls the engine, not a waiter. It takes the alarm off and serves. So a
-//!    waiter that is not polled holds up nobody: it has its tokens, and whoever is behind it is next.
-//! 5. *Leave*: a waiter that is dropped in line unlinks itself and serves: whoever was behind it
-//!    moves up by its tokens, because what is granted is all that counts, and those were not. One that
-//!    was granted and not polled since gives its tokens back, as far as they can be (see below), and
-//!    serves as well.
-//! 6. *Lose*: the timer's driver is gone. Nobody in line would ever be told, so everybody is, now.
+//! 1. *Try*: while nobody is in line, one CAS on the word. Else the answer is no: a newcomer takes nothing before
+//!    those who wait.
+//! 2. *Wait*: under the lock of the line, take what has come if the line is empty; else set QUEUED and enter. Whoever has nobody before
+//!    it in line serves it then (3), which sets the alarm.
+//! 3. *Serve*, under the lock: grant to the front for as long as it is due, then look whether the alarm is set for the next
+//!    front, or a time before. What is to be done about it (set, take back) is noted, and done after the lock was released: a
+//!    timer may call back at once.
+//! 4. *Ring*: the timer calls the engine, not a waiter. It takes the alarm off and serves. So a waiter that is not polled holds up
+//!    nobody: it has its tokens, and whoever is behind it is next.
+//! 5. *Leave*: a waiter that is dropped in line unlinks itself and serves: whoever was behind it moves up by its tokens,
+//!    because what is granted is all that counts, and those were not. One that was granted and not polled since gives its tokens back,
+//!    as far as they can be ([`refund`](super::refund)), and serves as well.
+//! 6. *Lose*: the timer's driver is gone. Nobody in line would ever be told, so everybody is, now. *Close* is the same, for good.
+//! 7. *Change*, under the lock: settle what has come at the old rate, write the new piece of the course, serve. While it is written,
+//!    takers come to the lock ([`word`](crate::bucket::word)).
+//! 8. *Settle*, under the lock, whenever the piece of the course is over: the next begins where it ended.
 //!
 //! # The races
 //!
-//! - *Take against take*: the CAS decides; the loser looks again, and reads the clock again before it
-//!   says no.
-//! - *Take against wait*. The waiter sets QUEUED by a CAS on the whole word. A take is before it, and
-//!   the CAS looks again; or after it, and finds the bit.
+//! - *Take against take*: the CAS decides; the loser looks again, and reads the clock again before it says no.
+//! - *Take against change*: the CAS of a taker that has reckoned with the old quota fails (W4 of the word).
+//! - *Take against wait*. The waiter sets QUEUED by a CAS on the whole word. A take is before it, and the CAS looks again;
+//!   or after it, and finds the bit.
 //! - *Refund against wait*: both hold the lock; who refunds serves the line (W3).
-//! - *Grant against leave*: decided by the lock. The waiter is out of the line, or finds its grant and
-//!   gives it back.
-//! - *Setting the alarm against everything*. An alarm has a number. Whoever comes back from the
-//!   timer with the ticket and finds another number, or no alarm, takes the registration back: it was
-//!   replaced, has rung, or is not needed. A ring takes off whatever alarm is there and sets it anew if
-//!   need be, so that a ring for a registration that was taken back too late does no harm.
+//! - *Grant against leave*: decided by the lock. The waiter is out of the line, or finds its grant and gives it back.
+//! - *Setting the alarm against everything*. An alarm has a number. Whoever comes back from the timer with the ticket and finds another
+//!   number, or no alarm, takes the registration back: it was replaced, has rung, or is not needed. A ring takes off whatever
+//!   alarm is there and sets it anew if need be, so that a ring for a registration that was taken back too late does no harm.
 //! - *Ring against the last one leaving*: the ring finds an empty line and does nothing.
+//! - *Close against wait*: CLOSED is set under the lock, and everybody in line is told; who comes to the lock later finds it.
 //!
 //! # Late alarms
 //!
-//! A timer rings late: by its grain, and by what the machine is at. What came between the time at which
-//! the front was due and the ring was wanted by those in line, and they get it, up to what comes in
-//! [`CATCH_UP`], as long as the line is not empty: who comes again when it was served, alone, comes anew.
-//! Without that, a burst of one and a timer of a millisecond would be a thousand a second at most. What is older is gone as if nobody had been in line: a process that was stopped for
-//! an hour does not make up for the hour.
-//!
-//! # Refunds
-//!
-//! A token that is given back long after it was granted may be one that would be beyond the burst by now,
-//! had it never been granted; to give it to somebody beside a full bucket would be too much. So a grant
-//! keeps its [`Receipt`]: how many were granted in all, it included. At a refund no more goes back than
-//! that is above what had come at the horizon, less what *older* grants gave back since. Then
-//! what is used in a span of time that begins at `s` and ends at `e` is at most the burst and what came
-//! from the horizon of `s` to `e`, with refunds as without. Count `N`, all that was ever granted (or gone
-//! beyond the burst), and `R`, all that was ever given back; the word has `N - R`.
-//!
-//! - Without refunds, what is used is at most `granted(e) - granted(s)`, with `granted(e) <= earned(e) +
-//!   burst` and `granted(s) >= earned(horizon of s)`, since a take raises it to that. A refund in the span
-//!   of a grant in the span takes away what was not used. So it remains to be shown that what grants before
-//!   `s` give back in the span is at most `granted(s) - earned(horizon of s)`.
-//! - Take those grants from the oldest on: the first `j` of them give back at most `N_j` less what was
-//!   given back before `s` by older ones, less `earned(horizon of s)`, or nothing if that is below zero.
-//!   For the first, that is the rule. From one to the next, `N` grows by the next one's tokens, and by those
-//!   of the grants between them, which gave back no more than they had.
-//! - `granted(s) = N(s) - R(s)`, and what was granted behind the newest of them gave back no more than it
-//!   had: so `granted(s)` is at least the `N_j` of the newest less what older ones gave back before `s`.
-//!
-//! What older grants gave back is not known of each pair, but where all who gave back since did so from the
-//! newest on, and so does this one, it is nothing; else everything since the grant counts, which is never
-//! too little. Nothing is held back within [`CATCH_UP`] of the time at which the tokens had come, but for
-//! that.
+//! A timer rings late: by its grain, and by what the machine is at. What came between the time at which the front was due and the ring
+//! was wanted by those in line, and they get it, up to what comes in the *catch-up*: of what is taken in line, only what had come
+//! before the *horizon* and is beyond the burst is lost. And if the line is empty then and not all of it was taken, whoever comes
+//! within another such time gets it: the *slack* of the piece of the course. Without that, a burst of one and a timer of a
+//! millisecond would be a thousand a second at most, and one caller alone would get less than its rate. What is older is gone as
+//! if nobody had been in line: a process that was stopped for an hour does not make up for the hour.
 //!
 //! # Why everybody in line is served
 //!
-//! Whenever the lock is free and the line is not empty, there is an alarm for a time not after the one at
-//! which its front is due, or somebody is on the way to set it (whoever noted it, or a newcomer who has
-//! not served yet). The timer rings it, or says that it is lost.
+//! Whenever the lock is free and the line is not empty, there is an alarm for a time not after the one at which its front is
+//! due, or somebody is on the way to set it (whoever noted it, or a newcomer who has not served yet). The timer rings it, or says
+//! that it is lost.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use selvedge_primitives::time::{Expire, Expiry, Ticket, Timer, TimerError};
-use selvedge_primitives::{Entry, Left, Locked, WaitQueue, Waiter, contain};
+use selvedge_primitives::atomic::{AtomicU64, Ordering};
+use selvedge_primitives::observe::Subject;
+use selvedge_primitives::time::{Expire, Expiry, Timer, TimerError};
+use selvedge_primitives::{Entry, Left, LineId, LineWaiter, Lines, LockedLines, contain};
 
-use super::accrual::Accrual;
-use super::word::{Take, Word};
+use super::bell::{Bell, Errand};
+use super::plan::{Plan, Settings};
+use super::priority::Priority;
+use super::refund::{Receipt, Refunds, deficit_in};
+use super::{NotYet, TryAcquireError};
 use crate::Quota;
-
-/// How late an alarm may ring without a loss to those in line.
-pub(super) const CATCH_UP: Duration = Duration::from_millis(2);
+use crate::bucket::course::{ANEW, BEGINNING, Course, LARGEST_DEBT, Lack, Outlook, Piece};
+use crate::bucket::word::{Refusal, State, Word};
+use crate::clock::{Clock, LATE};
 
 /// What a waiter is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Grant {
     /// The tokens are its own.
     Tokens(Receipt),
+    /// There will never be as many at once; so many there may be.
+    OverBurst(u32),
+    /// They would come so late, in nanoseconds.
+    TooLate(u64),
+    /// So many wait already.
+    TooMany(usize),
+    /// There is nothing to wait for any more.
+    Closed,
     /// Nobody will tell it when they have come.
     NoTimer(TimerError),
 }
 
-/// What a refund has to know of the grant.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Receipt {
-    /// How many tokens were granted in all, with these.
-    granted: u64,
-    /// How many had been given back in all.
-    refunded: u64,
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ask {
+    /// How many tokens.
+    pub(super) tokens: u32,
+    /// In which class.
+    pub(super) priority: Priority,
+    /// Whether more than the burst is taken in parts.
+    pub(super) split: bool,
+    /// When the tokens are to have come at the latest, on the limiter's clock.
+    pub(super) latest: u64,
 }
 
-/// The line: requests are numbers of tokens.
-pub(super) type Queue = WaitQueue<Bell, u32, Grant>;
+impl Ask {
+    /// So many tokens, at once, whenever they come.
+    pub(super) const fn new(tokens: u32) -> Self {
+        Self { tokens, priority: Priority::Normal, split: false, latest: u64::MAX }
+    }
+}
+
+/// What one who stands in line has asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Request {
+    /// How many tokens it still wants.
+    rest: u32,
+    /// How many it has got already.
+    taken: u32,
+    /// Whether more than the burst is taken in parts.
+    split: bool,
+    /// Of the last part.
+    receipt: Receipt,
+}
+
+/// What lies beside the line of a class: how many tokens are wanted in it.
+#[derive(Debug, Default)]
+pub(super) struct Class {
+    /// In all.
+    wanted: u64,
+}
+
+/// The line: a line for each class.
+pub(super) type Queue = Lines<Desk, Class, Request, Grant>;
 
 /// A place in the line.
-pub(super) type Place<'q> = Waiter<'q, Bell, u32, Grant>;
+pub(super) type Place<'q> = LineWaiter<'q, Desk, Class, Request, Grant>;
 
-/// The state beside the line: the alarm that is set, and what was given back.
-#[derive(Debug, Default)]
-pub(super) struct Bell {
-    /// The alarm.
-    alarm: Option<Alarm>,
-    /// The number of the next one.
-    next: u64,
-    /// How many tokens were given back in all; modulo 2^64, as all that is reckoned from it.
-    refunded: u64,
-    /// How many had been when the refunds began that came from ever older grants, up to the last.
-    backwards: u64,
-    /// The number of the grant that gave back last: what had ever been granted then.
-    last: u64,
-}
+/// The lock of the line, held.
+type Locked<'a> = LockedLines<'a, Desk, Class, Request, Grant>;
 
-/// A registration with the timer, or one that is about to be made.
+/// What the lock of the line guards beside it.
 #[derive(Debug)]
-struct Alarm {
-    /// When it rings.
-    at: Instant,
-    /// Tells it from those before.
-    number: u64,
-    /// Once it was made.
-    ticket: Option<Ticket>,
+pub(super) struct Desk {
+    /// What is to be done.
+    plan: Plan,
+    /// The alarm.
+    bell: Bell,
+    /// What was given back.
+    refunds: Refunds,
+    /// The largest value that the word has had before it last shrank.
+    peak: u64,
+    /// For how much longer the piece of the course goes on when its slack is over, in nanoseconds.
+    rest: u64,
 }
 
-/// What is to be done about the alarm when the lock is released.
-#[derive(Debug, Default)]
-struct Errand {
-    /// To be taken back. Two, if the line was found empty between two batches of grants, and then not.
-    stale: [Option<Ticket>; 2],
-    /// To be set: when it rings, and its number.
-    fresh: Option<(Instant, u64)>,
+/// Where one stands who waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    /// How many stand before it.
+    pub(super) ahead: usize,
+    /// How many tokens these want.
+    tokens: u64,
+    /// What has come.
+    piece: Piece,
+    /// What was granted.
+    granted: u64,
+    /// What the clock says.
+    now: u64,
 }
 
 /// A limiter without a face.
@@ -158,34 +175,41 @@ struct Errand {
 pub(super) struct Engine {
     /// What was granted, and whether somebody is in line.
     word: Word,
-    /// The rate.
-    accrual: Accrual,
-    /// What was asked for.
-    quota: Quota,
-    /// When the count began.
-    origin: Instant,
-    /// Clock and alarm.
-    timer: Timer,
+    /// What has come.
+    course: Course,
+    /// Clock and timer.
+    clock: Clock,
+    /// The word for which a token is far away, or zero: see [`try_far`](Self::try_far).
+    far: AtomicU64,
+    /// How many tokens are wanted in line, for those who do not come to the lock. Changes under it.
+    ahead: AtomicU64,
     /// Those who wait.
     queue: Queue,
 }
 
 impl Engine {
     /// An engine that begins now, with the whole burst.
-    pub(super) fn new(quota: Quota, timer: Timer) -> Self {
-        Self {
-            word: Word::new(),
-            accrual: Accrual::new(&quota),
-            quota,
-            origin: timer.now(),
-            timer,
-            queue: Queue::new(Bell::default()),
+    pub(super) fn new(quota: Quota, settings: Settings, timer: Timer, subject: Subject) -> Self {
+        let clock = Clock::new(timer);
+        let plan = Plan::new(quota, settings);
+        let piece = plan.piece(clock.now()).based(BEGINNING);
+        let refunds = Refunds::new(piece.scale.unit, BEGINNING);
+        let desk = Desk { plan, bell: Bell::default(), refunds, peak: BEGINNING, rest: 0 };
+        let queue = Queue::observed(desk, subject);
+        let mut locked = queue.lock();
+        for priority in Priority::ALL {
+            let id = locked.insert(Class::default());
+            assert_eq!(id, priority.line(), "lines are numbered from zero on");
         }
+        drop(locked);
+        let (word, course) = (Word::new(BEGINNING), Course::new(piece));
+        let (far, ahead) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { word, course, clock, far, ahead, queue }
     }
 
-    /// What it admits.
-    pub(super) fn quota(&self) -> &Quota {
-        &self.quota
+    /// The clock.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The line, for a waiter to hold on to.
@@ -193,66 +217,214 @@ impl Engine {
         &self.queue
     }
 
-    /// Whether somebody is in line.
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.word.snapshot().is_queued()
+    /// What it admits.
+    pub(super) fn quota(&self) -> Quota {
+        self.queue.lock().plan.quota
     }
 
-    /// How many tokens have come by now.
+    /// How many may be had at once.
     #[inline]
-    fn earned(&self) -> u64 {
-        self.accrual.earned(self.elapsed())
+    pub(super) fn burst(&self) -> u32 {
+        self.course.burst()
     }
 
-    /// Nanoseconds since the count began; at most 584 years.
-    #[inline]
-    fn elapsed(&self) -> u64 {
-        let elapsed = self.timer.now().saturating_duration_since(self.origin);
-        // What a u64 can be checked for at a glance; `as_nanos` is a multiplication of 128 bits.
-        let seconds = elapsed.as_secs().checked_mul(1_000_000_000);
-        let nanos = seconds.and_then(|nanos| nanos.checked_add(elapsed.subsec_nanos().into()));
-        nanos.unwrap_or(u64::MAX)
+    /// How many are in line.
+    pub(super) fn waiting(&self) -> usize {
+        if self.word.snapshot().is_queued() { waiting(&self.queue.lock()) } else { 0 }
+    }
+
+    /// Whether nothing is granted any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.word.snapshot().is_closed()
+    }
+
+    /// The word, the piece, and what the clock says, as they were at one moment.
+    fn view(&self) -> (State, Piece, u64) {
+        let (now, seen) = (self.clock.now(), self.word.snapshot());
+        let piece = self.course.piece();
+        if !piece.is_over(now) && self.word.is_still(seen) {
+            return (seen, piece, now);
+        }
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        if !locked.plan.is_cold() {
+            self.settle(&mut locked, now);
+        }
+        (self.word.snapshot(), self.course.piece(), now)
     }
 
     /// How many tokens a newcomer could take, if nobody is in line.
     pub(super) fn available(&self) -> u32 {
-        let state = self.word.snapshot();
-        state.available(self.earned(), self.quota.burst_size())
+        let (state, piece, now) = self.view();
+        let earned = piece.earned(now);
+        let granted = state.granted().max(earned - piece.slack);
+        piece.tokens((earned + piece.burst_units()).saturating_sub(granted))
     }
 
-    /// How long it is until `wanted` tokens have come, if nobody takes any before; `wanted` is not above
-    /// the burst. None if they never come.
+    /// How long it is until `wanted` tokens have come, if nobody takes any before and those in line have theirs; `wanted` is not above the
+    /// burst. None if they never come.
     pub(super) fn ready_in(&self, wanted: u32) -> Option<Duration> {
-        let state = self.word.snapshot();
-        let due = self.accrual.due(state.needs(wanted, self.quota.burst_size()))?;
-        Some(Duration::from_nanos(due.saturating_sub(self.elapsed())))
+        let (state, piece, now) = self.view();
+        self.lack(state, &piece, now, wanted).wait().map(Duration::from_nanos)
     }
 
-    /// Takes `wanted` tokens, not more than the burst, without waiting and without overtaking.
+    /// What is missing for a newcomer who wants so much.
+    fn lack(&self, state: State, piece: &Piece, now: u64, wanted: u32) -> Lack {
+        // Relaxed: a count, right when the lock is free.
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        let floor = state.granted().max(piece.earned(now) - piece.slack);
+        Lack::new(piece, piece.needs(floor, ahead + u64::from(wanted)), now)
+    }
+
+    /// Takes `wanted` tokens without waiting and without overtaking.
     #[inline]
-    pub(super) fn try_take(&self, wanted: u32) -> Take {
-        self.word.try_take(wanted, self.quota.burst_size(), || self.earned())
+    pub(super) fn try_take(&self, wanted: u32) -> Result<(), TryAcquireError> {
+        // Relaxed: a hint, which says itself for which word it holds.
+        let far = self.far.load(Ordering::Relaxed);
+        if far != 0 {
+            if let Some(lack) = self.try_far(wanted, far) {
+                return Err(TryAcquireError::NotYet(NotYet::new(lack)));
+            }
+        }
+        self.word.attempt(
+            &self.course,
+            wanted,
+            || self.clock.now(),
+            |seen, lack| {
+                if lack.is_beyond(2 * LATE) {
+                    self.note_far(seen);
+                }
+                TryAcquireError::NotYet(NotYet::new(lack))
+            },
+            |refusal| self.try_locked(wanted, refusal),
+        )
     }
 
-    /// Stands in line for `wanted` tokens, not more than the burst.
+    /// Who is refused for longer than the coarse clock may be late notes for which word that is. While the word stays the same, which is what it
+    /// does in a limiter that is asked for far more than it admits, others are refused by the coarse clock, which costs a third
+    /// of the exact one: what it says is late, so whoever is refused even if it is late by all it may be is refused by the exact one, too.
+    #[inline]
+    fn try_far(&self, wanted: u32, far: u64) -> Option<Lack> {
+        let seen = self.word.snapshot();
+        if seen.number() != far {
+            // Relaxed: a hint.
+            self.far.store(0, Ordering::Relaxed);
+            return None;
+        }
+        let latest = self.clock.coarse()?.saturating_add(LATE);
+        match self.course.outlook(seen.granted(), wanted, latest) {
+            Outlook::Short(lack) if self.word.is_still(seen) => Some(lack.before(LATE)),
+            _ => None,
+        }
+    }
+
+    /// A token is far away by this word.
+    #[cold]
+    fn note_far(&self, seen: State) {
+        if self.clock.coarse().is_some() {
+            // Relaxed: a hint.
+            self.far.store(seen.number(), Ordering::Relaxed);
+        }
+    }
+
+    /// What the word alone does not tell.
+    #[cold]
+    fn try_locked(&self, wanted: u32, refusal: Refusal) -> Result<(), TryAcquireError> {
+        match refusal {
+            Refusal::Closed => return Err(TryAcquireError::Closed),
+            Refusal::Queued => {
+                let (now, seen) = (self.clock.now(), self.word.snapshot());
+                let piece = self.course.piece();
+                if seen.is_queued() && self.word.is_still(seen) {
+                    let lack = self.lack(seen, &piece, now, wanted);
+                    return Err(TryAcquireError::NotYet(NotYet::new(lack)));
+                }
+            }
+            Refusal::OverBurst | Refusal::Unsettled => {}
+        }
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        self.settle(&mut locked, now);
+        let (state, piece) = (self.word.snapshot(), self.course.piece());
+        if state.is_closed() {
+            return Err(TryAcquireError::Closed);
+        }
+        if wanted > piece.burst {
+            return Err(TryAcquireError::OverBurst { wanted, burst: piece.burst });
+        }
+        let earned = piece.earned(now);
+        let (floor, most) = (earned - piece.slack, earned + piece.burst_units());
+        let taken = !state.is_queued()
+            && self.word.take(piece.units(wanted), floor, most, false).is_some();
+        if taken {
+            return Ok(());
+        }
+        Err(TryAcquireError::NotYet(NotYet::new(self.lack(state, &piece, now, wanted))))
+    }
+
+    /// Takes as many tokens as there are, `count` at most, without overtaking.
+    pub(super) fn take_up_to(&self, count: u32) -> u32 {
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        self.settle(&mut locked, now);
+        let (state, piece) = (self.word.snapshot(), self.course.piece());
+        if state.is_queued() || state.is_closed() {
+            return 0;
+        }
+        let earned = piece.earned(now);
+        let (floor, most) = (earned - piece.slack, earned + piece.burst_units());
+        self.word.take_up_to(count, piece.scale.unit, floor, most)
+    }
+
+    /// Takes `wanted` tokens without waiting and without overtaking, and keeps a receipt.
+    pub(super) fn take_with_receipt(&self, wanted: u32) -> Option<Receipt> {
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        self.settle(&mut locked, now);
+        let (state, piece) = (self.word.snapshot(), self.course.piece());
+        if state.is_queued() || state.is_closed() {
+            return None;
+        }
+        let earned = piece.earned(now);
+        let (floor, most) = (earned - piece.slack, earned + piece.burst_units());
+        let granted = self.word.take(piece.units(wanted), floor, most, false)?;
+        Some(locked.refunds.receipt(granted))
+    }
+
+    /// Serves those who are due, whatever the timer does.
+    pub(super) fn serve_due(self: &Arc<Self>) {
+        let locked = self.queue.lock();
+        if waiting(&locked) > 0 {
+            self.serve(locked);
+        }
+    }
+
+    /// Takes `count` tokens, whether they are there or not: those who come later wait for them.
+    pub(super) fn charge(self: &Arc<Self>, count: u32) {
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        self.settle(&mut locked, now);
+        let piece = self.course.piece();
+        let earned = piece.earned(now);
+        let most = earned + piece.burst_units() + LARGEST_DEBT;
+        let units = u64::from(count).saturating_mul(piece.scale.unit);
+        self.word.charge(units, earned - piece.slack, most);
+        // The alarm of those in line rings too early now, and is set anew when it has.
+    }
+
+    /// Stands in line.
     pub(super) fn poll_wait(
         self: &Arc<Self>,
         place: Pin<&mut Place<'_>>,
         cx: &mut Context<'_>,
-        wanted: u32,
+        ask: Ask,
     ) -> Poll<Grant> {
         let mut first = false;
-        let polled = place.poll_enter(cx, |locked| {
-            if !locked.is_empty() {
-                return Entry::Wait(wanted);
-            }
-            match self.word.take_or_queue(wanted, self.quota.burst_size(), self.earned()) {
-                // Seen at once, so nobody asks for the receipt.
-                Take::Taken => Entry::Ready(Grant::Tokens(Receipt::default())),
-                Take::Short | Take::Queued => {
-                    first = true;
-                    Entry::Wait(wanted)
-                }
+        let polled = place.poll_enter(cx, |locked| match self.enter(locked, ask) {
+            Ok(grant) => Entry::Ready(grant),
+            Err((request, is_first)) => {
+                first = is_first;
+                Entry::Wait((ask.priority.line(), request))
             }
         });
         if first {
@@ -261,196 +433,413 @@ impl Engine {
         polled
     }
 
+    /// Comes to the line: gets what it wants, or is told why not, or enters, and may have nobody before it there.
+    fn enter(&self, locked: &mut Locked<'_>, ask: Ask) -> Result<Grant, (Request, bool)> {
+        let now = self.clock.now();
+        self.settle(locked, now);
+        let piece = self.course.piece();
+        if self.is_closed() {
+            return Ok(Grant::Closed);
+        }
+        if ask.tokens > piece.burst && !ask.split {
+            return Ok(Grant::OverBurst(piece.burst));
+        }
+        let is_empty = waiting(locked) == 0;
+        if is_empty {
+            let earned = piece.earned(now);
+            let (floor, most) = (earned - piece.slack, earned + piece.burst_units());
+            let taken = self.word.take_or_queue(piece.units(ask.tokens), floor, most);
+            if let Some(granted) = taken {
+                return Ok(Grant::Tokens(locked.refunds.receipt(granted)));
+            }
+        }
+        if let Some(refusal) = self.refuses(locked, &piece, now, ask) {
+            if is_empty {
+                self.word.clear_queued();
+            }
+            return Ok(refusal);
+        }
+        let id = ask.priority.line();
+        let is_first = before(locked, id).0 == 0 && locked.waiting(id) == 0;
+        self.count(locked, id, i64::from(ask.tokens));
+        let receipt = Receipt::default();
+        Err((Request { rest: ask.tokens, taken: 0, split: ask.split, receipt }, is_first))
+    }
+
+    /// Why one does not get into the line, if so.
+    fn refuses(&self, locked: &Locked<'_>, piece: &Piece, now: u64, ask: Ask) -> Option<Grant> {
+        if ask.latest != u64::MAX {
+            let id = ask.priority.line();
+            let wanted = before(locked, id).1 + locked.line(id).map_or(0, |line| line.wanted);
+            let granted = self.word.snapshot().granted().max(self.floor(locked, piece, now));
+            let due = piece.due(piece.needs(granted, wanted + u64::from(ask.tokens)));
+            if due.is_none_or(|due| due > ask.latest) {
+                return Some(Grant::TooLate(due.unwrap_or(u64::MAX).saturating_sub(now)));
+            }
+        }
+        let waiting = waiting(locked);
+        (waiting >= locked.plan.settings.max_waiting).then_some(Grant::TooMany(waiting))
+    }
+
+    /// So many more tokens are wanted in a line, or fewer.
+    fn count(&self, locked: &mut Locked<'_>, id: LineId, more: i64) {
+        let class = locked.line_mut(id).expect("there is a line for each class");
+        class.wanted = class.wanted.wrapping_add_signed(more);
+        // Relaxed: changes under the lock only, and is a count for all others.
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        // Relaxed: as above.
+        self.ahead.store(ahead.wrapping_add_signed(more), Ordering::Relaxed);
+    }
+
+    /// Below this, what has come is lost, with somebody in line.
+    fn floor(&self, locked: &Locked<'_>, piece: &Piece, now: u64) -> u64 {
+        let horizon = piece.earned(locked.plan.settings.horizon(now));
+        horizon.min(piece.earned(now) - piece.slack)
+    }
+
+    /// Where one who waits stands; none if it does not stand in line, or was granted something.
+    pub(super) fn standing(&self, place: Pin<&Place<'_>>) -> Option<Standing> {
+        let (mut people, mut tokens) = (0, 0);
+        let look = |request: &Request| {
+            people += 1;
+            tokens += u64::from(request.rest);
+        };
+        let stands = place.ahead(look, |locked, id| {
+            let now = self.clock.now();
+            let piece = self.course.piece();
+            let granted = self.word.snapshot().granted().max(self.floor(locked, &piece, now));
+            (before(locked, id), piece, granted, now)
+        });
+        let ((others, wanted), piece, granted, now) = stands?;
+        Some(Standing { ahead: people + others, tokens: tokens + wanted, piece, granted, now })
+    }
+
     /// Leaves the line, or gives back what was granted to `place` and not seen.
-    pub(super) fn leave(self: &Arc<Self>, place: Pin<&mut Place<'_>>, wanted: u32) {
-        match place.cancel_then(|locked| self.serve(locked)) {
-            Left::Granted(Grant::Tokens(receipt)) => self.refund(receipt, wanted),
-            Left::Granted(Grant::NoTimer(_)) | Left::Queued(_) | Left::Nothing => {}
+    /// How many of the tokens others may have now.
+    pub(super) fn leave(self: &Arc<Self>, place: Pin<&mut Place<'_>>, ask: Ask) -> u32 {
+        let left = place.cancel_with(|mut locked, request| {
+            self.count(&mut locked, ask.priority.line(), -i64::from(request.rest));
+            self.serve(locked);
+        });
+        match left {
+            Left::Granted(Grant::Tokens(receipt)) => self.refund(receipt, ask.tokens),
+            Left::Queued(Request { rest, taken: 0, .. }) => rest,
+            Left::Queued(Request { rest, taken, receipt, .. }) => {
+                rest + self.refund(receipt, taken)
+            }
+            Left::Granted(_) | Left::Nothing => 0,
         }
     }
 
-    /// Gives back what was granted and not used.
-    fn refund(self: &Arc<Self>, receipt: Receipt, count: u32) {
+    /// Gives back what was granted and not used, as far as it can be. How many tokens that is, rounded down.
+    pub(super) fn refund(self: &Arc<Self>, receipt: Receipt, tokens: u32) -> u32 {
         let mut locked = self.queue.lock();
-        let older = locked.given_back_by_older(receipt);
-        let back = self.word.refund(count, || {
-            let horizon = self.accrual.earned(horizon(self.elapsed()));
-            receipt.granted.saturating_sub(older).saturating_sub(horizon)
+        let now = self.clock.now();
+        self.settle(&mut locked, now);
+        let piece = self.course.piece();
+        let horizon = piece.earned(locked.plan.settings.horizon(now));
+        let above = locked.refunds.above(receipt, horizon);
+        let (before, back) = self.word.refund(piece.units(tokens), || {
+            // Looked at after the word: what others took since has raised the horizon of their time.
+            let now = piece.earned(locked.plan.settings.horizon(self.clock.now()));
+            above.saturating_sub(now.saturating_sub(horizon))
         });
-        locked.refunded = locked.refunded.wrapping_add(back);
-        if locked.is_empty() {
+        locked.peak = locked.peak.max(before);
+        locked.refunds.gave_back(back);
+        if waiting(&locked) > 0 {
+            self.serve(locked);
+        }
+        match piece.scale.unit {
+            0 => tokens,
+            _ => piece.tokens(back),
+        }
+    }
+
+    /// Serves the line from its front, then sees to the alarm. A waker that panics is nobody's fault here: the hook has told of it,
+    /// and all others are woken.
+    fn serve<'a>(self: &'a Arc<Self>, mut locked: Locked<'a>) {
+        let mut errand = Errand::default();
+        let most = waiting(&locked);
+        if most == 0 {
+            // Whoever was in line has left.
+            self.word.clear_queued();
+            locked.bell.silence(&mut errand);
             drop(locked);
         } else {
+            // Those who come while this serves do not keep it serving: at a rate that no thread can keep up with it would never return. For
+            // them there is an alarm, which may be past.
+            let mut left = most;
+            contain(|| {
+                self.queue.grant_from(locked, |locked| self.next(locked, &mut left, &mut errand));
+            });
+        }
+        self.run(errand);
+    }
+
+    /// What the front of the line gets, if it is one of the `left` who are served and it is due; else the alarm is seen to.
+    fn next(
+        &self,
+        locked: &mut Locked<'_>,
+        left: &mut usize,
+        errand: &mut Errand,
+    ) -> Option<(LineId, Grant)> {
+        loop {
+            let (id, request) = front(locked)?;
+            // For each: between two batches wakers run with the lock free, for as long as they like, and what is granted behind them must
+            // not count as granted before.
+            let now = self.clock.now();
+            self.settle(locked, now);
+            let piece = self.course.piece();
+            let is_last = waiting(locked) == 1;
+            let rest = i64::from(request.rest);
+            if request.rest > piece.burst && !request.split {
+                // The burst was lowered.
+                *left = left.saturating_sub(1);
+                self.count(locked, id, -rest);
+                if is_last {
+                    self.word.clear_queued();
+                    locked.bell.silence(errand);
+                }
+                return Some((id, Grant::OverBurst(piece.burst)));
+            }
+            let part = request.rest.min(piece.burst);
+            let ends = part == request.rest;
+            let earned = piece.earned(now);
+            let floor = self.floor(locked, &piece, now);
+            let granted = match *left {
+                0 => None,
+                _ => {
+                    let (units, most) = (piece.units(part), earned + piece.burst_units());
+                    self.word.take(units, floor, most, ends && is_last)
+                }
+            };
+            let Some(granted) = granted else {
+                self.set_alarm(locked, &piece, floor, part, errand);
+                return None;
+            };
+            let receipt = locked.refunds.receipt(granted);
+            self.count(locked, id, -i64::from(part));
+            if !ends {
+                locked.front_mut(id, |request| {
+                    request.rest -= part;
+                    request.taken += part;
+                    request.receipt = receipt;
+                });
+                continue;
+            }
+            *left -= 1;
+            if is_last {
+                locked.bell.silence(errand);
+                self.slacken(locked, &piece, granted, now);
+            }
+            return Some((id, Grant::Tokens(receipt)));
+        }
+    }
+
+    /// Sees to it that an alarm rings when the front is due for so many tokens.
+    fn set_alarm(
+        &self,
+        locked: &mut Locked<'_>,
+        piece: &Piece,
+        floor: u64,
+        part: u32,
+        errand: &mut Errand,
+    ) {
+        let granted = self.word.snapshot().granted().max(floor);
+        let due = piece.due(piece.needs(granted, part.into()));
+        // What comes after the end of the piece is reckoned when it is there.
+        let end = piece.since.checked_add(piece.lasts).and_then(|end| end.checked_add(1));
+        let at = due.into_iter().chain(end).min().and_then(|at| self.clock.at(at));
+        let jitter = locked.plan.settings.jitter;
+        match at.and_then(|at| Some((at, at.checked_add(jitter)?))) {
+            None => locked.bell.silence(errand),
+            Some((_, latest)) if locked.bell.rings_by(latest) => {}
+            Some((at, _)) if jitter.is_zero() => locked.bell.ring_at(at, errand),
+            Some((at, _)) => locked.bell.ring_at(at + jitter.mul_f64(fastrand::f64()), errand),
+        }
+    }
+
+    /// The line is empty, and perhaps not all was taken of what came while it was not: it is there for another while.
+    fn slacken(&self, locked: &mut Locked<'_>, piece: &Piece, granted: u64, now: u64) {
+        let span = locked.plan.settings.credit();
+        let earned = piece.earned(now);
+        let slack = earned.saturating_sub(granted).min(piece.scale.earned(span));
+        if slack == 0 {
+            return;
+        }
+        let left = piece.lasts.saturating_sub(now.saturating_sub(piece.since));
+        let lasts = left.min(span);
+        locked.rest = left - lasts + if piece.slack > 0 { locked.rest } else { 0 };
+        let next = Piece { since: now, lasts, slack, ..*piece };
+        self.bend(locked, now, earned - slack, next);
+    }
+
+    /// Under the lock: if the piece of the course is over, the one that holds now.
+    fn settle(&self, locked: &mut Locked<'_>, now: u64) {
+        loop {
+            let piece = self.course.piece();
+            if !piece.is_over(now) {
+                return;
+            }
+            let end = piece.since.saturating_add(piece.lasts);
+            let floor = match waiting(locked) {
+                0 => piece.earned(end),
+                _ => self.floor(locked, &piece, end),
+            };
+            let next = if piece.slack > 0 && locked.rest > 0 {
+                Piece { since: end, lasts: locked.rest, slack: 0, ..piece }
+            } else {
+                let idle = piece.earned(end).saturating_sub(self.word.snapshot().granted());
+                let idle = piece.scale.due(idle).unwrap_or(u64::MAX);
+                let begins = locked.plan.advance(piece.lasts, idle);
+                locked.plan.piece(if begins { now } else { end })
+            };
+            self.bend(locked, end, floor, next);
+        }
+    }
+
+    /// Under the lock: the course bends at `at`, which is not after the end of its piece, and goes on with `next`, for which the base is
+    /// reckoned here. What had come below `floor` by then is lost.
+    fn bend(&self, locked: &mut Locked<'_>, at: u64, floor: u64, next: Piece) {
+        let old = self.course.piece();
+        let seen = self.word.begin_change();
+        let before = seen.granted().max(floor);
+        let deficit = i128::from(before) - i128::from(old.earned(at));
+        let most = i128::from(next.burst_units() + LARGEST_DEBT);
+        let deficit = deficit_in(&old, deficit, next.scale.unit).min(most);
+        // Above whatever the word has been, so that whoever reckoned with the old piece does not get its result into it.
+        let granted = Some(locked.peak.max(seen.granted()) + 1).filter(|at| *at < ANEW);
+        let granted = granted.unwrap_or(BEGINNING);
+        let base = u64::try_from(i128::from(granted) - deficit);
+        let next = next.based(base.expect("the count begins above the largest deficit"));
+        locked.refunds.change(before, granted, next.scale.unit);
+        locked.peak = granted;
+        self.course.set(next);
+        self.word.end_change(seen, granted);
+    }
+
+    /// Another quota from now on: what has come until now came at the old rate.
+    pub(super) fn change(self: &Arc<Self>, quota: impl FnOnce(Quota) -> Quota) {
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        if !locked.plan.is_cold() {
+            self.settle(&mut locked, now);
+        }
+        let piece = self.course.piece();
+        let floor = match waiting(&locked) {
+            0 => piece.earned(now) - piece.slack,
+            _ => self.floor(&locked, &piece, now),
+        };
+        let quota = quota(locked.plan.quota);
+        locked.plan.change(quota);
+        let next = locked.plan.piece(now);
+        self.bend(&mut locked, now.min(piece.since.saturating_add(piece.lasts)), floor, next);
+        if waiting(&locked) > 0 {
             self.serve(locked);
         }
     }
 
-    /// Serves the line from its front, then sees to the alarm. A waker that panics is nobody's fault
-    /// here: the hook has told of it, and all others are woken.
-    fn serve<'a>(self: &'a Arc<Self>, mut locked: Locked<'a, Bell, u32, Grant>) {
-        let mut errand = Errand::default();
-        if locked.is_empty() {
-            // Whoever was in line has left.
-            self.word.clear_queued();
-            locked.silence(&mut errand);
-            drop(locked);
-        } else {
-            let burst = self.quota.burst_size();
-            // Those who come while this serves do not keep it serving: at a rate that no thread can
-            // keep up with it would never return. For them there is an alarm, which may be past.
-            let mut most = locked.len();
-            contain(|| {
-                self.queue.grant_each(locked, |locked| {
-                    let wanted = locked.front(|wanted| *wanted)?;
-                    let last = locked.len() == 1;
-                    // For each: between two batches wakers run with the lock free, for as long as they
-                    // like, and what is granted behind them must not count as granted before.
-                    let now = self.elapsed();
-                    let earned = self.accrual.earned(now);
-                    let horizon = self.accrual.earned(horizon(now));
-                    let granted = match most {
-                        0 => None,
-                        _ => self.word.hand_over(wanted, horizon, earned, burst, last),
-                    };
-                    if let Some(granted) = granted {
-                        most -= 1;
-                        if last {
-                            locked.silence(&mut errand);
-                        }
-                        let refunded = locked.refunded;
-                        return Some(Grant::Tokens(Receipt { granted, refunded }));
-                    }
-                    let needs = self.word.snapshot().needs(wanted, burst);
-                    match self.due(needs) {
-                        Some(at) => locked.ring_at(at, &mut errand),
-                        None => locked.silence(&mut errand),
-                    }
-                    None
-                });
-            });
-        }
-        self.run(errand);
-    }
-
-    /// When so many tokens will have come; none if the clock has no such time.
-    fn due(&self, needs: u64) -> Option<Instant> {
-        self.origin.checked_add(Duration::from_nanos(self.accrual.due(needs)?))
-    }
-
     /// Does what is to be done about the alarm, with no lock held.
-    fn run(self: &Arc<Self>, errand: Errand) {
-        for ticket in errand.stale.into_iter().flatten() {
-            self.timer.revoke(ticket);
+    fn run(self: &Arc<Self>, mut errand: Errand) {
+        let timer = self.clock.timer();
+        for ticket in errand.stale() {
+            timer.revoke(ticket);
         }
-        let Some((at, number)) = errand.fresh else { return };
+        let Some((at, number)) = errand.fresh() else { return };
         let target: Arc<dyn Expire> = Arc::<Self>::clone(self);
-        match self.timer.register(at, target) {
+        match timer.register(at, target) {
             Ok(ticket) => {
-                let mut locked = self.queue.lock();
-                match &mut locked.alarm {
-                    Some(alarm) if alarm.number == number => alarm.ticket = Some(ticket),
-                    _ => {
-                        drop(locked);
-                        self.timer.revoke(ticket);
-                    }
+                let is_set = self.queue.lock().bell.is_set(number, ticket);
+                if !is_set {
+                    timer.revoke(ticket);
                 }
             }
-            Err(error) => self.lose(&error),
+            Err(error) => self.tell(self.queue.lock(), &Grant::NoTimer(error)),
         }
     }
 
-    /// There is no timer: everybody in line is told.
-    fn lose(self: &Arc<Self>, error: &TimerError) {
+    /// Nothing is granted any more; everybody in line is told. Whether it was open.
+    pub(super) fn close(self: &Arc<Self>) -> bool {
+        let locked = self.queue.lock();
+        let was_open = self.word.close();
+        self.tell(locked, &Grant::Closed);
+        was_open
+    }
+
+    /// Everybody in line is told that there is nothing to wait for.
+    fn tell<'a>(self: &'a Arc<Self>, mut locked: Locked<'a>, grant: &Grant) {
         let mut errand = Errand::default();
-        let mut locked = self.queue.lock();
-        locked.silence(&mut errand);
+        locked.bell.silence(&mut errand);
         contain(|| {
-            self.queue.grant_each(locked, |locked| {
-                if locked.len() == 1 {
+            self.queue.grant_from(locked, |locked| {
+                let (id, request) = front(locked)?;
+                self.count(locked, id, -i64::from(request.rest));
+                if waiting(locked) == 1 {
                     self.word.clear_queued();
                 }
-                Some(Grant::NoTimer(error.clone()))
+                Some((id, grant.clone()))
             });
         });
         self.run(errand);
     }
 }
 
-/// Before what was `now`, in nanoseconds, tokens beyond the burst are gone also to those in line.
-fn horizon(now: u64) -> u64 {
-    now.saturating_sub(CATCH_UP.as_nanos() as u64)
+/// How many are in line.
+fn waiting(locked: &Locked<'_>) -> usize {
+    Priority::ALL.into_iter().map(|priority| locked.waiting(priority.line())).sum()
 }
 
-impl Bell {
-    /// At most what grants older than `receipt` have given back since; notes that it gives back now.
-    fn given_back_by_older(&mut self, receipt: Receipt) -> u64 {
-        let number = receipt.granted.wrapping_add(receipt.refunded);
-        // What is alive lies closer together than 2^63.
-        let backwards = (number.wrapping_sub(self.last) as i64) < 0;
-        self.last = number;
-        if !backwards {
-            self.backwards = self.refunded;
-        }
-        let since = self.refunded.wrapping_sub(receipt.refunded);
-        let run = self.refunded.wrapping_sub(self.backwards);
-        if backwards && since <= run { 0 } else { since }
-    }
+/// Who is next, and what it wants: the first of the first class in which somebody stands, but for one that has got a part already.
+fn front(locked: &Locked<'_>) -> Option<(LineId, Request)> {
+    let fronts = Priority::ALL.into_iter().filter_map(|priority| {
+        let id = priority.line();
+        Some((id, locked.front(id, |request| *request)?))
+    });
+    fronts.min_by_key(|(_, request)| request.taken == 0)
+}
 
-    /// Sees to it that there is an alarm not after `at`.
-    fn ring_at(&mut self, at: Instant, errand: &mut Errand) {
-        if self.alarm.as_ref().is_some_and(|alarm| alarm.at <= at) {
-            return;
+/// How many stand before the first of a class, and how many tokens they want.
+fn before(locked: &Locked<'_>, id: LineId) -> (usize, u64) {
+    let mut before = (0, 0);
+    let mut is_before = true;
+    for at in Priority::ALL.map(Priority::line) {
+        is_before &= at != id;
+        let begun = locked.front(at, |request| (request.taken > 0).then_some(request.rest)).flatten();
+        match begun {
+            _ if is_before => {
+                before.0 += locked.waiting(at);
+                before.1 += locked.line(at).map_or(0, |class| class.wanted);
+            }
+            Some(rest) if at != id => before = (before.0 + 1, before.1 + u64::from(rest)),
+            _ => {}
         }
-        let number = self.next;
-        self.next += 1;
-        let old = self.alarm.replace(Alarm { at, number, ticket: None });
-        errand.stale[1] = old.and_then(|alarm| alarm.ticket);
-        errand.fresh = Some((at, number));
     }
+    before
+}
 
-    /// Sees to it that there is no alarm.
-    fn silence(&mut self, errand: &mut Errand) {
-        // One that rings for an empty line does no harm, so what is in the errand already goes first.
-        if errand.stale[0].is_none() {
-            // Without a ticket: whoever comes back with it takes it back.
-            errand.stale[0] = self.alarm.take().and_then(|alarm| alarm.ticket);
-        }
+impl Standing {
+    /// How long it takes until so many tokens more are there as well. None if they never are.
+    pub(super) fn due_in(&self, tokens: u32) -> Option<Duration> {
+        let needs = self.piece.needs(self.granted, self.tokens + u64::from(tokens));
+        Some(Duration::from_nanos(self.piece.due(needs)?.saturating_sub(self.now)))
     }
 }
 
 impl Expire for Engine {
     fn expire(self: Arc<Self>, expiry: Expiry) {
         if expiry == Expiry::Lost {
-            return self.lose(&TimerError::Lost);
+            return self.tell(self.queue.lock(), &Grant::NoTimer(TimerError::Lost));
         }
-        let now = self.timer.now();
+        let now = self.clock.timer().now();
         let mut locked = self.queue.lock();
-        // It has rung, or is about to; or this is a ring for one that was taken back, and it is not.
-        let alarm = locked.alarm.take().filter(|alarm| alarm.at > now);
-        if locked.is_empty() {
+        let stale = locked.bell.has_rung(now);
+        if waiting(&locked) == 0 {
             drop(locked);
         } else {
             self.serve(locked);
         }
-        if let Some(ticket) = alarm.and_then(|alarm| alarm.ticket) {
-            self.timer.revoke(ticket);
+        if let Some(ticket) = stale {
+            self.clock.timer().revoke(ticket);
         }
-    }
-}
-
-#[cfg(all(test, not(selvedge_loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_given_back_is_counted_modulo_two_to_the_64() {
-        let mut bell = Bell { refunded: u64::MAX, ..Bell::default() };
-        let receipt = Receipt { granted: 5, refunded: u64::MAX - 1 };
-        assert_eq!(bell.given_back_by_older(receipt), 1);
-        bell.refunded = bell.refunded.wrapping_add(3);
-        // An older one, after the newer: of what was given back since, nothing counts.
-        assert_eq!(bell.given_back_by_older(Receipt { granted: 3, refunded: u64::MAX }), 0);
-        // A newer one again: everything since its grant.
-        assert_eq!(bell.given_back_by_older(Receipt { granted: 9, refunded: u64::MAX }), 3);
     }
 }
