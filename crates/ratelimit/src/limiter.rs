@@ -6,6 +6,7 @@ mod bell;
 mod builder;
 mod engine;
 mod error;
+mod lease;
 mod plan;
 mod priority;
 mod refund;

@@ -13,7 +13,7 @@ use selvedge_cancel::Context as Tree;
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{block_on, model, thread};
 use selvedge_ratelimit::{
-    AcquireError, AcquireOwned, Limiter, ManualClock, Rate, Sometimes, Timer, TimerError,
+    Acquire, AcquireError, Limiter, ManualClock, Priority, Rate, Sometimes, Timer, TimerError,
     TryAcquireError,
 };
 
@@ -32,14 +32,14 @@ fn limiter(burst: u32, left: u32) -> (Limiter, Arc<ManualClock>) {
 }
 
 /// In line for `n` tokens, or with them.
-fn polled(limiter: &Limiter, n: u32) -> (Pin<Box<AcquireOwned>>, bool) {
+fn polled(limiter: &Limiter, n: u32) -> (Pin<Box<Acquire<'static>>>, bool) {
     let mut acquire = Box::pin(limiter.acquire_owned(n));
     let ready = poll(acquire.as_mut()).is_ready();
     (acquire, ready)
 }
 
 /// Polls once, for nobody in particular.
-fn poll(future: Pin<&mut AcquireOwned>) -> Poll<Result<(), AcquireError>> {
+fn poll(future: Pin<&mut Acquire<'static>>) -> Poll<Result<(), AcquireError>> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -59,7 +59,7 @@ fn loses(clock: &Arc<ManualClock>) -> thread::JoinHandle<()> {
 fn assert_left(limiter: &Limiter, clock: &ManualClock, left: u32) {
     assert_eq!((limiter.available(), clock.registered()), (left, 0));
     limiter.try_acquire(left).expect("nobody is in line");
-    assert_eq!(limiter.try_acquire(1), Err(TryAcquireError::NotYet));
+    assert!(matches!(limiter.try_acquire(1), Err(TryAcquireError::NotYet(_))));
 }
 
 // Two fast paths, one token.
@@ -77,8 +77,8 @@ fn take_vs_take() {
     });
 }
 
-// Two fast paths while the clock moves: there is a token for each, so whoever lost the CAS must look at
-// the clock again before it says no.
+// Two fast paths while the clock moves: there is a token for each. One that goes by the clock from before may be refused, and then its token
+// is still there; whoever lost the CAS looks at the clock again before it says no.
 #[test]
 fn take_vs_take_vs_clock() {
     model::check(|| {
@@ -87,11 +87,12 @@ fn take_vs_take_vs_clock() {
             let (limiter, clock) = (limiter.clone(), Arc::clone(&clock));
             spawn(move || {
                 clock.advance(SEC);
-                limiter.try_acquire(1)
+                limiter.try_acquire(1).is_ok()
             })
         };
-        assert_eq!(limiter.try_acquire(1), Ok(()));
-        assert_eq!(other.join().unwrap(), Ok(()));
+        let mine = drain(&limiter);
+        let theirs = u32::from(other.join().unwrap());
+        assert_eq!(mine + theirs + drain(&limiter), 2);
         assert_left(&limiter, &clock, 0);
     });
 }
@@ -327,6 +328,278 @@ fn lose_vs_ring() {
         assert!(got.is_ok() || got == Err(lost.clone()), "{got:?}");
         assert_eq!(poll(second.as_mut()), Poll::Ready(Err(lost)));
         assert_left(&limiter, &clock, u32::from(got.is_err()));
+    });
+}
+
+// The rate changes while somebody takes: what was reckoned with the old quota is not put in with the new one, whose tokens are of other
+// units, and what has come is what came at the old rate.
+#[test]
+fn change_vs_take() {
+    model::check(|| {
+        let (limiter, clock) = limiter(3, 1);
+        let changes = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.set_quota(Rate::every(3 * SEC).burst(2)))
+        };
+        let taken = drain(&limiter);
+        changes.join().unwrap();
+        // Two of three were missing: of two, none is there, if the change came first.
+        assert!(taken <= 1);
+        clock.advance(3 * SEC);
+        assert_eq!(limiter.available(), 1 - taken);
+        clock.advance(6 * SEC);
+        assert_left(&limiter, &clock, 2);
+    });
+}
+
+// The rate goes up while somebody is on its way into the line: it is served at the new rate.
+#[test]
+fn change_vs_wait() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let changes = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.set_rate(Rate::every(SEC / 2)))
+        };
+        let (mut waits, ready) = polled(&limiter, 1);
+        changes.join().unwrap();
+        assert!(!ready && clock.registered() == 1);
+        clock.advance(SEC / 2);
+        assert_eq!(poll(waits.as_mut()), Poll::Ready(Ok(())));
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// The burst is lowered below what somebody waits for, while that leaves: it is told or is gone, and the one behind it is served.
+#[test]
+fn lower_burst_vs_leave() {
+    model::check(|| {
+        let (limiter, clock) = limiter(2, 0);
+        let (large, _) = polled(&limiter, 2);
+        let (mut small, _) = polled(&limiter, 1);
+        let lowers = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.set_burst(1))
+        };
+        drop(large);
+        lowers.join().unwrap();
+        // Two were missing, and one is more than may be.
+        clock.advance(2 * SEC);
+        assert_eq!(poll(small.as_mut()), Poll::Ready(Ok(())));
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// A piece of the course is over, and two come to make the next.
+#[test]
+fn settle_vs_take() {
+    model::check(|| {
+        let (timer, clock) = Timer::manual();
+        let builder = Limiter::builder(Rate::every(SEC).burst(1)).timer(timer);
+        // Cold: whoever takes first begins.
+        let limiter = builder.warm_up(3 * SEC).build();
+        assert_eq!(limiter.available(), 1);
+        let other = {
+            let limiter = limiter.clone();
+            spawn(move || drain(&limiter))
+        };
+        let mine = drain(&limiter);
+        assert_eq!(mine + other.join().unwrap(), 1);
+        clock.advance(SEC / 2);
+        assert_eq!(limiter.available(), 0);
+        clock.advance(3 * SEC);
+        assert_left(&limiter, &clock, 1);
+    });
+}
+
+// A timer that rings late leaves more than the one in line wanted, while another takes: it is there once.
+#[test]
+fn slack_vs_take() {
+    model::check(|| {
+        let (timer, clock) = Timer::manual();
+        let builder = Limiter::builder(Rate::every(SEC).burst(1)).timer(timer);
+        let limiter = builder.catch_up(4 * SEC).build();
+        assert_eq!(drain(&limiter), 1);
+        let (mut waits, _) = polled(&limiter, 1);
+        clock.advance_silently(3 * SEC);
+        let takes = {
+            let limiter = limiter.clone();
+            spawn(move || drain(&limiter))
+        };
+        clock.advance(Duration::ZERO);
+        let taken = takes.join().unwrap();
+        assert_eq!(poll(waits.as_mut()), Poll::Ready(Ok(())));
+        assert_eq!(taken + drain(&limiter), 2);
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// The limiter is closed while somebody enters the line: it is told, there or at the door.
+#[test]
+fn close_vs_wait() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let closes = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.close())
+        };
+        let waits = limiter.clone();
+        assert_eq!(block_on(async move { waits.acquire(1).await }), Err(AcquireError::Closed));
+        assert!(closes.join().unwrap());
+        assert_eq!(limiter.try_acquire(1), Err(TryAcquireError::Closed));
+        assert_eq!((limiter.waiting(), clock.registered()), (0, 0));
+    });
+}
+
+// The limiter is closed while the timer rings for the one in line: that has its token or is told.
+#[test]
+fn close_vs_ring() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let (mut only, _) = polled(&limiter, 1);
+        let closes = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.close())
+        };
+        clock.advance(SEC);
+        closes.join().unwrap();
+        let Poll::Ready(told) = poll(only.as_mut()) else { panic!("it was not told") };
+        assert!(told.is_ok() || told == Err(AcquireError::Closed));
+        assert_eq!(clock.registered(), 0);
+    });
+}
+
+// A late charge while the timer rings for the one in line: that has its token, before the charge or after it.
+#[test]
+fn charge_vs_ring() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let (mut only, _) = polled(&limiter, 1);
+        let charges = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.charge(1))
+        };
+        clock.advance(SEC);
+        charges.join().unwrap();
+        if poll(only.as_mut()).is_pending() {
+            assert_eq!(clock.registered(), 1);
+            clock.advance(SEC);
+            assert_eq!(poll(only.as_mut()), Poll::Ready(Ok(())));
+            assert_left(&limiter, &clock, 0);
+        } else {
+            assert_left(&limiter, &clock, 0);
+            clock.advance(SEC);
+            assert_left(&limiter, &clock, 0);
+        }
+    });
+}
+
+// One of a higher class comes while the timer rings: either may be first, and both are served.
+#[test]
+fn priority_vs_ring() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let (mut low, _) = polled(&limiter, 1);
+        let comes = {
+            let limiter = limiter.clone();
+            spawn(move || {
+                let mut high = Box::pin(limiter.acquire_owned(1).priority(Priority::High));
+                let ready = poll(high.as_mut()).is_ready();
+                (high, ready)
+            })
+        };
+        clock.advance(SEC);
+        let (mut high, ready) = comes.join().unwrap();
+        let first = [ready || poll(high.as_mut()).is_ready(), poll(low.as_mut()).is_ready()];
+        assert_eq!(first.into_iter().filter(|first| *first).count(), 1);
+        clock.advance(SEC);
+        let other = if first[0] { &mut low } else { &mut high };
+        assert_eq!(poll(other.as_mut()), Poll::Ready(Ok(())));
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// One that takes more than the burst in parts leaves while the timer rings for a part: what it had goes back, and the next is served.
+#[test]
+fn split_leaves_vs_ring() {
+    model::check(|| {
+        let (limiter, clock) = limiter(1, 0);
+        let mut parts = Box::pin(limiter.acquire_owned(3).split());
+        assert!(poll(parts.as_mut()).is_pending());
+        clock.advance(SEC);
+        let (mut next, _) = polled(&limiter, 1);
+        let rings = rings(&clock);
+        drop(parts);
+        rings.join().unwrap();
+        assert_eq!(poll(next.as_mut()), Poll::Ready(Ok(())));
+        // What it had of the first second is beyond the burst by now.
+        assert!(limiter.available() <= 1 && clock.registered() == 0);
+    });
+}
+
+/// A limiter in leased mode: one token a second, `burst` at once.
+fn leased(burst: u32) -> (Limiter, Arc<ManualClock>) {
+    let (timer, clock) = Timer::manual();
+    let limiter = Limiter::builder(Rate::every(SEC).burst(burst)).timer(timer).leased().build();
+    assert_eq!(limiter.available(), burst);
+    (limiter, Arc::new(clock))
+}
+
+// Two threads take batches and what the other has not used: what there was is used once, all of it.
+#[test]
+fn lease_vs_lease() {
+    model::check(|| {
+        let (limiter, clock) = leased(16);
+        limiter.try_acquire(13).unwrap();
+        let other = {
+            let limiter = limiter.clone();
+            spawn(move || (0..2).filter(|_| limiter.try_acquire(1).is_ok()).count() as u32)
+        };
+        let mine = (0..2).filter(|_| limiter.try_acquire(1).is_ok()).count() as u32;
+        assert_eq!(mine + other.join().unwrap(), 3);
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// One comes into the line while another takes from its slot, or takes a batch: what lies in slots goes back, and nobody overtakes.
+#[test]
+fn lease_return_vs_refill() {
+    model::check(|| {
+        let (limiter, clock) = leased(16);
+        limiter.try_acquire(12).unwrap();
+        let takes = {
+            let limiter = limiter.clone();
+            spawn(move || (0..2).filter(|_| limiter.try_acquire(1).is_ok()).count() as u32)
+        };
+        let (mut waits, ready) = polled(&limiter, 4);
+        let taken = takes.join().unwrap();
+        // All four, or what the other has left of them, and no more.
+        assert_eq!(ready, taken == 0);
+        if !ready {
+            assert!(limiter.try_acquire(1).is_err(), "before one who waits");
+            clock.advance(SEC * taken);
+            assert_eq!(poll(waits.as_mut()), Poll::Ready(Ok(())));
+        }
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// The burst changes while a thread takes from its slot: what lay in slots is counted once.
+#[test]
+fn lease_vs_change() {
+    model::check(|| {
+        let (limiter, clock) = leased(16);
+        limiter.try_acquire(13).unwrap();
+        let changes = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.set_burst(15))
+        };
+        let taken = (0..3).filter(|_| limiter.try_acquire(1).is_ok()).count() as u32;
+        changes.join().unwrap();
+        assert!(taken >= 2);
+        assert_eq!(limiter.available(), (2_u32).saturating_sub(taken));
+        clock.advance(SEC * 15);
+        assert_left(&limiter, &clock, if taken == 3 { 14 } else { 15 - (taken - 2) });
     });
 }
 

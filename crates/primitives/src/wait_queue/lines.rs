@@ -388,6 +388,14 @@ impl<'q, S, T, R, O> LineWaiter<'q, S, T, R, O> {
         })
     }
 
+    /// Shows what was granted, and not taken yet, to `look`.
+    pub fn outcome<U>(self: Pin<&Self>, look: impl FnOnce(&O) -> U) -> Option<U>
+    where
+        O: Sync,
+    {
+        self.project_ref().stand.outcome(look)
+    }
+
     /// Shows the requests of those who stand before it in its line to `look`, from the front on, then shows `then` the lines and which it
     /// is. None if it does not stand in one, or was granted something.
     ///

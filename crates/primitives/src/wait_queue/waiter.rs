@@ -225,6 +225,23 @@ impl<L: Line<Request = R, Outcome = O>, R, O> Stand<L, R, O> {
         self.node.phase.load(Ordering::Relaxed) != IDLE
     }
 
+    /// Shows what was granted, and not taken yet, to `look`.
+    pub fn outcome<T>(self: Pin<&Self>, look: impl FnOnce(&O) -> T) -> Option<T>
+    where
+        O: Sync,
+    {
+        // Acquire: as in `poll_look`.
+        if self.node.phase.load(Ordering::Acquire) != GRANTED {
+            return None;
+        }
+        self.node.slot.with(|slot| {
+            // SAFETY: GRANTED was seen by an Acquire load, so the granter is done, and only this waiter touches the slot: to write,
+            // through `Pin<&mut Self>`, of which there is none while `self` is borrowed. Others who share it read as well, which `O: Sync` allows.
+            let slot = unsafe { &*slot };
+            slot.outcome.as_ref().map(look)
+        })
+    }
+
     /// Shows the requests of those who stand before it to `look`, from the front on, then hands the lock to `then`. None if it does not
     /// stand in the line, or was granted something.
     ///

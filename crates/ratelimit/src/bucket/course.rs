@@ -79,6 +79,21 @@ impl Piece {
         granted.saturating_add(units).saturating_sub(self.burst_units())
     }
 
+    /// As [`units`](Self::units), for a sum of tokens that there are.
+    pub(crate) fn units_of(&self, tokens: u64) -> u64 {
+        tokens.saturating_mul(self.scale.unit)
+    }
+
+    /// Below this, what has come is lost, with nobody in line.
+    pub(crate) fn floor(&self, now: u64) -> u64 {
+        self.earned(now).saturating_sub(self.slack)
+    }
+
+    /// So much may be granted in all.
+    pub(crate) fn most(&self, now: u64) -> u64 {
+        self.earned(now) + self.burst_units()
+    }
+
     /// So many units in whole tokens. Without a limit, any number.
     pub(crate) fn tokens(&self, units: u64) -> u32 {
         let tokens = units.checked_div(self.scale.unit).unwrap_or(u64::MAX);

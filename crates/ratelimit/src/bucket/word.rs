@@ -310,7 +310,7 @@ impl Word {
         seen
     }
 
-    /// Under the lock: the course was written. `granted` is a value that the word has never had.
+    /// Under the lock: it is done. If the course was written, `granted` is a value that the word has never had.
     pub(crate) fn end_change(&self, seen: State, granted: u64) {
         // Release: publishes the course; pairs with the Acquire in `snapshot` and `exchange`. A store: since `begin_change`, nobody but the
         // holder of the lock has written to the word.

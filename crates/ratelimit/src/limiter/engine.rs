@@ -65,6 +65,7 @@ use selvedge_primitives::time::{Expire, Expiry, Timer, TimerError};
 use selvedge_primitives::{Entry, Left, LineId, LineWaiter, Lines, LockedLines, contain};
 
 use super::bell::{Bell, Errand};
+use super::lease::Leases;
 use super::plan::{Plan, Settings};
 use super::priority::Priority;
 use super::refund::{Receipt, Refunds, deficit_in};
@@ -151,8 +152,24 @@ pub(super) struct Desk {
     refunds: Refunds,
     /// The largest value that the word has had before it last shrank.
     peak: u64,
-    /// For how much longer the piece of the course goes on when its slack is over, in nanoseconds.
-    rest: u64,
+    /// How long the piece of the course lasts in all, if it has slack, which is over before.
+    lasts: u64,
+    /// The piece before, and when it ended.
+    past: Option<(Piece, u64)>,
+}
+
+impl Desk {
+    /// What had been earned at `time`, also if that was before `piece` began: in the one before it. Further back there is nothing, so that
+    /// whoever asks for a horizon gets a later one.
+    fn earned(&self, piece: &Piece, time: u64) -> u64 {
+        let (Some((past, end)), true) = (&self.past, time < piece.since) else {
+            return piece.earned(time);
+        };
+        let come = past.earned(*end) - past.earned(time.min(*end));
+        // Rounded down, so that what had been earned is rounded up.
+        let come = -deficit_in(past, -i128::from(come), piece.scale.unit);
+        piece.base.saturating_sub(u64::try_from(come).unwrap_or(u64::MAX))
+    }
 }
 
 /// Where one stands who waits.
@@ -179,6 +196,8 @@ pub(super) struct Engine {
     course: Course,
     /// Clock and timer.
     clock: Clock,
+    /// What threads have taken in batches, in leased mode.
+    leases: Option<Leases>,
     /// The word for which a token is far away, or zero: see [`try_far`](Self::try_far).
     far: AtomicU64,
     /// How many tokens are wanted in line, for those who do not come to the lock. Changes under it.
@@ -194,7 +213,7 @@ impl Engine {
         let plan = Plan::new(quota, settings);
         let piece = plan.piece(clock.now()).based(BEGINNING);
         let refunds = Refunds::new(piece.scale.unit, BEGINNING);
-        let desk = Desk { plan, bell: Bell::default(), refunds, peak: BEGINNING, rest: 0 };
+        let desk = Desk { plan, bell: Bell::default(), refunds, peak: BEGINNING, lasts: 0, past: None };
         let queue = Queue::observed(desk, subject);
         let mut locked = queue.lock();
         for priority in Priority::ALL {
@@ -203,8 +222,9 @@ impl Engine {
         }
         drop(locked);
         let (word, course) = (Word::new(BEGINNING), Course::new(piece));
+        let leases = settings.leased.then(|| Leases::new(piece.burst));
         let (far, ahead) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { word, course, clock, far, ahead, queue }
+        Self { word, course, clock, leases, far, ahead, queue }
     }
 
     /// The clock.
@@ -253,12 +273,43 @@ impl Engine {
         (self.word.snapshot(), self.course.piece(), now)
     }
 
+    /// The lock of the line, with the piece of the course that holds now, and nothing in leases.
+    fn open(&self) -> (Locked<'_>, Piece, u64) {
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        let piece = self.prepare(&mut locked, now);
+        (locked, piece, now)
+    }
+
+    /// Under the lock: the piece of the course that holds now, and nothing in leases.
+    fn prepare(&self, locked: &mut Locked<'_>, now: u64) -> Piece {
+        self.settle(locked, now);
+        let piece = self.course.piece();
+        let Some(leases) = &self.leases else { return piece };
+        if leases.held() > 0 {
+            // A try that finds nothing in the slots comes to the lock, because what was there is not in the bucket yet.
+            let seen = self.word.begin_change();
+            let held = piece.units_of(leases.recall());
+            let granted = seen.granted().max(piece.floor(now) + held) - held;
+            locked.peak = locked.peak.max(seen.granted());
+            locked.refunds.took_back(held);
+            self.word.end_change(seen, granted);
+        }
+        piece
+    }
+
+    /// How many tokens lie in leases.
+    fn held(&self) -> u64 {
+        self.leases.as_ref().map_or(0, Leases::held)
+    }
+
     /// How many tokens a newcomer could take, if nobody is in line.
     pub(super) fn available(&self) -> u32 {
         let (state, piece, now) = self.view();
-        let earned = piece.earned(now);
-        let granted = state.granted().max(earned - piece.slack);
-        piece.tokens((earned + piece.burst_units()).saturating_sub(granted))
+        let held = self.held();
+        let granted = state.granted().max(piece.floor(now) + piece.units_of(held));
+        let there = piece.tokens(piece.most(now).saturating_sub(granted));
+        there.saturating_add(u32::try_from(held).unwrap_or(u32::MAX))
     }
 
     /// How long it is until `wanted` tokens have come, if nobody takes any before and those in line have theirs; `wanted` is not above the
@@ -272,13 +323,17 @@ impl Engine {
     fn lack(&self, state: State, piece: &Piece, now: u64, wanted: u32) -> Lack {
         // Relaxed: a count, right when the lock is free.
         let ahead = self.ahead.load(Ordering::Relaxed);
-        let floor = state.granted().max(piece.earned(now) - piece.slack);
-        Lack::new(piece, piece.needs(floor, ahead + u64::from(wanted)), now)
+        let granted = state.granted().max(piece.floor(now));
+        Lack::new(piece, piece.needs(granted, ahead + u64::from(wanted)), now)
     }
 
     /// Takes `wanted` tokens without waiting and without overtaking.
     #[inline]
     pub(super) fn try_take(&self, wanted: u32) -> Result<(), TryAcquireError> {
+        if let Some(leases) = &self.leases {
+            let taken = self.word.snapshot().is_plain() && leases.hit(wanted);
+            return if taken { Ok(()) } else { self.try_lease(leases, wanted) };
+        }
         // Relaxed: a hint, which says itself for which word it holds.
         let far = self.far.load(Ordering::Relaxed);
         if far != 0 {
@@ -342,52 +397,102 @@ impl Engine {
             }
             Refusal::OverBurst | Refusal::Unsettled => {}
         }
-        let mut locked = self.queue.lock();
-        let now = self.clock.now();
-        self.settle(&mut locked, now);
-        let (state, piece) = (self.word.snapshot(), self.course.piece());
+        let (_locked, piece, now) = self.open();
+        self.take_locked(&piece, now, wanted)
+    }
+
+    /// Under the lock: takes `wanted` tokens if nobody is in line; and in leased mode a batch more, if it is there.
+    fn take_locked(&self, piece: &Piece, now: u64, wanted: u32) -> Result<(), TryAcquireError> {
+        let state = self.word.snapshot();
         if state.is_closed() {
             return Err(TryAcquireError::Closed);
         }
         if wanted > piece.burst {
             return Err(TryAcquireError::OverBurst { wanted, burst: piece.burst });
         }
-        let earned = piece.earned(now);
-        let (floor, most) = (earned - piece.slack, earned + piece.burst_units());
-        let taken = !state.is_queued()
-            && self.word.take(piece.units(wanted), floor, most, false).is_some();
-        if taken {
-            return Ok(());
+        let (floor, most) = (piece.floor(now) + piece.units_of(self.held()), piece.most(now));
+        let there = piece.tokens(most.saturating_sub(state.granted().max(floor)));
+        if state.is_queued() || there < wanted {
+            return Err(TryAcquireError::NotYet(NotYet::new(self.lack(state, piece, now, wanted))));
         }
-        Err(TryAcquireError::NotYet(NotYet::new(self.lack(state, &piece, now, wanted))))
+        let more = self.leases.as_ref().map_or(0, |leases| {
+            let more = leases.batch().min(there - wanted);
+            // Before the word is written, so that whoever finds the bucket empty finds them.
+            leases.put(more);
+            more
+        });
+        // Without leases, somebody else may have been faster.
+        match self.word.take(piece.units(wanted + more), floor, most, false) {
+            Some(_) => Ok(()),
+            None => {
+                Err(TryAcquireError::NotYet(NotYet::new(self.lack(state, piece, now, wanted))))
+            }
+        }
+    }
+
+    /// In leased mode, when the slot of this thread has too little: takes a batch, or what others have not used.
+    #[cold]
+    fn try_lease(&self, leases: &Leases, wanted: u32) -> Result<(), TryAcquireError> {
+        if let Some(lack) = self.try_short(leases, wanted) {
+            return Err(TryAcquireError::NotYet(NotYet::new(lack)));
+        }
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        self.settle(&mut locked, now);
+        let piece = self.course.piece();
+        let taken = self.take_locked(&piece, now, wanted);
+        if taken.is_ok() || leases.held() == 0 {
+            return taken;
+        }
+        let piece = self.prepare(&mut locked, now);
+        self.take_locked(&piece, now, wanted)
+    }
+
+    /// A refusal that needs no lock: there is too little in the bucket, and nothing in any slot.
+    fn try_short(&self, leases: &Leases, wanted: u32) -> Option<Lack> {
+        // Relaxed: a hint, as in `try_take`.
+        let far = self.far.load(Ordering::Relaxed);
+        if far != 0 {
+            // Nothing was in slots when it was noted, and nothing gets there without a change of the word.
+            let lack = self.try_far(wanted, far);
+            if lack.is_some() {
+                return lack;
+            }
+        }
+        let (now, seen) = (self.clock.now(), self.word.snapshot());
+        if !seen.is_plain() || leases.held() > 0 {
+            return None;
+        }
+        match self.course.outlook(seen.granted(), wanted, now) {
+            Outlook::Short(lack) if self.word.is_still(seen) => {
+                if lack.is_beyond(2 * LATE) {
+                    self.note_far(seen);
+                }
+                Some(lack)
+            }
+            _ => None,
+        }
     }
 
     /// Takes as many tokens as there are, `count` at most, without overtaking.
     pub(super) fn take_up_to(&self, count: u32) -> u32 {
-        let mut locked = self.queue.lock();
-        let now = self.clock.now();
-        self.settle(&mut locked, now);
-        let (state, piece) = (self.word.snapshot(), self.course.piece());
+        let (_locked, piece, now) = self.open();
+        let state = self.word.snapshot();
         if state.is_queued() || state.is_closed() {
             return 0;
         }
-        let earned = piece.earned(now);
-        let (floor, most) = (earned - piece.slack, earned + piece.burst_units());
-        self.word.take_up_to(count, piece.scale.unit, floor, most)
+        self.word.take_up_to(count, piece.scale.unit, piece.floor(now), piece.most(now))
     }
 
     /// Takes `wanted` tokens without waiting and without overtaking, and keeps a receipt.
     pub(super) fn take_with_receipt(&self, wanted: u32) -> Option<Receipt> {
-        let mut locked = self.queue.lock();
-        let now = self.clock.now();
-        self.settle(&mut locked, now);
-        let (state, piece) = (self.word.snapshot(), self.course.piece());
+        let (locked, piece, now) = self.open();
+        let state = self.word.snapshot();
         if state.is_queued() || state.is_closed() {
             return None;
         }
-        let earned = piece.earned(now);
-        let (floor, most) = (earned - piece.slack, earned + piece.burst_units());
-        let granted = self.word.take(piece.units(wanted), floor, most, false)?;
+        let units = piece.units(wanted);
+        let granted = self.word.take(units, piece.floor(now), piece.most(now), false)?;
         Some(locked.refunds.receipt(granted))
     }
 
@@ -400,15 +505,10 @@ impl Engine {
     }
 
     /// Takes `count` tokens, whether they are there or not: those who come later wait for them.
-    pub(super) fn charge(self: &Arc<Self>, count: u32) {
-        let mut locked = self.queue.lock();
-        let now = self.clock.now();
-        self.settle(&mut locked, now);
-        let piece = self.course.piece();
-        let earned = piece.earned(now);
-        let most = earned + piece.burst_units() + LARGEST_DEBT;
-        let units = u64::from(count).saturating_mul(piece.scale.unit);
-        self.word.charge(units, earned - piece.slack, most);
+    pub(super) fn charge(&self, count: u32) {
+        let (_locked, piece, now) = self.open();
+        let most = piece.most(now) + LARGEST_DEBT;
+        self.word.charge(piece.units(count), piece.floor(now), most);
         // The alarm of those in line rings too early now, and is set anew when it has.
     }
 
@@ -436,8 +536,7 @@ impl Engine {
     /// Comes to the line: gets what it wants, or is told why not, or enters, and may have nobody before it there.
     fn enter(&self, locked: &mut Locked<'_>, ask: Ask) -> Result<Grant, (Request, bool)> {
         let now = self.clock.now();
-        self.settle(locked, now);
-        let piece = self.course.piece();
+        let piece = self.prepare(locked, now);
         if self.is_closed() {
             return Ok(Grant::Closed);
         }
@@ -446,9 +545,8 @@ impl Engine {
         }
         let is_empty = waiting(locked) == 0;
         if is_empty {
-            let earned = piece.earned(now);
-            let (floor, most) = (earned - piece.slack, earned + piece.burst_units());
-            let taken = self.word.take_or_queue(piece.units(ask.tokens), floor, most);
+            let (units, floor) = (piece.units(ask.tokens), piece.floor(now));
+            let taken = self.word.take_or_queue(units, floor, piece.most(now));
             if let Some(granted) = taken {
                 return Ok(Grant::Tokens(locked.refunds.receipt(granted)));
             }
@@ -493,8 +591,8 @@ impl Engine {
 
     /// Below this, what has come is lost, with somebody in line.
     fn floor(&self, locked: &Locked<'_>, piece: &Piece, now: u64) -> u64 {
-        let horizon = piece.earned(locked.plan.settings.horizon(now));
-        horizon.min(piece.earned(now) - piece.slack)
+        let horizon = locked.earned(piece, locked.plan.settings.horizon(now));
+        horizon.min(piece.floor(now))
     }
 
     /// Where one who waits stands; none if it does not stand in line, or was granted something.
@@ -533,15 +631,12 @@ impl Engine {
 
     /// Gives back what was granted and not used, as far as it can be. How many tokens that is, rounded down.
     pub(super) fn refund(self: &Arc<Self>, receipt: Receipt, tokens: u32) -> u32 {
-        let mut locked = self.queue.lock();
-        let now = self.clock.now();
-        self.settle(&mut locked, now);
-        let piece = self.course.piece();
-        let horizon = piece.earned(locked.plan.settings.horizon(now));
+        let (mut locked, piece, now) = self.open();
+        let horizon = locked.earned(&piece, locked.plan.settings.horizon(now));
         let above = locked.refunds.above(receipt, horizon);
         let (before, back) = self.word.refund(piece.units(tokens), || {
             // Looked at after the word: what others took since has raised the horizon of their time.
-            let now = piece.earned(locked.plan.settings.horizon(self.clock.now()));
+            let now = locked.earned(&piece, locked.plan.settings.horizon(self.clock.now()));
             above.saturating_sub(now.saturating_sub(horizon))
         });
         locked.peak = locked.peak.max(before);
@@ -606,12 +701,12 @@ impl Engine {
             let ends = part == request.rest;
             let earned = piece.earned(now);
             let floor = self.floor(locked, &piece, now);
+            // QUEUED keeps others away for as long as what is left over is not noted.
+            let units = piece.units(part);
+            let leaves = self.word.snapshot().granted().max(floor).saturating_add(units) < earned;
             let granted = match *left {
                 0 => None,
-                _ => {
-                    let (units, most) = (piece.units(part), earned + piece.burst_units());
-                    self.word.take(units, floor, most, ends && is_last)
-                }
+                _ => self.word.take(units, floor, piece.most(now), ends && is_last && !leaves),
             };
             let Some(granted) = granted else {
                 self.set_alarm(locked, &piece, floor, part, errand);
@@ -630,7 +725,10 @@ impl Engine {
             *left -= 1;
             if is_last {
                 locked.bell.silence(errand);
-                self.slacken(locked, &piece, granted, now);
+                if leaves {
+                    self.slacken(locked, &piece, granted, now);
+                    self.word.clear_queued();
+                }
             }
             return Some((id, Grant::Tokens(receipt)));
         }
@@ -667,11 +765,12 @@ impl Engine {
         if slack == 0 {
             return;
         }
-        let left = piece.lasts.saturating_sub(now.saturating_sub(piece.since));
-        let lasts = left.min(span);
-        locked.rest = left - lasts + if piece.slack > 0 { locked.rest } else { 0 };
-        let next = Piece { since: now, lasts, slack, ..*piece };
-        self.bend(locked, now, earned - slack, next);
+        if piece.slack == 0 {
+            locked.lasts = piece.lasts;
+        }
+        // The same line, for a while.
+        let lasts = now.saturating_sub(piece.since).saturating_add(span).min(locked.lasts);
+        self.bend(locked, now, earned - slack, Piece { lasts, slack, ..*piece });
     }
 
     /// Under the lock: if the piece of the course is over, the one that holds now.
@@ -686,8 +785,8 @@ impl Engine {
                 0 => piece.earned(end),
                 _ => self.floor(locked, &piece, end),
             };
-            let next = if piece.slack > 0 && locked.rest > 0 {
-                Piece { since: end, lasts: locked.rest, slack: 0, ..piece }
+            let next = if piece.slack > 0 && locked.lasts > piece.lasts {
+                Piece { lasts: locked.lasts, slack: 0, ..piece }
             } else {
                 let idle = piece.earned(end).saturating_sub(self.word.snapshot().granted());
                 let idle = piece.scale.due(idle).unwrap_or(u64::MAX);
@@ -708,12 +807,21 @@ impl Engine {
         let most = i128::from(next.burst_units() + LARGEST_DEBT);
         let deficit = deficit_in(&old, deficit, next.scale.unit).min(most);
         // Above whatever the word has been, so that whoever reckoned with the old piece does not get its result into it.
-        let granted = Some(locked.peak.max(seen.granted()) + 1).filter(|at| *at < ANEW);
-        let granted = granted.unwrap_or(BEGINNING);
-        let base = u64::try_from(i128::from(granted) - deficit);
+        let above = locked.peak.max(seen.granted()) + 1;
+        let (granted, since) = match above {
+            ..ANEW => (above, next.since),
+            // The count begins anew, and so does the piece.
+            _ => (BEGINNING, next.since.max(at)),
+        };
+        let next = Piece { since, lasts: next.lasts - (since - next.since).min(next.lasts), ..next };
+        let come = next.scale.earned(at.saturating_sub(since).min(next.lasts));
+        let base = u64::try_from(i128::from(granted) - deficit - i128::from(come));
         let next = next.based(base.expect("the count begins above the largest deficit"));
         locked.refunds.change(before, granted, next.scale.unit);
         locked.peak = granted;
+        if since >= at {
+            locked.past = Some((old, at));
+        }
         self.course.set(next);
         self.word.end_change(seen, granted);
     }
@@ -722,17 +830,20 @@ impl Engine {
     pub(super) fn change(self: &Arc<Self>, quota: impl FnOnce(Quota) -> Quota) {
         let mut locked = self.queue.lock();
         let now = self.clock.now();
-        if !locked.plan.is_cold() {
-            self.settle(&mut locked, now);
-        }
-        let piece = self.course.piece();
+        let piece = match locked.plan.is_cold() {
+            true => self.course.piece(),
+            false => self.prepare(&mut locked, now),
+        };
         let floor = match waiting(&locked) {
-            0 => piece.earned(now) - piece.slack,
+            0 => piece.floor(now),
             _ => self.floor(&locked, &piece, now),
         };
         let quota = quota(locked.plan.quota);
         locked.plan.change(quota);
         let next = locked.plan.piece(now);
+        if let Some(leases) = &self.leases {
+            leases.suit(next.burst);
+        }
         self.bend(&mut locked, now.min(piece.since.saturating_add(piece.lasts)), floor, next);
         if waiting(&locked) > 0 {
             self.serve(locked);

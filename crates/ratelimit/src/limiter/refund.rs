@@ -131,6 +131,13 @@ impl Refunds {
         if backwards && since <= run { 0 } else { since }
     }
 
+    /// So many units went back of grants that nobody knows the place of.
+    pub(super) fn took_back(&mut self, units: u64) {
+        self.gave_back(units);
+        // Older than whatever gives back next.
+        self.last = i128::MIN;
+    }
+
     /// So many units went back.
     pub(super) fn gave_back(&mut self, units: u64) {
         let end = self.start.saturating_add(units);

@@ -101,7 +101,7 @@ impl Reservation {
     }
 
     /// How long it takes until the tokens may be used: zero from the time on at which they may, none if that is never. It gets shorter when
-    /// somebody before it gives up, and changes with the quota.
+    /// somebody before it gives up, and changes with the quota. None, too, if it is void: [`ready`](Self::ready) says why.
     ///
     /// Costs a walk along those before it, under the lock of the line.
     pub fn due_in(&self) -> Option<Duration> {
@@ -110,7 +110,10 @@ impl Reservation {
             Stage::Ended(_) => None,
             Stage::Standing(place) => match self.engine.standing(place.as_ref()) {
                 Some(standing) => standing.due_in(self.ask.tokens),
-                None => Some(Duration::ZERO),
+                None => place.as_ref().outcome(|grant| match grant {
+                    Grant::Tokens(_) => Some(Duration::ZERO),
+                    _ => None,
+                })?,
             },
         }
     }

@@ -1,0 +1,138 @@
+//! Leases: tokens that threads have taken in batches and not used yet.
+//!
+//! A limiter that many threads ask is one word that all of them write. In *leased mode* a thread takes a batch at a time and keeps what it
+//! does not need in a *slot* on a line of the cache of its own, from which it goes on without the clock and without the others. What lies in
+//! slots was granted, as the word counts, so that no more is ever admitted.
+//!
+//! - **L1** Slots are filled under the lock of the line, while nobody is in line; and emptied by whoever takes from them (a CAS), or by the
+//!   *recall*, under the lock, which puts what is left back into the bucket. Whoever comes to the lock for something else than a batch
+//!   recalls first. So while somebody waits the slots are empty, and a try finds nothing before those who wait have theirs.
+//! - **L2** Within the burst is what there is in the bucket and in the slots together: of what has come, with so much in slots, what is beyond
+//!   the rest of the burst is lost. So in any span of time no more is used than the burst and what comes in it, whatever lay in the
+//!   slots at its beginning.
+//! - **L3** A try is refused only if bucket and slots together have less: who finds too little recalls, and so takes what others do not use.
+//!   At most [`BATCH`] tokens lie in the slot of a thread, and a quarter of the burst in all.
+//!
+//! A try that finds nothing in any slot and too little in the bucket must not be one that came while tokens were on their way from one to the
+//! other. A batch is put into the slot before the word is written, and a try reads the word before the slots; so who finds the bucket empty
+//! by a batch finds the batch. And while tokens are recalled, the word has CHANGING, and the try comes to the lock.
+//!
+//! The orderings here are all Relaxed: tokens carry nothing from one who used them to the next, each slot is one number, and the word
+//! orders what has to be.
+
+use selvedge_primitives::atomic::{AtomicU32, Ordering};
+use selvedge_primitives::thread;
+
+/// The largest batch: of that many tries, one comes to the lock.
+#[cfg(not(selvedge_loom))]
+const BATCH: u32 = 256;
+/// So that a model sees the end of a batch.
+#[cfg(selvedge_loom)]
+const BATCH: u32 = 2;
+
+/// A smaller batch is not worth its while.
+#[cfg(not(selvedge_loom))]
+const SMALLEST: u32 = 4;
+/// So that a burst of a few has one.
+#[cfg(selvedge_loom)]
+const SMALLEST: u32 = 1;
+
+/// As many slots, at most.
+const SLOTS: usize = 64;
+
+/// The tokens of one thread, or of a few.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Slot {
+    /// How many.
+    tokens: AtomicU32,
+}
+
+/// The slots of a limiter.
+#[derive(Debug)]
+pub(super) struct Leases {
+    /// A power of two of them.
+    slots: Box<[Slot]>,
+    /// How many tokens a thread takes beyond what it needs. Changes under the lock of the line.
+    batch: AtomicU32,
+}
+
+impl Leases {
+    /// Empty slots, for a burst of so many.
+    pub(super) fn new(burst: u32) -> Self {
+        let threads = match cfg!(selvedge_loom) {
+            true => 2,
+            false => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
+        };
+        let slots = (0..threads.min(SLOTS).next_power_of_two())
+            .map(|_| Slot { tokens: AtomicU32::new(0) })
+            .collect();
+        let this = Self { slots, batch: AtomicU32::new(0) };
+        this.suit(burst);
+        this
+    }
+
+    /// Under the lock: the burst is another. A small one has no batches.
+    pub(super) fn suit(&self, burst: u32) {
+        let slots = u32::try_from(self.slots.len()).expect("a few");
+        let share = (burst / 4 / slots).min(BATCH);
+        let batch = if share < SMALLEST { 0 } else { share };
+        // Relaxed: read under the same lock.
+        self.batch.store(batch, Ordering::Relaxed);
+    }
+
+    /// Under the lock: how many tokens to take beyond what is needed.
+    pub(super) fn batch(&self) -> u32 {
+        // Relaxed: written under the same lock.
+        self.batch.load(Ordering::Relaxed)
+    }
+
+    /// This thread's slot.
+    #[inline]
+    fn slot(&self) -> &AtomicU32 {
+        &self.slots[thread::number() & (self.slots.len() - 1)].tokens
+    }
+
+    /// Takes `wanted` tokens from this thread's slot, if they are there.
+    #[inline]
+    pub(super) fn hit(&self, wanted: u32) -> bool {
+        let slot = self.slot();
+        // Relaxed: as all here, see the header.
+        let mut there = slot.load(Ordering::Relaxed);
+        while let Some(left) = there.checked_sub(wanted) {
+            // Relaxed: both, as above.
+            let swapped =
+                slot.compare_exchange_weak(there, left, Ordering::Relaxed, Ordering::Relaxed);
+            match swapped {
+                Ok(_) => return true,
+                Err(now) => there = now,
+            }
+        }
+        false
+    }
+
+    /// Under the lock: puts tokens into this thread's slot.
+    pub(super) fn put(&self, tokens: u32) {
+        // Relaxed: see the header.
+        self.slot().fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    /// How many tokens lie in slots. Others may take of them meanwhile, and under the lock that is all they may.
+    pub(super) fn held(&self) -> u64 {
+        // Relaxed: see the header.
+        self.slots.iter().map(|slot| u64::from(slot.tokens.load(Ordering::Relaxed))).sum()
+    }
+
+    /// Under the lock: takes all tokens out of the slots.
+    pub(super) fn recall(&self) -> u64 {
+        let taken = self.slots.iter().map(|slot| {
+            // Relaxed: see the header. A look first, so that a line that is not in use is not written.
+            match slot.tokens.load(Ordering::Relaxed) {
+                0 => 0,
+                // Relaxed: as above.
+                _ => u64::from(slot.tokens.swap(0, Ordering::Relaxed)),
+            }
+        });
+        taken.sum()
+    }
+}
