@@ -81,7 +81,8 @@ use plan::Settings;
 ///
 /// [`set_rate`](Self::set_rate), [`set_burst`](Self::set_burst) and [`set_quota`](Self::set_quota) hold from the moment of the call on, also for
 /// those in line: what has come until then came at the old rate. What is kept is how much is missing from a full bucket. So a larger burst
-/// is there at once, and what a smaller one takes away may leave the bucket in debt. Tries that run meanwhile go by the one or the other.
+/// is there at once, and what a smaller one takes away may leave the bucket in debt. Each change may cost the part of a unit in which tokens are
+/// counted, about a nanosecond's worth. Tries that run meanwhile go by the one or the other.
 ///
 /// # Fairness
 ///
@@ -281,16 +282,7 @@ impl Limiter {
     /// - [`TryAcquireError::Closed`].
     #[inline]
     pub fn try_acquire(&self, n: u32) -> Result<(), TryAcquireError> {
-        if n == 0 {
-            return self.nothing();
-        }
         self.engine().try_take(n)
-    }
-
-    /// Takes nothing.
-    #[cold]
-    fn nothing(&self) -> Result<(), TryAcquireError> {
-        if self.is_closed() { Err(TryAcquireError::Closed) } else { Ok(()) }
     }
 
     /// Takes as many tokens as there are, at most `n`, and says how many: none while others wait, and none if the limiter is closed.
@@ -306,14 +298,15 @@ impl Limiter {
     }
 
     /// Takes `n` tokens whether they are there or not: for what turns out to have cost more than was acquired. Those who come later wait
-    /// until that has come, and so do those in line. A debt of more than four years at the highest rate is not counted.
+    /// until that has come, and so do those in line. A debt that takes more than nine years to come is not counted beyond that (two at the highest
+    /// rate), nor is one that does after the rate was lowered.
     pub fn charge(&self, n: u32) {
         self.engine().charge(n);
     }
 
     /// Takes `n` tokens, waiting in line for them.
     ///
-    /// `n = 0` completes at once also while others wait. The place in the line is taken by the first poll that finds
+    /// `n = 0` completes at once also while others wait, unless the limiter is closed. The place in the line is taken by the first poll that finds
     /// too few tokens, not by this call.
     ///
     /// # Cancel safety
@@ -332,7 +325,7 @@ impl Limiter {
     /// # Errors
     ///
     /// - [`AcquireError::OverBurst`], at once: `n` is above the burst, and the request is not [split](Acquire::split). Nobody waits behind
-    ///   it. Also when the burst is lowered while it waits.
+    ///   it. Also, at the front of the line, when the burst was lowered while it waited.
     /// - [`AcquireError::TooMany`], at once: as many wait as [may](LimiterBuilder::max_waiting).
     /// - [`AcquireError::Closed`]: the limiter is closed, or was while it waited.
     /// - [`AcquireError::NoTimer`]: the tokens have not come, and the timer is gone, with the runtime that drove it. What
@@ -525,7 +518,8 @@ impl Limiter {
         self.engine().change(|quota| quota.with_rate(rate));
     }
 
-    /// Another burst from now on: see [a quota that changes](Self#a-quota-that-changes). Who is in line for more than that is told so.
+    /// Another burst from now on: see [a quota that changes](Self#a-quota-that-changes). Who is in line for more than that is told so, when it
+    /// comes to the front.
     ///
     /// # Panics
     ///

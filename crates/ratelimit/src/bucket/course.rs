@@ -17,7 +17,7 @@ pub(crate) const BEGINNING: u64 = 1 << 59;
 pub(crate) const ANEW: u64 = END - (1 << 56);
 /// Where the piece has to change.
 const END: u64 = 1 << 60;
-/// The largest deficit beyond the burst, by late charges. At the highest rate it takes four years to go away.
+/// The largest deficit beyond the burst, by late charges. It takes nine years to go away, or two at the highest rate.
 pub(crate) const LARGEST_DEBT: u64 = 1 << 58;
 
 /// A piece of the course.
@@ -77,11 +77,6 @@ impl Piece {
     pub(crate) fn needs(&self, granted: u64, tokens: u64) -> u64 {
         let units = tokens.saturating_mul(self.scale.unit);
         granted.saturating_add(units).saturating_sub(self.burst_units())
-    }
-
-    /// As [`units`](Self::units), for a sum of tokens that there are.
-    pub(crate) fn units_of(&self, tokens: u64) -> u64 {
-        tokens.saturating_mul(self.scale.unit)
     }
 
     /// Below this, what has come is lost, with nobody in line.

@@ -25,7 +25,7 @@
 //!   been earned at the horizon of that moment, counted from the grant: `limiter/engine.rs` says why.
 //! - **W4** The piece of the course changes only while CHANGING is set, under the lock. A change begins with a RMW of the word,
 //!   and ends with a value of `granted` that the word has never had (but after [`BEGINNING`] was left years ago, when the count begins
-//!   anew). So a CAS succeeds only if the piece did not change from the load of the word on that it expects: neither is
+//!   anew). Nor does a refund bring one of these back: one that would take `granted` below where the piece began is a change. So a CAS succeeds only if the piece did not change from the load of the word on that it expects: neither is
 //!   CHANGING seen in that load, nor was the word changed since. This is what a count of generations would be for, and there is no
 //!   count that could come round while a thread stands still.
 //!
@@ -43,8 +43,8 @@
 use selvedge_primitives::atomic::{AtomicU64, Ordering, fence};
 
 #[cfg(doc)]
-use super::course::{BEGINNING, LARGEST_DEBT};
-use super::course::{Course, Lack, Outlook};
+use super::course::LARGEST_DEBT;
+use super::course::{BEGINNING, Lack, Outlook};
 
 /// Somebody is in line.
 const QUEUED_BIT: u64 = 1;
@@ -119,9 +119,8 @@ pub(crate) enum Refusal {
     OverBurst,
 }
 
-/// The state word, shared. On a line of the cache of its own: whoever takes writes to it.
+/// The state word, shared.
 #[derive(Debug)]
-#[repr(align(64))]
 pub(crate) struct Word {
     /// A [`State`].
     bits: AtomicU64,
@@ -140,14 +139,14 @@ impl Word {
         State(self.bits.load(Ordering::Acquire))
     }
 
-    /// The word after what was read of the course since `seen`: whether that was whole, and still is.
+    /// The word after what was read of the course since `seen`: whether that was whole, and still is. Not so while it changes.
     #[inline]
     pub(crate) fn is_still(&self, seen: State) -> bool {
         // Fence Acquire: a read that saw what a change wrote has that change's RMW of the word before the next load: the writes are
         // behind a Release fence in `begin_change`.
         fence(Ordering::Acquire);
         // Relaxed: the fence orders it.
-        self.bits.load(Ordering::Relaxed) == seen.0
+        self.bits.load(Ordering::Relaxed) == seen.0 && !seen.is_changing()
     }
 
     /// Puts `next` where `seen` was seen; what is there instead, if it changed.
@@ -164,14 +163,18 @@ impl Word {
         exchanged.map(drop).map_err(State)
     }
 
-    /// Takes `tokens`, if nobody is in line and they have come by `now`. A clock that was read before somebody else took is read again
-    /// before it is said that they have not. What else is to be said is said by `short` and `other`: nothing is handed about that
-    /// does not fit into registers.
+    /// Of no bucket: CHANGING, until it is given [to one](Self::begin).
+    pub(crate) fn idle() -> Self {
+        Self { bits: AtomicU64::new(BEGINNING << GRANTED_SHIFT | CHANGING_BIT) }
+    }
+
+    /// Takes what `outlook` says of so much granted and of the clock, if nobody is in line. A clock that was read before somebody
+    /// else took is read again before it is said that there is too little. What else is to be said is said by `short` and `other`: nothing is
+    /// handed about that does not fit into registers.
     #[inline(always)]
     pub(crate) fn attempt<E>(
         &self,
-        course: &Course,
-        tokens: u32,
+        outlook: impl Fn(u64, u64) -> Outlook,
         now: impl Fn() -> u64,
         short: impl FnOnce(State, Lack) -> E,
         other: impl FnOnce(Refusal) -> Result<(), E>,
@@ -184,7 +187,7 @@ impl Word {
             if !seen.is_plain() {
                 return other(Self::refusal(seen));
             }
-            let outlook = course.outlook(seen.granted(), tokens, by_now);
+            let outlook = outlook(seen.granted(), by_now);
             if let Outlook::Granted(granted) = outlook {
                 match self.exchange(seen, seen.with(granted)) {
                     Ok(()) => return Ok(()),
@@ -275,12 +278,12 @@ impl Word {
         }
     }
 
-    /// Under the lock: gives back up to `units` that were granted and not used, of those that are `above` the horizon, which is read
-    /// after the word. Returns what was granted before, and how much went back.
-    pub(crate) fn refund(&self, units: u64, above: impl Fn() -> u64) -> (u64, u64) {
+    /// Under the lock: gives back of what was granted and not used as much as `allowed` says, which is asked after the word was read; but no
+    /// further back than to `start`. Returns what was granted before, and how much went back.
+    pub(crate) fn refund(&self, start: u64, allowed: impl Fn() -> u64) -> (u64, u64) {
         let mut seen = self.snapshot();
         loop {
-            let back = above().min(units);
+            let back = allowed().min(seen.granted().saturating_sub(start));
             match self.exchange(seen, seen.with(seen.granted() - back)) {
                 Ok(()) => return (seen.granted(), back),
                 Err(changed) => seen = changed,
@@ -308,6 +311,21 @@ impl Word {
         // after it.
         fence(Ordering::Release);
         seen
+    }
+
+    /// Under the lock, with nothing changed: others may take again.
+    pub(crate) fn cancel_change(&self, seen: State) {
+        self.end_change(seen, seen.granted());
+    }
+
+    /// Under the lock, instead of [`end_change`](Self::end_change): the bucket is somebody else's for now, who has a line.
+    pub(crate) fn hand_to_line(&self, seen: State, granted: u64) {
+        self.end_change(State(seen.0 | QUEUED_BIT), granted);
+    }
+
+    /// Under the lock: no flags, and so much granted, which is a value that the word has never had. It has CHANGING.
+    pub(crate) fn begin(&self, granted: u64) {
+        self.end_change(State(0), granted);
     }
 
     /// Under the lock: it is done. If the course was written, `granted` is a value that the word has never had.
@@ -342,7 +360,7 @@ impl Contention {
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests {
     use super::*;
-    use crate::bucket::course::{ANEW, BEGINNING, LARGEST_DEBT, Piece};
+    use crate::bucket::course::{ANEW, BEGINNING, Course, LARGEST_DEBT, Piece};
     use crate::bucket::scale::{LARGEST_BURST, Scale};
     use crate::Rate;
 
@@ -352,7 +370,8 @@ mod tests {
         let course = Course::new(Piece::new(Scale::new(&quota), 3, 0));
         let word = Word::new(BEGINNING);
         let granted = |now| {
-            word.attempt(&course, 1, || now, |_, _| false, |_| panic!("nobody waits")).is_ok()
+            let outlook = |granted, now| course.outlook(granted, 1, now);
+            word.attempt(outlook, || now, |_, _| false, |_| panic!("nobody waits")).is_ok()
         };
         assert_eq!([10, 10, 10, 10].map(granted), [true, true, true, false]);
         assert_eq!([9, 10, 0].map(granted), [false; 3]);
@@ -380,7 +399,7 @@ mod tests {
         assert_eq!((word.snapshot().granted(), word.snapshot().is_queued()), (most, true));
         word.charge(1, 0, most - 1);
         assert_eq!(word.snapshot().granted(), most);
-        assert_eq!(word.refund(u64::MAX, || LARGEST_DEBT), (most, LARGEST_DEBT));
+        assert_eq!(word.refund(0, || LARGEST_DEBT), (most, LARGEST_DEBT));
         assert_eq!(word.take(LARGEST_DEBT, 0, most, true), Some(most));
         assert!(!word.snapshot().is_queued());
         assert!(word.close() && !word.close() && word.snapshot().is_closed());

@@ -72,7 +72,7 @@ impl<'q> Acquiring<'q> {
     ) -> Poll<Result<(), AcquireError>> {
         let mut this = self.project();
         if this.place.is_none() {
-            if this.ask.tokens == 0 || this.handle.try_take(this.ask.tokens).is_ok() {
+            if this.handle.try_take(this.ask.tokens).is_ok() {
                 return Poll::Ready(Ok(()));
             }
             this.place.set(Some(this.handle.place()));
@@ -97,8 +97,7 @@ impl<'q> Acquiring<'q> {
     /// Where it stands.
     fn standing(self: Pin<&Self>) -> Option<Standing> {
         let this = self.project_ref();
-        let standing = this.handle.standing(this.place.as_pin_ref()?)?;
-        Some(Standing { ahead: standing.ahead, due_in: standing.due_in(this.ask.tokens) })
+        this.handle.standing(this.place.as_pin_ref()?, *this.ask)
     }
 }
 

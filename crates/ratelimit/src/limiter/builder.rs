@@ -85,7 +85,7 @@ impl LimiterBuilder {
     }
 
     /// Lets the rate go up from a third to the whole in this time, in 32 steps, from the first token that is taken; and again when nobody has taken
-    /// any for as long.
+    /// any for as long. Less than a millisecond is none.
     ///
     /// For what has to fill its caches or open its connections first. The burst is as it is also when it is cold: give it a small one. (Guava's
     /// `SmoothWarmingUp` has the ramp, and makes what was saved while idle dearer.)
@@ -103,8 +103,8 @@ impl LimiterBuilder {
     /// In leased mode: each thread takes tokens in batches, and tries go on from its batch, without a look at the clock and without writing what
     /// other threads write. For a limiter that many threads ask, most of the time with success.
     ///
-    /// No more is admitted than without: what a thread has taken is within the burst. And no less: a try is refused only if all
-    /// batches and the bucket together have too little. While anybody waits there are no batches, so that nobody is overtaken. At most a quarter of the
+    /// No more is admitted than without: what a thread has taken is within the burst. And hardly less: a try is refused only if all
+    /// batches and the bucket together have too little, but what has been used of batches is missing from the next full bucket, once. While anybody waits there are no batches, so that nobody is overtaken. At most a quarter of the
     /// burst lies in batches, and 256 tokens in one; a burst below 16 for each thread that the machine runs at once has none, and the limiter
     /// is as it is without this, but for a trip to its lock with each token.
     pub fn leased(mut self) -> Self {

@@ -54,6 +54,7 @@
 //! due, or somebody is on the way to set it (whoever noted it, or a newcomer who has not served yet). The timer rings it, or says
 //! that it is lost.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -61,7 +62,7 @@ use std::time::Duration;
 
 use selvedge_primitives::atomic::{AtomicU64, Ordering};
 use selvedge_primitives::observe::Subject;
-use selvedge_primitives::time::{Expire, Expiry, Timer, TimerError};
+use selvedge_primitives::time::{Expire, Expiry, Timer, TimerError, nanos};
 use selvedge_primitives::{Entry, Left, LineId, LineWaiter, Lines, LockedLines, contain};
 
 use super::bell::{Bell, Errand};
@@ -69,9 +70,10 @@ use super::lease::Leases;
 use super::plan::{Plan, Settings};
 use super::priority::Priority;
 use super::refund::{Receipt, Refunds, deficit_in};
-use super::{NotYet, TryAcquireError};
+use super::{NotYet, Standing, TryAcquireError};
 use crate::Quota;
 use crate::bucket::course::{ANEW, BEGINNING, Course, LARGEST_DEBT, Lack, Outlook, Piece};
+use crate::bucket::scale::LARGEST_BURST;
 use crate::bucket::word::{Refusal, State, Word};
 use crate::clock::{Clock, LATE};
 
@@ -132,6 +134,9 @@ pub(super) struct Class {
     wanted: u64,
 }
 
+/// So many more than stand in line are served before others get the lock: parts, and those who come meanwhile.
+const PARTS: usize = 32;
+
 /// The line: a line for each class.
 pub(super) type Queue = Lines<Desk, Class, Request, Grant>;
 
@@ -152,6 +157,10 @@ pub(super) struct Desk {
     refunds: Refunds,
     /// The largest value that the word has had before it last shrank.
     peak: u64,
+    /// How many tokens lay in leases when the lock was released last, at most.
+    leased: u32,
+    /// Since when the bucket has been full, if it was when the piece began; kept if it warms up.
+    full_since: u64,
     /// How long the piece of the course lasts in all, if it has slack, which is over before.
     lasts: u64,
     /// The piece before, and when it ended.
@@ -172,26 +181,16 @@ impl Desk {
     }
 }
 
-/// Where one stands who waits.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Standing {
-    /// How many stand before it.
-    pub(super) ahead: usize,
-    /// How many tokens these want.
-    tokens: u64,
-    /// What has come.
-    piece: Piece,
-    /// What was granted.
-    granted: u64,
-    /// What the clock says.
-    now: u64,
-}
+/// On a line of the cache of its own: whoever takes writes to it.
+#[derive(Debug)]
+#[repr(align(64))]
+struct OwnLine<T>(T);
 
 /// A limiter without a face.
 #[derive(Debug)]
-pub(super) struct Engine {
+pub(crate) struct Engine {
     /// What was granted, and whether somebody is in line.
-    word: Word,
+    word: OwnLine<Word>,
     /// What has come.
     course: Course,
     /// Clock and timer.
@@ -208,12 +207,26 @@ pub(super) struct Engine {
 
 impl Engine {
     /// An engine that begins now, with the whole burst.
-    pub(super) fn new(quota: Quota, settings: Settings, timer: Timer, subject: Subject) -> Self {
+    pub(crate) fn new(quota: Quota, settings: Settings, timer: Timer, subject: Subject) -> Self {
+        Self::resume(quota, settings, timer, subject, 0)
+    }
+
+    /// An engine that begins now, with so many units missing from the burst.
+    pub(crate) fn resume(
+        quota: Quota,
+        settings: Settings,
+        timer: Timer,
+        subject: Subject,
+        deficit: u64,
+    ) -> Self {
         let clock = Clock::new(timer);
         let plan = Plan::new(quota, settings);
-        let piece = plan.piece(clock.now()).based(BEGINNING);
-        let refunds = Refunds::new(piece.scale.unit, BEGINNING);
-        let desk = Desk { plan, bell: Bell::default(), refunds, peak: BEGINNING, lasts: 0, past: None };
+        let granted = BEGINNING + deficit;
+        let piece = plan.piece(clock.now(), u64::MAX).based(BEGINNING);
+        let refunds = Refunds::new(piece.scale.unit, granted);
+        let (bell, full_since) = (Bell::default(), clock.now());
+        let (peak, leased, lasts, past) = (granted, 0, 0, None);
+        let desk = Desk { plan, bell, refunds, peak, leased, full_since, lasts, past };
         let queue = Queue::observed(desk, subject);
         let mut locked = queue.lock();
         for priority in Priority::ALL {
@@ -221,7 +234,7 @@ impl Engine {
             assert_eq!(id, priority.line(), "lines are numbered from zero on");
         }
         drop(locked);
-        let (word, course) = (Word::new(BEGINNING), Course::new(piece));
+        let (word, course) = (OwnLine(Word::new(granted)), Course::new(piece));
         let leases = settings.leased.then(|| Leases::new(piece.burst));
         let (far, ahead) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { word, course, clock, leases, far, ahead, queue }
@@ -248,75 +261,90 @@ impl Engine {
         self.course.burst()
     }
 
+    /// How many units are missing from a full bucket, with nobody in line.
+    pub(crate) fn deficit(&self) -> u64 {
+        let (_locked, piece, now) = self.open();
+        self.word.0.snapshot().granted().saturating_sub(piece.earned(now))
+    }
+
     /// How many are in line.
-    pub(super) fn waiting(&self) -> usize {
-        if self.word.snapshot().is_queued() { waiting(&self.queue.lock()) } else { 0 }
+    pub(crate) fn waiting(&self) -> usize {
+        if self.word.0.snapshot().is_queued() { waiting(&self.queue.lock()) } else { 0 }
     }
 
     /// Whether nothing is granted any more.
     pub(super) fn is_closed(&self) -> bool {
-        self.word.snapshot().is_closed()
+        self.word.0.snapshot().is_closed()
     }
 
-    /// The word, the piece, and what the clock says, as they were at one moment.
-    fn view(&self) -> (State, Piece, u64) {
-        let (now, seen) = (self.clock.now(), self.word.snapshot());
-        let piece = self.course.piece();
-        if !piece.is_over(now) && self.word.is_still(seen) {
-            return (seen, piece, now);
+    /// What `look` says of the word, the piece and the clock, as they are at one moment; and of how many tokens lie in leases.
+    fn view<T>(&self, look: impl FnOnce(State, &Piece, u64, u32) -> T) -> T {
+        if self.leases.is_none() {
+            let (now, seen) = (self.clock.now(), self.word.0.snapshot());
+            let piece = self.course.piece();
+            if !piece.is_over(now) && self.word.0.is_still(seen) {
+                return look(seen, &piece, now, 0);
+            }
         }
         let mut locked = self.queue.lock();
         let now = self.clock.now();
-        if !locked.plan.is_cold() {
-            self.settle(&mut locked, now);
-        }
-        (self.word.snapshot(), self.course.piece(), now)
+        self.settle(&mut locked, now, false);
+        let held = self.leases.as_ref().map_or(0, Leases::held);
+        look(self.word.0.snapshot(), &self.course.piece(), now, held)
     }
 
     /// The lock of the line, with the piece of the course that holds now, and nothing in leases.
     fn open(&self) -> (Locked<'_>, Piece, u64) {
         let mut locked = self.queue.lock();
         let now = self.clock.now();
-        let piece = self.prepare(&mut locked, now);
+        let piece = self.prepare(&mut locked, now, true);
         (locked, piece, now)
     }
 
-    /// Under the lock: the piece of the course that holds now, and nothing in leases.
-    fn prepare(&self, locked: &mut Locked<'_>, now: u64) -> Piece {
-        self.settle(locked, now);
-        let piece = self.course.piece();
-        let Some(leases) = &self.leases else { return piece };
-        if leases.held() > 0 {
-            // A try that finds nothing in the slots comes to the lock, because what was there is not in the bucket yet.
-            let seen = self.word.begin_change();
-            let held = piece.units_of(leases.recall());
-            let granted = seen.granted().max(piece.floor(now) + held) - held;
-            locked.peak = locked.peak.max(seen.granted());
-            locked.refunds.took_back(held);
-            self.word.end_change(seen, granted);
-        }
-        piece
+    /// Under the lock: the piece of the course that holds now, for one who `takes` or not; and nothing in leases.
+    fn prepare(&self, locked: &mut Locked<'_>, now: u64, takes: bool) -> Piece {
+        self.recall(locked, now);
+        self.settle(locked, now, takes);
+        self.course.piece()
     }
 
-    /// How many tokens lie in leases.
-    fn held(&self) -> u64 {
-        self.leases.as_ref().map_or(0, Leases::held)
+    /// Under the lock: what lies in leases goes back into the bucket, as if it had never been granted.
+    fn recall(&self, locked: &mut Locked<'_>, now: u64) {
+        let Some(leases) = &self.leases else { return };
+        if locked.leased == 0 {
+            return;
+        }
+        // A try that finds nothing in the slots comes to the lock, because what was there is not in the bucket yet.
+        let seen = self.word.0.begin_change();
+        let piece = self.course.piece();
+        let held = piece.units(leases.recall());
+        let granted = seen.granted().max(self.floor_leased(locked, &piece, now)) - held;
+        locked.peak = locked.peak.max(seen.granted());
+        locked.leased = 0;
+        self.word.0.end_change(seen, granted);
+    }
+
+    /// Under the lock, in leased mode: below this, what has come is lost. What lay in leases when the lock was released last is within the
+    /// burst, also if it has been used since.
+    fn floor_leased(&self, locked: &Locked<'_>, piece: &Piece, now: u64) -> u64 {
+        piece.floor(now) + piece.units(locked.leased)
     }
 
     /// How many tokens a newcomer could take, if nobody is in line.
-    pub(super) fn available(&self) -> u32 {
-        let (state, piece, now) = self.view();
-        let held = self.held();
-        let granted = state.granted().max(piece.floor(now) + piece.units_of(held));
-        let there = piece.tokens(piece.most(now).saturating_sub(granted));
-        there.saturating_add(u32::try_from(held).unwrap_or(u32::MAX))
+    pub(crate) fn available(&self) -> u32 {
+        self.view(|state, piece, now, held| {
+            let granted = state.granted().max(piece.floor(now) + piece.units(held));
+            piece.tokens(piece.most(now).saturating_sub(granted)).saturating_add(held)
+        })
     }
 
     /// How long it is until `wanted` tokens have come, if nobody takes any before and those in line have theirs; `wanted` is not above the
     /// burst. None if they never come.
-    pub(super) fn ready_in(&self, wanted: u32) -> Option<Duration> {
-        let (state, piece, now) = self.view();
-        self.lack(state, &piece, now, wanted).wait().map(Duration::from_nanos)
+    pub(crate) fn ready_in(&self, wanted: u32) -> Option<Duration> {
+        self.view(|state, piece, now, held| {
+            let wanted = wanted.saturating_sub(held);
+            self.lack(state, piece, now, wanted).wait().map(Duration::from_nanos)
+        })
     }
 
     /// What is missing for a newcomer who wants so much.
@@ -329,9 +357,12 @@ impl Engine {
 
     /// Takes `wanted` tokens without waiting and without overtaking.
     #[inline]
-    pub(super) fn try_take(&self, wanted: u32) -> Result<(), TryAcquireError> {
+    pub(crate) fn try_take(&self, wanted: u32) -> Result<(), TryAcquireError> {
+        if wanted == 0 {
+            return if self.is_closed() { Err(TryAcquireError::Closed) } else { Ok(()) };
+        }
         if let Some(leases) = &self.leases {
-            let taken = self.word.snapshot().is_plain() && leases.hit(wanted);
+            let taken = self.word.0.snapshot().is_plain() && leases.hit(wanted);
             return if taken { Ok(()) } else { self.try_lease(leases, wanted) };
         }
         // Relaxed: a hint, which says itself for which word it holds.
@@ -341,9 +372,8 @@ impl Engine {
                 return Err(TryAcquireError::NotYet(NotYet::new(lack)));
             }
         }
-        self.word.attempt(
-            &self.course,
-            wanted,
+        self.word.0.attempt(
+            |granted, now| self.course.outlook(granted, wanted, now),
             || self.clock.now(),
             |seen, lack| {
                 if lack.is_beyond(2 * LATE) {
@@ -360,7 +390,7 @@ impl Engine {
     /// of the exact one: what it says is late, so whoever is refused even if it is late by all it may be is refused by the exact one, too.
     #[inline]
     fn try_far(&self, wanted: u32, far: u64) -> Option<Lack> {
-        let seen = self.word.snapshot();
+        let seen = self.word.0.snapshot();
         if seen.number() != far {
             // Relaxed: a hint.
             self.far.store(0, Ordering::Relaxed);
@@ -368,7 +398,7 @@ impl Engine {
         }
         let latest = self.clock.coarse()?.saturating_add(LATE);
         match self.course.outlook(seen.granted(), wanted, latest) {
-            Outlook::Short(lack) if self.word.is_still(seen) => Some(lack.before(LATE)),
+            Outlook::Short(lack) if self.word.0.is_still(seen) => Some(lack.before(LATE)),
             _ => None,
         }
     }
@@ -388,46 +418,50 @@ impl Engine {
         match refusal {
             Refusal::Closed => return Err(TryAcquireError::Closed),
             Refusal::Queued => {
-                let (now, seen) = (self.clock.now(), self.word.snapshot());
+                let (now, seen) = (self.clock.now(), self.word.0.snapshot());
                 let piece = self.course.piece();
-                if seen.is_queued() && self.word.is_still(seen) {
+                let fits = wanted <= piece.burst;
+                if fits && seen.is_queued() && self.word.0.is_still(seen) {
                     let lack = self.lack(seen, &piece, now, wanted);
                     return Err(TryAcquireError::NotYet(NotYet::new(lack)));
                 }
             }
             Refusal::OverBurst | Refusal::Unsettled => {}
         }
-        let (_locked, piece, now) = self.open();
-        self.take_locked(&piece, now, wanted)
+        let (mut locked, piece, now) = self.open();
+        self.take_locked(&mut locked, &piece, now, wanted)
     }
 
     /// Under the lock: takes `wanted` tokens if nobody is in line; and in leased mode a batch more, if it is there.
-    fn take_locked(&self, piece: &Piece, now: u64, wanted: u32) -> Result<(), TryAcquireError> {
-        let state = self.word.snapshot();
+    fn take_locked(
+        &self,
+        locked: &mut Locked<'_>,
+        piece: &Piece,
+        now: u64,
+        wanted: u32,
+    ) -> Result<(), TryAcquireError> {
+        let state = self.word.0.snapshot();
         if state.is_closed() {
             return Err(TryAcquireError::Closed);
         }
         if wanted > piece.burst {
             return Err(TryAcquireError::OverBurst { wanted, burst: piece.burst });
         }
-        let (floor, most) = (piece.floor(now) + piece.units_of(self.held()), piece.most(now));
+        let (floor, most) = (self.floor_leased(locked, piece, now), piece.most(now));
         let there = piece.tokens(most.saturating_sub(state.granted().max(floor)));
-        if state.is_queued() || there < wanted {
-            return Err(TryAcquireError::NotYet(NotYet::new(self.lack(state, piece, now, wanted))));
-        }
-        let more = self.leases.as_ref().map_or(0, |leases| {
-            let more = leases.batch().min(there - wanted);
+        let mut more = 0;
+        if let Some(leases) = self.leases.as_ref().filter(|_| !state.is_queued() && wanted <= there) {
+            more = leases.room().min(there - wanted);
             // Before the word is written, so that whoever finds the bucket empty finds them.
             leases.put(more);
-            more
-        });
-        // Without leases, somebody else may have been faster.
-        match self.word.take(piece.units(wanted + more), floor, most, false) {
-            Some(_) => Ok(()),
-            None => {
-                Err(TryAcquireError::NotYet(NotYet::new(self.lack(state, piece, now, wanted))))
-            }
+            locked.leased = leases.held();
         }
+        let units = piece.units(wanted.saturating_add(more));
+        // Without leases, somebody else may have been faster.
+        if !state.is_queued() && self.word.0.take(units, floor, most, false).is_some() {
+            return Ok(());
+        }
+        Err(TryAcquireError::NotYet(NotYet::new(self.lack(state, piece, now, wanted))))
     }
 
     /// In leased mode, when the slot of this thread has too little: takes a batch, or what others have not used.
@@ -438,14 +472,15 @@ impl Engine {
         }
         let mut locked = self.queue.lock();
         let now = self.clock.now();
-        self.settle(&mut locked, now);
         let piece = self.course.piece();
-        let taken = self.take_locked(&piece, now, wanted);
-        if taken.is_ok() || leases.held() == 0 {
-            return taken;
+        if !piece.is_over(now) {
+            let taken = self.take_locked(&mut locked, &piece, now, wanted);
+            if taken.is_ok() || locked.leased == 0 {
+                return taken;
+            }
         }
-        let piece = self.prepare(&mut locked, now);
-        self.take_locked(&piece, now, wanted)
+        let piece = self.prepare(&mut locked, now, true);
+        self.take_locked(&mut locked, &piece, now, wanted)
     }
 
     /// A refusal that needs no lock: there is too little in the bucket, and nothing in any slot.
@@ -459,12 +494,12 @@ impl Engine {
                 return lack;
             }
         }
-        let (now, seen) = (self.clock.now(), self.word.snapshot());
+        let (now, seen) = (self.clock.now(), self.word.0.snapshot());
         if !seen.is_plain() || leases.held() > 0 {
             return None;
         }
         match self.course.outlook(seen.granted(), wanted, now) {
-            Outlook::Short(lack) if self.word.is_still(seen) => {
+            Outlook::Short(lack) if self.word.0.is_still(seen) => {
                 if lack.is_beyond(2 * LATE) {
                     self.note_far(seen);
                 }
@@ -477,22 +512,22 @@ impl Engine {
     /// Takes as many tokens as there are, `count` at most, without overtaking.
     pub(super) fn take_up_to(&self, count: u32) -> u32 {
         let (_locked, piece, now) = self.open();
-        let state = self.word.snapshot();
+        let state = self.word.0.snapshot();
         if state.is_queued() || state.is_closed() {
             return 0;
         }
-        self.word.take_up_to(count, piece.scale.unit, piece.floor(now), piece.most(now))
+        self.word.0.take_up_to(count, piece.scale.unit, piece.floor(now), piece.most(now))
     }
 
     /// Takes `wanted` tokens without waiting and without overtaking, and keeps a receipt.
     pub(super) fn take_with_receipt(&self, wanted: u32) -> Option<Receipt> {
         let (locked, piece, now) = self.open();
-        let state = self.word.snapshot();
+        let state = self.word.0.snapshot();
         if state.is_queued() || state.is_closed() {
             return None;
         }
         let units = piece.units(wanted);
-        let granted = self.word.take(units, piece.floor(now), piece.most(now), false)?;
+        let granted = self.word.0.take(units, piece.floor(now), piece.most(now), false)?;
         Some(locked.refunds.receipt(granted))
     }
 
@@ -506,9 +541,12 @@ impl Engine {
 
     /// Takes `count` tokens, whether they are there or not: those who come later wait for them.
     pub(super) fn charge(&self, count: u32) {
-        let (_locked, piece, now) = self.open();
-        let most = piece.most(now) + LARGEST_DEBT;
-        self.word.charge(piece.units(count), piece.floor(now), most);
+        if count == 0 {
+            return;
+        }
+        let (locked, piece, now) = self.open();
+        let floor = self.newcomers_floor(&locked, &piece, now);
+        self.word.0.charge(piece.units(count), floor, piece.most(now) + LARGEST_DEBT);
         // The alarm of those in line rings too early now, and is set anew when it has.
     }
 
@@ -536,7 +574,7 @@ impl Engine {
     /// Comes to the line: gets what it wants, or is told why not, or enters, and may have nobody before it there.
     fn enter(&self, locked: &mut Locked<'_>, ask: Ask) -> Result<Grant, (Request, bool)> {
         let now = self.clock.now();
-        let piece = self.prepare(locked, now);
+        let piece = self.prepare(locked, now, true);
         if self.is_closed() {
             return Ok(Grant::Closed);
         }
@@ -546,14 +584,14 @@ impl Engine {
         let is_empty = waiting(locked) == 0;
         if is_empty {
             let (units, floor) = (piece.units(ask.tokens), piece.floor(now));
-            let taken = self.word.take_or_queue(units, floor, piece.most(now));
+            let taken = self.word.0.take_or_queue(units, floor, piece.most(now));
             if let Some(granted) = taken {
                 return Ok(Grant::Tokens(locked.refunds.receipt(granted)));
             }
         }
         if let Some(refusal) = self.refuses(locked, &piece, now, ask) {
             if is_empty {
-                self.word.clear_queued();
+                self.word.0.clear_queued();
             }
             return Ok(refusal);
         }
@@ -569,8 +607,9 @@ impl Engine {
         if ask.latest != u64::MAX {
             let id = ask.priority.line();
             let wanted = before(locked, id).1 + locked.line(id).map_or(0, |line| line.wanted);
-            let granted = self.word.snapshot().granted().max(self.floor(locked, piece, now));
-            let due = piece.due(piece.needs(granted, wanted + u64::from(ask.tokens)));
+            let granted = self.word.0.snapshot().granted().max(self.floor(locked, piece, now));
+            let needs = piece.needs(granted, wanted + u64::from(ask.tokens));
+            let due = locked.plan.due(piece, needs);
             if due.is_none_or(|due| due > ask.latest) {
                 return Some(Grant::TooLate(due.unwrap_or(u64::MAX).saturating_sub(now)));
             }
@@ -589,6 +628,14 @@ impl Engine {
         self.ahead.store(ahead.wrapping_add_signed(more), Ordering::Relaxed);
     }
 
+    /// Below this, what has come is lost, with or without somebody in line.
+    fn newcomers_floor(&self, locked: &Locked<'_>, piece: &Piece, now: u64) -> u64 {
+        match waiting(locked) {
+            0 => piece.floor(now),
+            _ => self.floor(locked, piece, now),
+        }
+    }
+
     /// Below this, what has come is lost, with somebody in line.
     fn floor(&self, locked: &Locked<'_>, piece: &Piece, now: u64) -> u64 {
         let horizon = locked.earned(piece, locked.plan.settings.horizon(now));
@@ -596,57 +643,92 @@ impl Engine {
     }
 
     /// Where one who waits stands; none if it does not stand in line, or was granted something.
-    pub(super) fn standing(&self, place: Pin<&Place<'_>>) -> Option<Standing> {
-        let (mut people, mut tokens) = (0, 0);
+    pub(super) fn standing(&self, place: Pin<&Place<'_>>, ask: Ask) -> Option<Standing> {
+        let (people, tokens) = (Cell::new(0), Cell::new(0));
         let look = |request: &Request| {
-            people += 1;
-            tokens += u64::from(request.rest);
+            people.set(people.get() + 1);
+            tokens.set(tokens.get() + u64::from(request.rest));
         };
-        let stands = place.ahead(look, |locked, id| {
+        place.ahead(look, |locked, id| {
             let now = self.clock.now();
             let piece = self.course.piece();
-            let granted = self.word.snapshot().granted().max(self.floor(locked, &piece, now));
-            (before(locked, id), piece, granted, now)
-        });
-        let ((others, wanted), piece, granted, now) = stands?;
-        Some(Standing { ahead: people + others, tokens: tokens + wanted, piece, granted, now })
+            let granted = self.word.0.snapshot().granted().max(self.floor(locked, &piece, now));
+            let (others, wanted) = before(locked, id);
+            let rest = match people.get() {
+                // It may have got a part.
+                0 => locked.front(id, |request| request.rest),
+                _ => None,
+            };
+            let wanted = wanted + tokens.get() + u64::from(rest.unwrap_or(ask.tokens));
+            // More than a burst that was lowered is told so, when it comes to the front.
+            let fits = ask.split || ask.tokens <= piece.burst;
+            let needs = Some(piece.needs(granted, wanted)).filter(|_| fits);
+            let due = needs.and_then(|needs| locked.plan.due(&piece, needs));
+            let due_in = due.map(|due| Duration::from_nanos(due.saturating_sub(now)));
+            Standing { ahead: people.get() + others, due_in }
+        })
     }
 
-    /// Leaves the line, or gives back what was granted to `place` and not seen.
-    /// How many of the tokens others may have now.
-    pub(super) fn leave(self: &Arc<Self>, place: Pin<&mut Place<'_>>, ask: Ask) -> u32 {
+    /// Leaves the line, or was granted something: the receipt, of which nothing has gone back. How many tokens others may have now.
+    pub(super) fn withdraw(
+        self: &Arc<Self>,
+        place: Pin<&mut Place<'_>>,
+        ask: Ask,
+    ) -> (Option<Receipt>, u32) {
         let left = place.cancel_with(|mut locked, request| {
             self.count(&mut locked, ask.priority.line(), -i64::from(request.rest));
             self.serve(locked);
         });
         match left {
-            Left::Granted(Grant::Tokens(receipt)) => self.refund(receipt, ask.tokens),
-            Left::Queued(Request { rest, taken: 0, .. }) => rest,
+            Left::Granted(Grant::Tokens(receipt)) => (Some(receipt), 0),
             Left::Queued(Request { rest, taken, receipt, .. }) => {
-                rest + self.refund(receipt, taken)
+                (None, rest + self.refund(receipt, taken))
             }
-            Left::Granted(_) | Left::Nothing => 0,
+            Left::Granted(_) | Left::Nothing => (None, 0),
         }
     }
 
-    /// Gives back what was granted and not used, as far as it can be. How many tokens that is, rounded down.
+    /// Leaves the line, or gives back what was granted to `place` and not seen. How many tokens others may have now.
+    pub(super) fn leave(self: &Arc<Self>, place: Pin<&mut Place<'_>>, ask: Ask) -> u32 {
+        match self.withdraw(place, ask) {
+            (Some(receipt), _) => self.refund(receipt, ask.tokens),
+            (None, back) => back,
+        }
+    }
+
+    /// Gives back what was granted and not used, as far as it can be. How many tokens that is.
     pub(super) fn refund(self: &Arc<Self>, receipt: Receipt, tokens: u32) -> u32 {
-        let (mut locked, piece, now) = self.open();
+        if tokens == 0 {
+            return 0;
+        }
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        let piece = self.prepare(&mut locked, now, false);
         let horizon = locked.earned(&piece, locked.plan.settings.horizon(now));
         let above = locked.refunds.above(receipt, horizon);
-        let (before, back) = self.word.refund(piece.units(tokens), || {
-            // Looked at after the word: what others took since has raised the horizon of their time.
-            let now = locked.earned(&piece, locked.plan.settings.horizon(self.clock.now()));
-            above.saturating_sub(now.saturating_sub(horizon))
-        });
+        let units = piece.units(tokens);
+        let start = locked.refunds.start();
+        // Looked at after the word: what others took since has raised the horizon of their time.
+        let allowed = |desk: &Desk| {
+            let now = desk.earned(&piece, desk.plan.settings.horizon(self.clock.now()));
+            above.saturating_sub(now.saturating_sub(horizon)).min(units)
+        };
+        let (before, mut back) = self.word.0.refund(start, || allowed(&locked));
         locked.peak = locked.peak.max(before);
+        if back < units && before - back == start {
+            // Below where the piece began the word has been before it. So the course bends, with a smaller deficit.
+            let floor = self.newcomers_floor(&locked, &piece, now);
+            let rest = |desk: &Desk| allowed(desk).saturating_sub(back);
+            back += self.bend(&mut locked, now, floor, piece, rest);
+        }
         locked.refunds.gave_back(back);
         if waiting(&locked) > 0 {
             self.serve(locked);
         }
+        // A change of the quota since the grant may have cost a unit.
         match piece.scale.unit {
             0 => tokens,
-            _ => piece.tokens(back),
+            unit => piece.tokens(back.saturating_add(unit.ilog2().into())).min(tokens),
         }
     }
 
@@ -657,13 +739,13 @@ impl Engine {
         let most = waiting(&locked);
         if most == 0 {
             // Whoever was in line has left.
-            self.word.clear_queued();
+            self.word.0.clear_queued();
             locked.bell.silence(&mut errand);
             drop(locked);
         } else {
             // Those who come while this serves do not keep it serving: at a rate that no thread can keep up with it would never return. For
             // them there is an alarm, which may be past.
-            let mut left = most;
+            let mut left = most.saturating_add(PARTS);
             contain(|| {
                 self.queue.grant_from(locked, |locked| self.next(locked, &mut left, &mut errand));
             });
@@ -683,7 +765,7 @@ impl Engine {
             // For each: between two batches wakers run with the lock free, for as long as they like, and what is granted behind them must
             // not count as granted before.
             let now = self.clock.now();
-            self.settle(locked, now);
+            self.settle(locked, now, true);
             let piece = self.course.piece();
             let is_last = waiting(locked) == 1;
             let rest = i64::from(request.rest);
@@ -692,7 +774,7 @@ impl Engine {
                 *left = left.saturating_sub(1);
                 self.count(locked, id, -rest);
                 if is_last {
-                    self.word.clear_queued();
+                    self.word.0.clear_queued();
                     locked.bell.silence(errand);
                 }
                 return Some((id, Grant::OverBurst(piece.burst)));
@@ -703,10 +785,10 @@ impl Engine {
             let floor = self.floor(locked, &piece, now);
             // QUEUED keeps others away for as long as what is left over is not noted.
             let units = piece.units(part);
-            let leaves = self.word.snapshot().granted().max(floor).saturating_add(units) < earned;
+            let leaves = self.word.0.snapshot().granted().max(floor).saturating_add(units) < earned;
             let granted = match *left {
                 0 => None,
-                _ => self.word.take(units, floor, piece.most(now), ends && is_last && !leaves),
+                _ => self.word.0.take(units, floor, piece.most(now), ends && is_last && !leaves),
             };
             let Some(granted) = granted else {
                 self.set_alarm(locked, &piece, floor, part, errand);
@@ -720,6 +802,7 @@ impl Engine {
                     request.taken += part;
                     request.receipt = receipt;
                 });
+                *left -= 1;
                 continue;
             }
             *left -= 1;
@@ -727,7 +810,7 @@ impl Engine {
                 locked.bell.silence(errand);
                 if leaves {
                     self.slacken(locked, &piece, granted, now);
-                    self.word.clear_queued();
+                    self.word.0.clear_queued();
                 }
             }
             return Some((id, Grant::Tokens(receipt)));
@@ -743,25 +826,25 @@ impl Engine {
         part: u32,
         errand: &mut Errand,
     ) {
-        let granted = self.word.snapshot().granted().max(floor);
+        let granted = self.word.0.snapshot().granted().max(floor);
         let due = piece.due(piece.needs(granted, part.into()));
         // What comes after the end of the piece is reckoned when it is there.
         let end = piece.since.checked_add(piece.lasts).and_then(|end| end.checked_add(1));
         let at = due.into_iter().chain(end).min().and_then(|at| self.clock.at(at));
+        let Some(at) = at else { return locked.bell.silence(errand) };
         let jitter = locked.plan.settings.jitter;
-        match at.and_then(|at| Some((at, at.checked_add(jitter)?))) {
-            None => locked.bell.silence(errand),
-            Some((_, latest)) if locked.bell.rings_by(latest) => {}
-            Some((at, _)) if jitter.is_zero() => locked.bell.ring_at(at, errand),
-            Some((at, _)) => locked.bell.ring_at(at + jitter.mul_f64(fastrand::f64()), errand),
+        if locked.bell.rings_by(at.checked_add(jitter).unwrap_or(at)) {
+            return;
         }
+        let late = if jitter.is_zero() { jitter } else { jitter.mul_f64(fastrand::f64()) };
+        locked.bell.ring_at(at.checked_add(late).unwrap_or(at), errand);
     }
 
     /// The line is empty, and perhaps not all was taken of what came while it was not: it is there for another while.
     fn slacken(&self, locked: &mut Locked<'_>, piece: &Piece, granted: u64, now: u64) {
         let span = locked.plan.settings.credit();
         let earned = piece.earned(now);
-        let slack = earned.saturating_sub(granted).min(piece.scale.earned(span));
+        let slack = earned.saturating_sub(granted).min(piece.scale.earned(span)).min(LARGEST_BURST);
         if slack == 0 {
             return;
         }
@@ -770,42 +853,70 @@ impl Engine {
         }
         // The same line, for a while.
         let lasts = now.saturating_sub(piece.since).saturating_add(span).min(locked.lasts);
-        self.bend(locked, now, earned - slack, Piece { lasts, slack, ..*piece });
+        self.bend(locked, now, earned - slack, Piece { lasts, slack, ..*piece }, |_| 0);
     }
 
-    /// Under the lock: if the piece of the course is over, the one that holds now.
-    fn settle(&self, locked: &mut Locked<'_>, now: u64) {
+    /// Under the lock: if the piece of the course is over, the one that holds now, for one who takes or, with `takes` false, only looks.
+    fn settle(&self, locked: &mut Locked<'_>, now: u64, takes: bool) {
         loop {
             let piece = self.course.piece();
-            if !piece.is_over(now) {
+            if !piece.is_over(now) || locked.plan.is_cold() && !takes {
                 return;
             }
+            self.recall(locked, now);
             let end = piece.since.saturating_add(piece.lasts);
-            let floor = match waiting(locked) {
-                0 => piece.earned(end),
-                _ => self.floor(locked, &piece, end),
-            };
+            let floor = self.newcomers_floor(locked, &Piece { slack: 0, ..piece }, end);
             let next = if piece.slack > 0 && locked.lasts > piece.lasts {
                 Piece { lasts: locked.lasts, slack: 0, ..piece }
+            } else if locked.plan.warms_up() {
+                // Nobody has taken since the end: whoever wants to comes here first.
+                let full_since = self.full_since(locked, &piece, end);
+                let idle = now.saturating_sub(full_since);
+                let begins = locked.plan.advance(idle);
+                let cold = full_since.saturating_add(nanos(locked.plan.settings.warm_up));
+                locked.plan.piece(if begins { now } else { end }, cold.saturating_sub(end))
             } else {
-                let idle = piece.earned(end).saturating_sub(self.word.snapshot().granted());
-                let idle = piece.scale.due(idle).unwrap_or(u64::MAX);
-                let begins = locked.plan.advance(piece.lasts, idle);
-                locked.plan.piece(if begins { now } else { end })
+                locked.plan.piece(end, u64::MAX)
             };
-            self.bend(locked, end, floor, next);
+            self.bend(locked, end, floor, next, |_| 0);
+        }
+    }
+
+    /// Since when the bucket is full, or from when on it will be if nobody takes.
+    fn full_since(&self, locked: &Locked<'_>, piece: &Piece, at: u64) -> u64 {
+        match self.word.0.snapshot().granted() {
+            granted if granted <= piece.base => locked.full_since,
+            granted if granted <= piece.earned(at) => piece.due(granted).unwrap_or(u64::MAX),
+            granted => {
+                let fills = piece.scale.due(granted - piece.earned(at));
+                fills.and_then(|fills| at.checked_add(fills)).unwrap_or(u64::MAX)
+            }
         }
     }
 
     /// Under the lock: the course bends at `at`, which is not after the end of its piece, and goes on with `next`, for which the base is
-    /// reckoned here. What had come below `floor` by then is lost.
-    fn bend(&self, locked: &mut Locked<'_>, at: u64, floor: u64, next: Piece) {
+    /// reckoned here; the deficit gets smaller by what `back` says, which is given back. What had come below `floor` by then is lost.
+    fn bend(
+        &self,
+        locked: &mut Locked<'_>,
+        at: u64,
+        floor: u64,
+        next: Piece,
+        back: impl FnOnce(&Desk) -> u64,
+    ) -> u64 {
         let old = self.course.piece();
-        let seen = self.word.begin_change();
+        if locked.plan.warms_up() {
+            locked.full_since = self.full_since(locked, &old, at);
+        }
+        let seen = self.word.0.begin_change();
+        let back = back(locked);
         let before = seen.granted().max(floor);
-        let deficit = i128::from(before) - i128::from(old.earned(at));
-        let most = i128::from(next.burst_units() + LARGEST_DEBT);
-        let deficit = deficit_in(&old, deficit, next.scale.unit).min(most);
+        let deficit = i128::from(before) - i128::from(old.earned(at)) - i128::from(back);
+        // What is beyond a full bucket is what comes while a timer is late, at the new rate as well.
+        let credit = next.scale.earned(locked.plan.settings.credit()).min(LARGEST_BURST);
+        let most = next.burst_units() + LARGEST_DEBT;
+        let deficit = deficit_in(&old, deficit, next.scale.unit);
+        let deficit = deficit.clamp(-i128::from(credit), most.into());
         // Above whatever the word has been, so that whoever reckoned with the old piece does not get its result into it.
         let above = locked.peak.max(seen.granted()) + 1;
         let (granted, since) = match above {
@@ -813,38 +924,41 @@ impl Engine {
             // The count begins anew, and so does the piece.
             _ => (BEGINNING, next.since.max(at)),
         };
-        let next = Piece { since, lasts: next.lasts - (since - next.since).min(next.lasts), ..next };
-        let come = next.scale.earned(at.saturating_sub(since).min(next.lasts));
+        let lasts = next.lasts.saturating_sub(since - next.since);
+        let next = Piece { since, lasts, ..next };
+        let come = next.scale.earned(at.saturating_sub(since).min(lasts));
         let base = u64::try_from(i128::from(granted) - deficit - i128::from(come));
         let next = next.based(base.expect("the count begins above the largest deficit"));
-        locked.refunds.change(before, granted, next.scale.unit);
+        locked.refunds.change(before - back, granted, next.scale.unit);
         locked.peak = granted;
         if since >= at {
             locked.past = Some((old, at));
         }
         self.course.set(next);
-        self.word.end_change(seen, granted);
+        self.word.0.end_change(seen, granted);
+        back
     }
 
     /// Another quota from now on: what has come until now came at the old rate.
-    pub(super) fn change(self: &Arc<Self>, quota: impl FnOnce(Quota) -> Quota) {
+    pub(crate) fn change(self: &Arc<Self>, quota: impl FnOnce(Quota) -> Quota) {
         let mut locked = self.queue.lock();
         let now = self.clock.now();
-        let piece = match locked.plan.is_cold() {
-            true => self.course.piece(),
-            false => self.prepare(&mut locked, now),
-        };
-        let floor = match waiting(&locked) {
-            0 => piece.floor(now),
-            _ => self.floor(&locked, &piece, now),
-        };
+        let piece = self.prepare(&mut locked, now, false);
+        let floor = self.newcomers_floor(&locked, &piece, now);
         let quota = quota(locked.plan.quota);
         locked.plan.change(quota);
-        let next = locked.plan.piece(now);
+        let at = now.min(piece.since.saturating_add(piece.lasts));
+        let mut next = locked.plan.piece(now, u64::MAX);
+        if locked.plan.warms_up() && !locked.plan.is_cold() {
+            // As far on its way as it was.
+            let lasts = if piece.slack > 0 { locked.lasts } else { piece.lasts };
+            let left = lasts.saturating_sub(now.saturating_sub(piece.since)).max(1);
+            next.lasts = next.lasts.min(left);
+        }
         if let Some(leases) = &self.leases {
             leases.suit(next.burst);
         }
-        self.bend(&mut locked, now.min(piece.since.saturating_add(piece.lasts)), floor, next);
+        self.bend(&mut locked, at, floor, next, |_| 0);
         if waiting(&locked) > 0 {
             self.serve(locked);
         }
@@ -872,7 +986,7 @@ impl Engine {
     /// Nothing is granted any more; everybody in line is told. Whether it was open.
     pub(super) fn close(self: &Arc<Self>) -> bool {
         let locked = self.queue.lock();
-        let was_open = self.word.close();
+        let was_open = self.word.0.close();
         self.tell(locked, &Grant::Closed);
         was_open
     }
@@ -886,7 +1000,7 @@ impl Engine {
                 let (id, request) = front(locked)?;
                 self.count(locked, id, -i64::from(request.rest));
                 if waiting(locked) == 1 {
-                    self.word.clear_queued();
+                    self.word.0.clear_queued();
                 }
                 Some((id, grant.clone()))
             });
@@ -926,14 +1040,6 @@ fn before(locked: &Locked<'_>, id: LineId) -> (usize, u64) {
         }
     }
     before
-}
-
-impl Standing {
-    /// How long it takes until so many tokens more are there as well. None if they never are.
-    pub(super) fn due_in(&self, tokens: u32) -> Option<Duration> {
-        let needs = self.piece.needs(self.granted, self.tokens + u64::from(tokens));
-        Some(Duration::from_nanos(self.piece.due(needs)?.saturating_sub(self.now)))
-    }
 }
 
 impl Expire for Engine {

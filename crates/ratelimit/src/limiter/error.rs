@@ -12,7 +12,7 @@ use crate::bucket::course::Lack;
 #[non_exhaustive]
 pub enum AcquireError {
     /// More than the burst: so many are never there at once. Ask for fewer at a time, [split](crate::Acquire::split) the request, or give
-    /// the quota a larger burst. Told at once, or as soon as the burst is lowered: such a request does not stand in the line.
+    /// the quota a larger burst. Told at once; or, if the burst was lowered since, when the request comes to the front of the line.
     #[error("tokens not acquired: {wanted} wanted, the burst is {burst}")]
     OverBurst {
         /// How many were asked for.
@@ -125,8 +125,8 @@ impl NotYet {
         Self { lack }
     }
 
-    /// How long it was, when this was said, until the tokens will have come, if nobody takes any before; rounded up to a nanosecond. Those who
-    /// wait in line are reckoned in: they go first. So who comes again after that is granted them, unless others took tokens meanwhile or
+    /// How long it was, when this was said, until the tokens will have come, if nobody takes any before; rounded up to a nanosecond, and longer by
+    /// up to 20 ms where that is far away and told by the kernel's coarse clock. Those who wait in line are reckoned in: they go first. So who comes again after that is granted them, unless others took tokens meanwhile or
     /// the quota was changed. None if that is never, or not within 73 years.
     pub fn retry_in(&self) -> Option<Duration> {
         self.lack.wait().map(Duration::from_nanos)

@@ -7,9 +7,10 @@
 //! - **L1** Slots are filled under the lock of the line, while nobody is in line; and emptied by whoever takes from them (a CAS), or by the
 //!   *recall*, under the lock, which puts what is left back into the bucket. Whoever comes to the lock for something else than a batch
 //!   recalls first. So while somebody waits the slots are empty, and a try finds nothing before those who wait have theirs.
-//! - **L2** Within the burst is what there is in the bucket and in the slots together: of what has come, with so much in slots, what is beyond
-//!   the rest of the burst is lost. So in any span of time no more is used than the burst and what comes in it, whatever lay in the
-//!   slots at its beginning.
+//! - **L2** Within the burst is what there is in the bucket and in the slots together: of what has come, what is beyond the rest of the burst is
+//!   lost, where so much lies in slots, or has been used of that since the lock was released last. So in any span of time no more is
+//!   used than the burst and what comes in it, whatever lay in the slots at its beginning. The price is that after a pause as much
+//!   may be missing from a full bucket, once, as was used from slots before it.
 //! - **L3** A try is refused only if bucket and slots together have less: who finds too little recalls, and so takes what others do not use.
 //!   At most [`BATCH`] tokens lie in the slot of a thread, and a quarter of the burst in all.
 //!
@@ -81,10 +82,12 @@ impl Leases {
         self.batch.store(batch, Ordering::Relaxed);
     }
 
-    /// Under the lock: how many tokens to take beyond what is needed.
-    pub(super) fn batch(&self) -> u32 {
-        // Relaxed: written under the same lock.
-        self.batch.load(Ordering::Relaxed)
+    /// Under the lock: how many tokens to take beyond what is needed: as many as this thread's slot has room for.
+    pub(super) fn room(&self) -> u32 {
+        // Relaxed: both, see the header; the batch is written under the same lock.
+        let there = self.slot().load(Ordering::Relaxed);
+        // Relaxed: as above.
+        self.batch.load(Ordering::Relaxed).saturating_sub(there)
     }
 
     /// This thread's slot.
@@ -118,19 +121,19 @@ impl Leases {
     }
 
     /// How many tokens lie in slots. Others may take of them meanwhile, and under the lock that is all they may.
-    pub(super) fn held(&self) -> u64 {
-        // Relaxed: see the header.
-        self.slots.iter().map(|slot| u64::from(slot.tokens.load(Ordering::Relaxed))).sum()
+    pub(super) fn held(&self) -> u32 {
+        // Relaxed: see the header. The sum fits: it is a quarter of the burst.
+        self.slots.iter().map(|slot| slot.tokens.load(Ordering::Relaxed)).sum()
     }
 
     /// Under the lock: takes all tokens out of the slots.
-    pub(super) fn recall(&self) -> u64 {
+    pub(super) fn recall(&self) -> u32 {
         let taken = self.slots.iter().map(|slot| {
             // Relaxed: see the header. A look first, so that a line that is not in use is not written.
             match slot.tokens.load(Ordering::Relaxed) {
                 0 => 0,
                 // Relaxed: as above.
-                _ => u64::from(slot.tokens.swap(0, Ordering::Relaxed)),
+                _ => slot.tokens.swap(0, Ordering::Relaxed),
             }
         });
         taken.sum()

@@ -24,36 +24,42 @@
 //!
 //! # Measure
 //!
-//! A receipt outlives changes of the quota, at which `granted` and its units begin anew. So it is not in units but in *measures*: units of
-//! the first quota that had a limit, with [`POINT`] bits behind the point. A change goes on where it found the count, so that the
-//! deficit is the same number of tokens before and after it.
+//! A receipt outlives changes of the quota, at which `granted` and its units begin anew. So it is not only in units but also in *measures*:
+//! tokens, with [`POINT`] bits behind the point. A change goes on where it found the count, so that the deficit is the same number of tokens before
+//! and after it. As long as the quota is the one of the grant, units tell, exactly.
 
 use crate::bucket::course::Piece;
 
 /// As many bits are behind the point of a measure.
 const POINT: u32 = 64;
 
-/// What a refund has to know of the grant, in measures.
+/// What a refund has to know of the grant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Receipt {
-    /// How much was granted in all, with this.
+    /// How many units were granted in all, with this, since a token is as many.
     granted: i128,
-    /// How much had been given back in all.
+    /// Which time that is.
+    epoch: u64,
+    /// The same as a measure.
+    measured: i128,
+    /// How much had been given back in all, as a measure.
     refunded: i128,
 }
 
 /// What was given back, and how units are measured.
 #[derive(Debug, Default)]
 pub(super) struct Refunds {
-    /// Units a token of the first quota that had a limit; zero before that.
-    reference: u64,
-    /// Where `granted` stood when the quota began to hold.
+    /// Units a token; zero without a limit.
+    unit: u64,
+    /// The number of the time since a token is as many.
+    epoch: u64,
+    /// Where `granted` stood when the piece of the course began.
     start: u64,
+    /// How many units were granted then, since a token is as many.
+    counted: i128,
     /// The measure of that.
     measured: i128,
-    /// Units a token of the quota that holds.
-    unit: u64,
-    /// How much was given back in all.
+    /// How much was given back in all, as the next two a measure.
     total: i128,
     /// How much had been when the refunds began that came from ever older grants, up to the last.
     backwards: i128,
@@ -64,63 +70,53 @@ pub(super) struct Refunds {
 impl Refunds {
     /// Nothing given back yet, and `granted` stands at `start`.
     pub(super) fn new(unit: u64, start: u64) -> Self {
-        Self { reference: unit, unit, start, ..Self::default() }
+        Self { unit, start, ..Self::default() }
     }
 
-    /// The quota changes: where `granted` was at `old`, it begins at `new`, with so many units a token.
+    /// Where `granted` stood when the piece of the course began.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The course bends: where `granted` was at `old`, it goes on at `new`, with so many units a token.
     pub(super) fn change(&mut self, old: u64, new: u64, unit: u64) {
-        self.measured = self.measure(old, false);
-        if self.reference == 0 {
-            self.reference = unit;
+        (self.counted, self.measured) = (self.count(old), self.measure(old));
+        if unit != self.unit {
+            (self.unit, self.epoch, self.counted) = (unit, self.epoch + 1, 0);
         }
-        (self.start, self.unit) = (new, unit);
+        self.start = new;
     }
 
-    /// So many units in measures, rounded down, or up.
-    fn measure(&self, granted: u64, up: bool) -> i128 {
-        let ahead = i128::from(granted) - i128::from(self.start);
-        // What is without a limit leads nowhere.
-        let ahead = match self.unit {
-            0 => 0,
-            unit if unit == self.reference => ahead << POINT,
-            unit => {
-                // The parts before and behind the point, so that it fits.
-                let (unit, reference) = (i128::from(unit), i128::from(self.reference));
-                let whole = ahead.div_euclid(unit) * reference;
-                let rest = ahead.rem_euclid(unit) * reference;
-                let behind = ((rest.rem_euclid(unit)) << POINT) / unit;
-                ((whole + rest / unit) << POINT) + behind + i128::from(up)
-            }
-        };
-        self.measured + ahead
+    /// So much granted, in units since a token is as many.
+    fn count(&self, granted: u64) -> i128 {
+        self.counted + i128::from(granted) - i128::from(self.start)
     }
 
-    /// So many measures in units, rounded down.
-    fn units(&self, measures: i128) -> u64 {
-        let Ok(measures) = u128::try_from(measures) else { return 0 };
-        if self.reference == 0 {
-            return 0;
-        }
-        let (unit, reference) = (u128::from(self.unit), u128::from(self.reference));
-        let whole = measures >> POINT;
-        let units = whole / reference * unit + whole % reference * unit / reference;
-        u64::try_from(units).unwrap_or(u64::MAX)
+    /// So much granted as a measure, rounded down.
+    fn measure(&self, granted: u64) -> i128 {
+        self.measured + measure(i128::from(granted) - i128::from(self.start), self.unit)
     }
 
     /// The receipt of a grant with which so much was granted in all.
     pub(super) fn receipt(&self, granted: u64) -> Receipt {
-        Receipt { granted: self.measure(granted, false), refunded: self.total }
+        let (epoch, measured, refunded) = (self.epoch, self.measure(granted), self.total);
+        Receipt { granted: self.count(granted), epoch, measured, refunded }
     }
 
     /// How many units of `receipt` are above what had been earned at the horizon, and so may go back. Notes that it gives back now.
     pub(super) fn above(&mut self, receipt: Receipt, horizon: u64) -> u64 {
-        let older = self.given_back_by_older(receipt);
-        self.units(receipt.granted - older - self.measure(horizon, true))
+        let granted = match receipt.epoch == self.epoch {
+            true => receipt.granted,
+            false => self.counted + units(receipt.measured - self.measured, self.unit),
+        };
+        // Rounded down: what went back is whole units, and was rounded up when it was measured.
+        let older = units(self.given_back_by_older(receipt), self.unit);
+        u64::try_from(granted - older - self.count(horizon)).unwrap_or(0)
     }
 
     /// At most what grants older than `receipt` have given back since; notes that it gives back now.
     fn given_back_by_older(&mut self, receipt: Receipt) -> i128 {
-        let number = receipt.granted + receipt.refunded;
+        let number = receipt.measured + receipt.refunded;
         let backwards = number < self.last;
         self.last = number;
         if !backwards {
@@ -131,18 +127,27 @@ impl Refunds {
         if backwards && since <= run { 0 } else { since }
     }
 
-    /// So many units went back of grants that nobody knows the place of.
-    pub(super) fn took_back(&mut self, units: u64) {
-        self.gave_back(units);
-        // Older than whatever gives back next.
-        self.last = i128::MIN;
-    }
-
     /// So many units went back.
     pub(super) fn gave_back(&mut self, units: u64) {
-        let end = self.start.saturating_add(units);
-        self.total += self.measure(end, true) - self.measured;
+        self.total -= measure(-i128::from(units), self.unit);
     }
+}
+
+/// So many units as a measure, rounded down. What is without a limit is nothing.
+fn measure(units: i128, unit: u64) -> i128 {
+    if unit == 0 {
+        return 0;
+    }
+    let unit = i128::from(unit);
+    // A unit is below 2^56, so there are as many bits for the part.
+    (units.div_euclid(unit) << POINT) + (units.rem_euclid(unit) << POINT) / unit
+}
+
+/// A measure in units, rounded down.
+fn units(measure: i128, unit: u64) -> i128 {
+    let (tokens, part) = (measure >> POINT, measure as u64);
+    let part = u128::from(part) * u128::from(unit) >> POINT;
+    tokens.saturating_mul(unit.into()).saturating_add(part as i128)
 }
 
 /// How many units of a quota a deficit of another is, rounded up. A bucket without a limit is full.
@@ -166,56 +171,59 @@ mod tests {
     use crate::bucket::course::BEGINNING;
     use crate::bucket::scale::Scale;
 
-    /// One unit a token, and measures that are easily read.
-    fn refunds() -> Refunds {
-        Refunds::new(1, 0)
-    }
-
-    fn whole(measures: i128) -> i128 {
-        measures >> POINT
-    }
-
     #[test]
     fn what_older_grants_gave_back_counts_and_what_newer_ones_did_does_not() {
-        let mut refunds = refunds();
+        let mut refunds = Refunds::new(1, 0);
         let first = refunds.receipt(5);
         refunds.gave_back(1);
-        assert_eq!(whole(refunds.given_back_by_older(first)), 1);
+        assert_eq!(refunds.above(first, 0), 5 - 1);
         let newer = refunds.receipt(9);
         let older = refunds.receipt(7);
         refunds.gave_back(3);
         // Nobody gave back before it that is newer: everything since its grant counts.
-        assert_eq!(whole(refunds.given_back_by_older(newer)), 3);
+        assert_eq!(refunds.above(newer, 0), 9 - 3);
         // An older one, after the newer: of what was given back since, what the newer did does not.
         refunds.gave_back(2);
-        assert_eq!(whole(refunds.given_back_by_older(older)), 5);
+        assert_eq!(refunds.above(older, 0), 7 - 5);
     }
 
     #[test]
     fn refunds_from_the_newest_on_hold_nothing_back() {
-        let mut refunds = refunds();
-        let receipts = [3, 6, 9].map(|granted| refunds.receipt(granted));
+        let mut refunds = Refunds::new(10, 0);
+        let receipts = [30, 60, 90].map(|granted| refunds.receipt(granted));
         for receipt in receipts.into_iter().rev() {
-            assert_eq!(refunds.above(receipt, 0), receipt.granted as u64 as u128 as u64 + refunds.units(receipt.granted));
-            refunds.gave_back(3);
+            assert_eq!(i128::from(refunds.above(receipt, 7)), receipt.granted - 7);
+            refunds.gave_back(30);
         }
     }
 
     #[test]
     fn a_receipt_outlives_changes_of_the_unit() {
-        let mut refunds = Refunds::new(1_000, BEGINNING);
-        let receipt = refunds.receipt(BEGINNING + 5_000);
-        for (unit, granted) in [(3, 7), (1 << 55, 1 << 58), (0, 5), (1_000, 0)] {
-            let at = match refunds.unit {
-                1_000 => BEGINNING + 5_000,
-                _ => refunds.start,
-            };
-            refunds.change(at, granted, unit);
+        for first in [1, 1_000, 86_400_000_000_000, 1 << 55] {
+            let mut refunds = Refunds::new(first, BEGINNING);
+            let granted = BEGINNING.saturating_add(5 * first);
+            let receipt = refunds.receipt(granted);
+            let mut at = granted;
+            for (unit, start) in [(3, 7), (1 << 55, 1 << 58), (0, 5), (1_000, 1 << 20)] {
+                refunds.change(at, start, unit);
+                at = start;
+            }
+            // It was the last, so it is where the quota begins: two tokens above a horizon that is as far below.
+            let above = refunds.above(receipt, (1 << 20) - 2_000);
+            assert!((1_999..=2_000).contains(&above), "{above}");
         }
-        // Five tokens above where it began; the horizon is two tokens below where it is now.
-        refunds.start = 10_000;
-        let above = refunds.above(receipt, 8_000);
-        assert!((1_999..=2_000).contains(&above), "{above}");
+    }
+
+    #[test]
+    fn many_tokens_of_a_slow_rate_are_measured() {
+        let day = 86_400_000_000_000;
+        let mut refunds = Refunds::new(day, BEGINNING);
+        refunds.change(BEGINNING, BEGINNING, 1_000_000);
+        let receipt = refunds.receipt(BEGINNING + 100_000_000);
+        // A quarter of a million tokens later.
+        let horizon = BEGINNING + 250_000 * 1_000_000;
+        refunds.change(horizon, horizon + 1, 1_000_000);
+        assert_eq!(refunds.above(receipt, horizon), 0);
     }
 
     #[test]
@@ -229,7 +237,6 @@ mod tests {
         assert_eq!(deficit_in(&piece(10), -26, 4), -10);
         assert_eq!(deficit_in(&piece(10), 26, 10), 26);
         assert_eq!(deficit_in(&piece(0), 26, 10), 0);
-        let large = deficit_in(&piece(1), 1 << 58, 1 << 55);
-        assert_eq!(large, 1 << 113);
+        assert_eq!(deficit_in(&piece(1), 1 << 58, 1 << 55), 1 << 113);
     }
 }

@@ -108,8 +108,8 @@ impl Reservation {
         match &self.stage {
             Stage::Granted(_) => Some(Duration::ZERO),
             Stage::Ended(_) => None,
-            Stage::Standing(place) => match self.engine.standing(place.as_ref()) {
-                Some(standing) => standing.due_in(self.ask.tokens),
+            Stage::Standing(place) => match self.engine.standing(place.as_ref(), self.ask) {
+                Some(standing) => standing.due_in,
                 None => place.as_ref().outcome(|grant| match grant {
                     Grant::Tokens(_) => Some(Duration::ZERO),
                     _ => None,
@@ -178,22 +178,29 @@ impl Reservation {
     ///
     /// Before it is due, the whole cost is a late charge.
     pub fn commit(mut self, actual: u32) {
-        // Perhaps it is due, and the timer is late.
+        self.look();
+        let reserved = self.ask.tokens;
+        let stage = std::mem::replace(&mut self.stage, Stage::Ended(None));
+        let receipt = match stage {
+            Stage::Granted(receipt) => Some(receipt),
+            // It may have been granted since.
+            Stage::Standing(mut place) => self.engine.withdraw(place.as_mut(), self.ask).0,
+            Stage::Ended(_) => None,
+        };
+        match receipt {
+            Some(receipt) if actual < reserved => {
+                self.engine.refund(receipt, reserved - actual);
+            }
+            Some(_) => self.engine.charge(actual - reserved),
+            None => self.engine.charge(actual),
+        }
+    }
+
+    /// Sees to it that it is granted if it is due: perhaps the timer is late.
+    fn look(&mut self) {
         if self.due_in() == Some(Duration::ZERO) {
             self.engine.serve_due();
             let _ = self.poll_stage(&mut Context::from_waker(Waker::noop()));
-        }
-        let reserved = self.ask.tokens;
-        match std::mem::replace(&mut self.stage, Stage::Ended(None)) {
-            Stage::Granted(receipt) if actual < reserved => {
-                self.engine.refund(receipt, reserved - actual);
-            }
-            Stage::Granted(_) => self.engine.charge(actual - reserved),
-            Stage::Standing(mut place) => {
-                self.engine.leave(place.as_mut(), self.ask);
-                self.engine.charge(actual);
-            }
-            Stage::Ended(_) => self.engine.charge(actual),
         }
     }
 
@@ -219,9 +226,10 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        self.look();
         if let Stage::Standing(place) = &mut self.stage {
-            // One that was granted meanwhile, and has not seen it, goes back as well: nobody has used it.
-            self.engine.leave(place.as_mut(), self.ask);
+            // One that was granted meanwhile has its tokens, and they are spent.
+            self.engine.withdraw(place.as_mut(), self.ask);
         }
     }
 }
