@@ -81,11 +81,13 @@
 mod bucket;
 mod clock;
 pub mod http;
+mod keyed;
 mod limiter;
 mod quota;
 mod sometimes;
 mod throttle;
 
+pub use keyed::{AcquireKey, Heat, Keyed, KeyedBuilder, WhenFull};
 pub use limiter::{
     Acquire, AcquireError, Limiter, LimiterBuilder, NotYet, Priority, Ready, Reservation, Standing,
     TryAcquireError,

@@ -31,9 +31,11 @@ use selvedge_primitives::time::{Timer, nanos};
 use selvedge_primitives::{Origin, block_on};
 
 use crate::{Quota, Rate, Throttle};
-use acquire::{Acquiring, Handle};
-use engine::{Ask, Engine};
-use plan::Settings;
+use acquire::Acquiring;
+pub(crate) use acquire::Handle;
+pub(crate) use engine::{Ask, Engine};
+pub(crate) use plan::Settings;
+pub(crate) use refund::deficit_in;
 
 /// A token bucket: admits what its [`Quota`] says, exactly, first in, first out.
 ///

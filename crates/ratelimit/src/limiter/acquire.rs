@@ -15,7 +15,7 @@ use super::engine::{Ask, Engine, Grant, Place};
 use super::{AcquireError, Priority};
 
 /// What leads to the engine: a borrow or a shared owner.
-pub(super) enum Handle<'q> {
+pub(crate) enum Handle<'q> {
     /// A limiter's.
     Borrowed(&'q Arc<Engine>),
     /// One's own.
@@ -152,7 +152,7 @@ impl<'a> Acquire<'a> {
     /// Waits on behalf of the caller.
     #[track_caller]
     #[inline]
-    pub(super) fn new(handle: Handle<'a>, ask: Ask) -> Self {
+    pub(crate) fn new(handle: Handle<'a>, ask: Ask) -> Self {
         let acquiring = Acquiring::new(handle, ask);
         Self { acquiring, done: false, place: Location::caller() }
     }

@@ -96,20 +96,20 @@ pub(super) enum Grant {
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ask {
+pub(crate) struct Ask {
     /// How many tokens.
-    pub(super) tokens: u32,
+    pub(crate) tokens: u32,
     /// In which class.
-    pub(super) priority: Priority,
+    pub(crate) priority: Priority,
     /// Whether more than the burst is taken in parts.
-    pub(super) split: bool,
+    pub(crate) split: bool,
     /// When the tokens are to have come at the latest, on the limiter's clock.
-    pub(super) latest: u64,
+    pub(crate) latest: u64,
 }
 
 impl Ask {
     /// So many tokens, at once, whenever they come.
-    pub(super) const fn new(tokens: u32) -> Self {
+    pub(crate) const fn new(tokens: u32) -> Self {
         Self { tokens, priority: Priority::Normal, split: false, latest: u64::MAX }
     }
 }
@@ -241,7 +241,7 @@ impl Engine {
     }
 
     /// The clock.
-    pub(super) fn clock(&self) -> &Clock {
+    pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 

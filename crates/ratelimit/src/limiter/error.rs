@@ -35,6 +35,15 @@ pub enum AcquireError {
     /// The limiter was [closed](crate::Limiter::close), before the call or while it waited.
     #[error("tokens not acquired: the limiter is closed")]
     Closed,
+    /// There are as many keys as there [may](crate::Keyed::new) be, and none that can go.
+    #[error("tokens not acquired: {max_keys} keys are there already, and no more may")]
+    TooManyKeys {
+        /// How many.
+        max_keys: u32,
+    },
+    /// As many different quotas are in use as may: 1024.
+    #[error("tokens not acquired: too many different quotas are in use")]
+    TooManyQuotas,
     /// They have not come yet, and nothing would tell when they have.
     #[error("tokens not acquired: nothing tells when they come")]
     NoTimer(
@@ -61,7 +70,10 @@ impl PartialEq for AcquireError {
             ) => (wanted, burst) == (other_wanted, other_burst),
             (Self::TooLate { due_in }, Self::TooLate { due_in: other }) => due_in == other,
             (Self::TooMany { waiting }, Self::TooMany { waiting: other }) => waiting == other,
-            (Self::Closed, Self::Closed) => true,
+            (Self::TooManyKeys { max_keys }, Self::TooManyKeys { max_keys: other }) => {
+                max_keys == other
+            }
+            (Self::Closed, Self::Closed) | (Self::TooManyQuotas, Self::TooManyQuotas) => true,
             (Self::NoTimer(error), Self::NoTimer(other)) => error == other,
             (Self::Ended(cause), Self::Ended(other)) => cause.same(other),
             _ => false,
@@ -98,6 +110,15 @@ pub enum TryAcquireError {
     /// The limiter was [closed](crate::Limiter::close).
     #[error("tokens not acquired: the limiter is closed")]
     Closed,
+    /// As [`AcquireError::TooManyKeys`].
+    #[error("tokens not acquired: {max_keys} keys are there already, and no more may")]
+    TooManyKeys {
+        /// How many.
+        max_keys: u32,
+    },
+    /// As [`AcquireError::TooManyQuotas`].
+    #[error("tokens not acquired: too many different quotas are in use")]
+    TooManyQuotas,
 }
 
 impl TryAcquireError {
@@ -105,7 +126,7 @@ impl TryAcquireError {
     pub fn retry_in(&self) -> Option<Duration> {
         match self {
             Self::NotYet(not_yet) => not_yet.retry_in(),
-            Self::OverBurst { .. } | Self::Closed => None,
+            _ => None,
         }
     }
 }

@@ -151,7 +151,7 @@ fn units(measure: i128, unit: u64) -> i128 {
 }
 
 /// How many units of a quota a deficit of another is, rounded up. A bucket without a limit is full.
-pub(super) fn deficit_in(old: &Piece, deficit: i128, unit: u64) -> i128 {
+pub(crate) fn deficit_in(old: &Piece, deficit: i128, unit: u64) -> i128 {
     match old.scale.unit {
         0 => 0,
         same if same == unit => deficit,

@@ -75,7 +75,7 @@ enum Stage {
 impl Reservation {
     /// Reserves on behalf of the caller.
     #[track_caller]
-    pub(super) fn new(engine: &Arc<Engine>, ask: Ask) -> Result<Self, AcquireError> {
+    pub(crate) fn new(engine: &Arc<Engine>, ask: Ask) -> Result<Self, AcquireError> {
         let engine = Arc::clone(engine);
         let place = Location::caller();
         let granted = match ask.tokens {

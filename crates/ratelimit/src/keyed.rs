@@ -1,0 +1,369 @@
+//! The face of the limits by key. The work is done in `keyed/table.rs`; there are no atomics and no locks here.
+
+mod acquire;
+mod builder;
+mod entry;
+mod plans;
+mod shard;
+mod table;
+
+pub use acquire::AcquireKey;
+pub use builder::KeyedBuilder;
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::time::Duration;
+
+use selvedge_cancel::{Context, RunOrCause};
+use selvedge_primitives::time::{Timer, nanos};
+
+use crate::limiter::{Ask, Settings};
+use crate::{AcquireError, Quota, Reservation, TryAcquireError};
+use table::Table;
+
+/// A token bucket for each of many keys: so many requests a second for each client, say. Exact and first in, first out, as a
+/// [`Limiter`](crate::Limiter), in memory that is bounded.
+///
+/// A key is there once something was asked for it. When there are `max_keys` and another comes, [what is to be done](WhenFull) is said once:
+/// by default the key that has been idle for the longest goes. Nobody has to sweep: a key with a full bucket is as good as none.
+///
+/// | you | take |
+/// |---|---|
+/// | will not wait | [`try_acquire`](Self::try_acquire) |
+/// | wait in a task | [`acquire`](Self::acquire), [`acquire_in`](Self::acquire_in) |
+/// | know the cost later | [`reserve`](Self::reserve) |
+/// | give some keys another quota | [`KeyedBuilder::quota_by`], [`set_quota_of`](Self::set_quota_of) |
+/// | read the quotas anew | [`set_quota`](Self::set_quota), [`reload`](Self::reload) |
+/// | want to know who uses most | [`hottest`](Self::hottest) |
+///
+/// # Exactness
+///
+/// That of a [`Limiter`](crate::Limiter#exactness), for each key for as long as it is there. A key that is evicted while it is not full comes back full: give
+/// `max_keys` room, or refuse the new ones.
+///
+/// A key is told by a fingerprint of 64 bits that a keyed hasher makes, std's SipHash with random keys if nothing else is said, so nobody can choose keys that collide.
+/// Two of `n` keys have the same with a chance of `n^2 / 2^65`, one in four billion for a hundred thousand; these two share a bucket, for as long as both are
+/// there.
+///
+/// # Fairness
+///
+/// First in, first out for each key. Keys have nothing to do with each other, but for the room.
+///
+/// # Memory ordering
+///
+/// None is promised, as for a [`Limiter`](crate::Limiter#memory-ordering).
+///
+/// # Examples
+///
+/// ```
+/// use selvedge_ratelimit::{Keyed, Rate};
+///
+/// let clients: Keyed<String> = Keyed::new(Rate::per_second(5).burst(2), 100_000);
+/// assert!(clients.try_acquire("alice", 2).is_ok());
+/// assert!(clients.try_acquire("bob", 1).is_ok());
+/// let refused = clients.try_acquire("alice", 1).unwrap_err();
+/// println!("429, again in {:?}", refused.retry_in());
+/// ```
+///
+/// # Algorithm
+///
+/// One word a key, as a [`Limiter`](crate::Limiter#algorithm) has, beside the fingerprint in half a line of the cache; found by an index with open addressing
+/// (linear probing), which is read without a lock. To take is a hash, a read of the clock and one compare-and-swap, and nothing is written that
+/// all keys share. About 60 bytes a key with keys of 8 bytes, 52 of which are there from the beginning, for `max_keys`. A key that comes new costs a lock and, when there are as many as may, a look at
+/// sixteen others. A key that is waited for has a limiter of its own as long as that lasts.
+pub struct Keyed<K, S = RandomState> {
+    /// The keys.
+    table: Table<K, S>,
+    /// The quota of a key, if it is its own.
+    quota_by: Option<QuotaBy<K>>,
+}
+
+/// Tells the quota of a key.
+type QuotaBy<K> = Box<dyn Fn(&K) -> Quota + Send + Sync>;
+
+/// What is done with a new key when there are as many as may be. Keys with a full bucket go first, whatever is said here: they lose nothing. Looked at
+/// are sixteen at a time, one after the other, and up to 64 before anybody is refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum WhenFull {
+    /// The one of those looked at that is nearest to a full bucket goes, and begins with a full one when it comes back.
+    #[default]
+    Evict,
+    /// The new one is refused, with [`TryAcquireError::TooManyKeys`].
+    Refuse,
+    /// The new ones share one bucket, of the quota that keys have.
+    Share,
+}
+
+/// How much a key uses; from [`Keyed::hottest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Heat<K> {
+    /// The key.
+    pub key: K,
+    /// How long it takes until its bucket is full again.
+    pub full_in: Duration,
+    /// How many tokens it has.
+    pub available: u32,
+}
+
+impl<K> Keyed<K> {
+    /// `quota` for each key, of which there may be `max_keys` (at least one).
+    pub fn new(quota: Quota, max_keys: u32) -> Self {
+        Self::builder(quota, max_keys).build()
+    }
+
+    /// Limits of which more is to be said.
+    pub fn builder(quota: Quota, max_keys: u32) -> KeyedBuilder<K> {
+        KeyedBuilder::new(quota, max_keys)
+    }
+}
+
+impl<K, S: BuildHasher> Keyed<K, S> {
+    /// Limits of all that.
+    fn of(
+        quota: Quota,
+        max_keys: u32,
+        when_full: WhenFull,
+        settings: Settings,
+        timer: Timer,
+        hasher: S,
+        quota_by: Option<QuotaBy<K>>,
+    ) -> Self {
+        let table = Table::new(quota, max_keys.max(1), when_full, settings, timer, hasher);
+        Self { table, quota_by }
+    }
+
+    /// A key that comes new, and its quota.
+    fn fresh(&self, key: K) -> (K, Option<Quota>) {
+        let quota = self.quota_by.as_ref().map(|quota_by| quota_by(&key));
+        (key, quota)
+    }
+
+    /// Takes `n` tokens of a key if that is possible without waiting and without overtaking anybody who waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Limiter::try_acquire`](crate::Limiter::try_acquire), and for a key that comes new
+    ///
+    /// - [`TryAcquireError::TooManyKeys`], if that is [what is to be done](WhenFull);
+    /// - [`TryAcquireError::TooManyQuotas`], if it has one of its own and 1024 different ones are in use.
+    #[inline]
+    pub fn try_acquire<Q>(&self, key: &Q, n: u32) -> Result<(), TryAcquireError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        if n == 0 {
+            return Ok(());
+        }
+        self.table.try_take(self.table.print(key), n, || self.fresh(key.to_owned()))
+    }
+
+    /// Takes `n` tokens of a key, waiting in line for them.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`Limiter::acquire`](crate::Limiter::acquire).
+    ///
+    /// # Fairness
+    ///
+    /// First in, first out for each key.
+    ///
+    /// # Memory ordering
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// As [`Limiter::acquire`](crate::Limiter::acquire) and [`try_acquire`](Self::try_acquire).
+    ///
+    /// # Panics
+    ///
+    /// The future panics when it is polled after it was ready.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use selvedge_ratelimit::{Keyed, Rate};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), selvedge_ratelimit::AcquireError> {
+    /// let hosts: Keyed<String> = Keyed::new(Rate::every(Duration::from_millis(2)).burst(1), 1_000);
+    /// for page in 0..3 {
+    ///     hosts.acquire("example.org".to_owned(), 1).await?;
+    ///     println!("page {page}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`try_acquire`](Self::try_acquire); and if there are too few tokens, a limiter for the key, for as long as somebody waits for it: two allocations.
+    #[track_caller]
+    pub fn acquire(&self, key: K, n: u32) -> AcquireKey<'_, K, S> {
+        AcquireKey::new(self, key, Ask::new(n))
+    }
+
+    /// As [`acquire`](Self::acquire), for no longer than `ctx` lasts; and not at all, if the tokens would be due after its deadline.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`acquire`](Self::acquire).
+    ///
+    /// # Fairness
+    ///
+    /// One line with [`acquire`](Self::acquire).
+    ///
+    /// # Memory ordering
+    ///
+    /// As [`Limiter::acquire_in`](crate::Limiter::acquire_in).
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire) and [`Limiter::acquire_in`](crate::Limiter::acquire_in).
+    ///
+    /// # Panics
+    ///
+    /// The future panics when it is polled after it was ready.
+    ///
+    /// # Examples
+    ///
+    /// As [`Limiter::acquire_in`](crate::Limiter::acquire_in).
+    ///
+    /// # Algorithm
+    ///
+    /// As [`acquire`](Self::acquire), and a look at the context.
+    #[track_caller]
+    pub fn acquire_in(
+        &self,
+        ctx: &Context,
+        key: K,
+        n: u32,
+    ) -> RunOrCause<AcquireKey<'_, K, S>>
+    where
+        K: Hash + Clone,
+    {
+        let within = ctx.remaining().map_or(u64::MAX, nanos);
+        ctx.run_or_cause(AcquireKey::new(self, key, Ask::new(n)).within(within))
+    }
+
+    /// Takes a place in the line of a key for `n` tokens now, to be used when they are due. See [`Reservation`].
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), at once.
+    #[track_caller]
+    pub fn reserve<Q>(&self, key: &Q, n: u32) -> Result<Reservation, AcquireError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ToOwned<Owned = K> + ?Sized,
+    {
+        let print = self.table.print(key);
+        let engine = self.table.engine(print, || self.fresh(key.to_owned()));
+        Reservation::new(&engine.map_err(acquire::refused)?, Ask::new(n))
+    }
+
+    /// How many tokens a key has. One that is not there would have its burst, and for that there is none here.
+    pub fn available<Q>(&self, key: &Q) -> Option<u32>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        self.table.available(self.table.print(key))
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many keys there may be.
+    pub fn max_keys(&self) -> u32 {
+        self.table.max_keys()
+    }
+
+    /// The quota of keys that have none of their own.
+    pub fn quota(&self) -> Quota {
+        self.table.quota()
+    }
+
+    /// Another quota for all keys that have none of their own, from now on: see [a quota that changes](crate::Limiter#a-quota-that-changes).
+    ///
+    /// Costs a walk along all keys, in parts, between which others get their locks; takes of a key are held up while that one is changed.
+    pub fn set_quota(&self, quota: Quota) {
+        self.table.set_quota(quota);
+    }
+
+    /// A quota of its own for a key, from now on. None, and it has the one of all others. Whether the key is there: one that is not has, when it
+    /// comes, what [`quota_by`](KeyedBuilder::quota_by) says.
+    ///
+    /// # Errors
+    ///
+    /// [`TryAcquireError::TooManyQuotas`], if 1024 different ones are in use.
+    pub fn set_quota_of<Q>(&self, key: &Q, quota: Option<Quota>) -> Result<bool, TryAcquireError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        let set = self.table.set_own(self.table.print(key), quota);
+        set.map_err(|_| TryAcquireError::TooManyQuotas)
+    }
+
+    /// Asks [`quota_by`](KeyedBuilder::quota_by) again, for every key that is there, and gives it what that says. How many were asked for.
+    ///
+    /// Keys are cloned, and the function is called, with no lock held.
+    ///
+    /// # Errors
+    ///
+    /// [`TryAcquireError::TooManyQuotas`], if more than 1024 different ones would be in use. Some keys have their new ones then.
+    pub fn reload(&self) -> Result<usize, TryAcquireError>
+    where
+        K: Hash + Clone,
+    {
+        let Some(quota_by) = &self.quota_by else { return Ok(0) };
+        let keys = self.table.all_keys();
+        for key in &keys {
+            self.set_quota_of(key, Some(quota_by(key)))?;
+        }
+        Ok(keys.len())
+    }
+
+    /// Forgets a key, with what it has used: when it comes again it has its burst. Whether it was there; one that is waited for stays.
+    pub fn forget<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        self.table.forget(self.table.print(key))
+    }
+
+    /// The keys whose buckets take longest to be full again, `count` at most, from the hottest on. Not those that are waited for.
+    ///
+    /// A look at each entry, one after the other; keys are cloned with no lock held.
+    pub fn hottest(&self, count: usize) -> Vec<Heat<K>>
+    where
+        K: Clone,
+    {
+        let hot = self.table.hottest(count).into_iter().map(|(key, full_in, available)| {
+            Heat { key, full_in: Duration::from_nanos(full_in), available }
+        });
+        hot.collect()
+    }
+}
+
+impl<K, S: BuildHasher> fmt::Debug for Keyed<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyed")
+            .field("quota", &format_args!("{}", self.quota()))
+            .field("keys", &format_args!("{} of {}", self.len(), self.max_keys()))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,113 @@
+//! The future that waits for tokens of a key.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project::pin_project;
+use selvedge_primitives::coop;
+
+use super::Keyed;
+use crate::limiter::{Ask, Handle};
+use crate::{Acquire, AcquireError, TryAcquireError};
+
+/// Waits for tokens of a key; made by [`Keyed::acquire`], which says what it promises. Dropped, it leaves the line.
+#[pin_project]
+#[must_use = "a future does nothing, and stands in no line, until it is polled"]
+pub struct AcquireKey<'a, K, S> {
+    /// The limits.
+    keyed: &'a Keyed<K, S>,
+    /// The key.
+    key: K,
+    /// What is asked for.
+    ask: Ask,
+    /// For how long it is worth to wait from the first poll on, in nanoseconds.
+    within: u64,
+    /// The waiting, when there is something to wait for.
+    #[pin]
+    acquire: Option<Acquire<'static>>,
+    /// Whether it has completed.
+    done: bool,
+    /// Who called `acquire`.
+    place: &'static Location<'static>,
+}
+
+impl<'a, K, S> AcquireKey<'a, K, S> {
+    /// Waits on behalf of the caller.
+    #[track_caller]
+    pub(super) fn new(keyed: &'a Keyed<K, S>, key: K, ask: Ask) -> Self {
+        let (within, place) = (u64::MAX, Location::caller());
+        Self { keyed, key, ask, within, acquire: None, done: false, place }
+    }
+
+    /// Not if it takes longer than that, in nanoseconds.
+    pub(super) fn within(mut self, within: u64) -> Self {
+        self.within = within;
+        self
+    }
+}
+
+impl<K: Hash + Clone, S: BuildHasher> Future for AcquireKey<'_, K, S> {
+    type Output = Result<(), AcquireError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        assert!(!*this.done, "`AcquireKey` polled after it completed");
+        if this.acquire.is_none() {
+            let proceed = ready!(coop::poll_proceed(cx));
+            let (keyed, key) = (*this.keyed, &*this.key);
+            let tried = keyed.try_acquire(key, this.ask.tokens);
+            let told = match tried {
+                Ok(()) => Some(Ok(())),
+                Err(TryAcquireError::NotYet(_)) => None,
+                Err(error) => Some(Err(refused(error))),
+            };
+            if let Some(told) = told {
+                proceed.made_progress();
+                *this.done = true;
+                return Poll::Ready(told);
+            }
+            let print = keyed.table.print(key);
+            let engine = match keyed.table.engine(print, || keyed.fresh(key.clone())) {
+                Ok(engine) => engine,
+                Err(error) => {
+                    proceed.made_progress();
+                    *this.done = true;
+                    return Poll::Ready(Err(refused(error)));
+                }
+            };
+            if *this.within != u64::MAX {
+                this.ask.latest = engine.clock().now().saturating_add(*this.within);
+            }
+            this.acquire.set(Some(Acquire::new(Handle::Shared(engine), *this.ask)));
+        }
+        let acquire = this.acquire.as_mut().as_pin_mut().expect("made above");
+        let acquired = ready!(acquire.poll(cx));
+        this.acquire.set(None);
+        *this.done = true;
+        Poll::Ready(acquired)
+    }
+}
+
+/// Why a key is not waited for.
+pub(super) fn refused(error: TryAcquireError) -> AcquireError {
+    match error {
+        TryAcquireError::OverBurst { wanted, burst } => AcquireError::OverBurst { wanted, burst },
+        TryAcquireError::TooManyKeys { max_keys } => AcquireError::TooManyKeys { max_keys },
+        TryAcquireError::TooManyQuotas => AcquireError::TooManyQuotas,
+        // What comes later is waited for.
+        TryAcquireError::Closed | TryAcquireError::NotYet(_) => AcquireError::Closed,
+    }
+}
+
+impl<K: fmt::Debug, S> fmt::Debug for AcquireKey<'_, K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AcquireKey")
+            .field("key", &self.key)
+            .field("wanted", &self.ask.tokens)
+            .field("place", &format_args!("{}", self.place))
+            .finish()
+    }
+}

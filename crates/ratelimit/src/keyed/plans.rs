@@ -1,0 +1,115 @@
+//! The quotas of keys: each that is in use has a course, which is not written again for as long as a key goes by it.
+//!
+//! A change of a quota is another plan: the keys of the old one are moved to it, one by one. So who reckons with the course of a plan for an
+//! entry, and finds the entry's word unchanged, has read a course that stood still.
+
+use std::collections::HashMap;
+
+use selvedge_primitives::Mutex;
+
+use crate::Quota;
+use crate::bucket::course::{Course, Piece};
+use crate::bucket::scale::Scale;
+
+/// So many plans at most, at a time.
+const MOST: usize = 1024;
+
+/// The plans.
+#[derive(Debug)]
+pub(super) struct Plans {
+    /// Their courses, by number.
+    courses: Box<[Course]>,
+    /// What is known of them.
+    book: Mutex<Book>,
+}
+
+/// What is known of the plans.
+#[derive(Debug)]
+struct Book {
+    /// Which plan a quota is.
+    numbers: HashMap<Quota, u32>,
+    /// Their quotas, and how many keys go by each.
+    rows: Vec<(Quota, usize)>,
+    /// Those without keys.
+    free: Vec<u32>,
+}
+
+/// More quotas are in use than there may be.
+#[derive(Debug)]
+pub(super) struct TooMany;
+
+impl Plans {
+    /// Room for as many as there may be keys.
+    pub(super) fn new(keys: usize, quota: Quota, now: u64) -> Self {
+        // One for each key, one for all others, and one that another is being changed to.
+        let room = keys.saturating_add(3).min(MOST);
+        let piece = Self::piece_of(&quota, now);
+        let courses = (0..room).map(|_| Course::new(piece)).collect();
+        let book = Book { numbers: HashMap::new(), rows: Vec::new(), free: Vec::new() };
+        Self { courses, book: Mutex::new(book) }
+    }
+
+    /// The course of a plan.
+    #[inline]
+    pub(super) fn course(&self, number: u32) -> &Course {
+        // A number that is read while it changes is one that there is, and the word tells.
+        &self.courses[number as usize]
+    }
+
+    /// What has come by a quota, from now on.
+    fn piece_of(quota: &Quota, now: u64) -> Piece {
+        let scale = Scale::new(quota);
+        let burst = if scale.unit == 0 { u32::MAX } else { quota.burst_size() };
+        Piece::new(scale, burst, now)
+    }
+
+    /// One more goes by this quota: its number.
+    pub(super) fn enter(&self, quota: Quota, now: u64) -> Result<u32, TooMany> {
+        let mut book = self.book.lock();
+        if let Some(&number) = book.numbers.get(&quota)
+            // One that is over is for nobody who comes.
+            && !self.courses[number as usize].piece().is_over(now)
+        {
+            book.rows[number as usize].1 += 1;
+            return Ok(number);
+        }
+        let number = match book.free.pop() {
+            Some(number) => {
+                book.rows[number as usize] = (quota, 1);
+                number
+            }
+            None if book.rows.len() == self.courses.len() => return Err(TooMany),
+            None => {
+                book.rows.push((quota, 1));
+                (book.rows.len() - 1) as u32
+            }
+        };
+        book.numbers.insert(quota, number);
+        self.courses[number as usize].set(Self::piece_of(&quota, now));
+        Ok(number)
+    }
+
+    /// One more goes by a plan by which somebody goes.
+    pub(super) fn join(&self, number: u32) {
+        self.book.lock().rows[number as usize].1 += 1;
+    }
+
+    /// One does not any more.
+    pub(super) fn leave(&self, number: u32) {
+        let mut book = self.book.lock();
+        let (quota, count) = &mut book.rows[number as usize];
+        *count -= 1;
+        if *count == 0 {
+            let quota = *quota;
+            if book.numbers.get(&quota) == Some(&number) {
+                book.numbers.remove(&quota);
+            }
+            book.free.push(number);
+        }
+    }
+
+    /// The quota of a plan by which somebody goes.
+    pub(super) fn quota(&self, number: u32) -> Quota {
+        self.book.lock().rows[number as usize].0
+    }
+}

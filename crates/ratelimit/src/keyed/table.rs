@@ -1,0 +1,646 @@
+//! The engine of the keyed limits: entries, an index that leads to them, and the plans by which they go.
+//!
+//! # Protocol
+//!
+//! 1. *Hit*: hash the key, find its entry in the index, and take from its word by one CAS. Nothing else is written, and nothing of the key
+//!    is read: its fingerprint of 64 bits, with a hasher that is keyed, stands for it. Two of `n` keys have the same with a chance of `n^2 / 2^65`: of a
+//!    hundred thousand once in four billion tables. They share a limit then.
+//! 2. *Insert*: a key that is not found gets an entry that is free, or else one that is taken from another key (3), and is put into the index
+//!    under the lock of its shard. An entry of no key has CHANGING in its word.
+//! 3. *Evict*: a hand goes round the entries and looks at [`LOOKS`] of them; the one that has been full for the longest, or else is
+//!    nearest to it, is taken out of its shard, under the lock of that, while its word has CHANGING. A full bucket is as good as none: its
+//!    key loses nothing. So nobody has to sweep.
+//! 4. *Wait*: a key for which somebody wants to wait gets a limiter of its own, with what its entry has; and the entry has QUEUED, so that
+//!    everybody comes to the lock and is led there. When nobody waits any more and nobody holds on to it, what it has goes back into the entry.
+//! 5. *Change*: an entry is moved to another plan while its word has CHANGING.
+//!
+//! # The races
+//!
+//! - *Hit against insert*: of two that insert a key one finds the other's under the lock.
+//! - *Hit against evict*: the eviction begins with a RMW of the word, and ends with another value of it, which the word has never had. A hit
+//!   that has read the entry before fails, whatever the entry is by now, and looks again.
+//! - *Evict against insert*: a victim is taken out under the lock of its own shard before the lock of another is taken: nobody has two.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+use selvedge_primitives::{Mutex, MutexGuard};
+use selvedge_primitives::atomic::{AtomicU32, Ordering};
+use selvedge_primitives::observe::Subject;
+use selvedge_primitives::time::Timer;
+
+use super::WhenFull;
+use super::entry::{Entry, NOWHERE, PlanOf};
+use super::plans::{Plans, TooMany};
+use super::shard::{Keys, Shard};
+use crate::bucket::course::{LARGEST_DEBT, Outlook, Piece};
+use crate::bucket::scale::LONGEST;
+use crate::bucket::word::{Refusal, State};
+use crate::clock::Clock;
+use crate::limiter::{Engine, Settings, deficit_in};
+use crate::{NotYet, Quota, TryAcquireError};
+
+/// So many entries are looked at for one to evict.
+const LOOKS: u32 = 16;
+/// As often before a key is refused or shares.
+const ROUNDS: u32 = 4;
+/// As many shards at most: a power of two.
+const SHARDS: usize = 64;
+/// A shard is for as many keys, or more.
+const SHARD: usize = 256;
+
+/// See the module's page.
+pub(super) struct Table<K, S> {
+    /// The entries; behind the last the one that keys share that found no room.
+    entries: Box<[Entry]>,
+    /// The keys, by fingerprint. A power of two of them.
+    shards: Box<[Shard<K>]>,
+    /// The plans.
+    plans: Plans,
+    /// The plan of keys that have none of their own. Changes under the lock.
+    default: Mutex<u32>,
+    /// Tells the time.
+    clock: Clock,
+    /// Makes fingerprints.
+    hasher: S,
+    /// Entries of no key.
+    pool: Mutex<Pool>,
+    /// Where the next eviction looks.
+    hand: AtomicU32,
+    /// What is done when there is no room.
+    when_full: WhenFull,
+    /// Of the limiters of keys that are waited for.
+    settings: Settings,
+}
+
+/// Entries of no key.
+#[derive(Debug)]
+struct Pool {
+    /// From here on they never had one.
+    fresh: u32,
+    /// Others.
+    free: Vec<u32>,
+}
+
+/// Why a hit came to nothing.
+enum Miss {
+    /// It is told.
+    Told(TryAcquireError),
+    /// The lock tells: the entry is waited for, being changed, over, or another key's.
+    Unsettled,
+}
+
+impl<K, S: BuildHasher> Table<K, S> {
+    /// No keys yet.
+    pub(super) fn new(
+        quota: Quota,
+        max_keys: u32,
+        when_full: WhenFull,
+        settings: Settings,
+        timer: Timer,
+        hasher: S,
+    ) -> Self {
+        let clock = Clock::new(timer);
+        let most = max_keys as usize;
+        let shards = (most / SHARD).clamp(1, SHARDS);
+        let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
+        // Keys do not fall evenly: six times the deviation more.
+        let mean = most.div_ceil(shards);
+        let room = if shards == 1 { most } else { mean + 6 * mean.isqrt() };
+        let now = clock.now();
+        let plans = Plans::new(most, quota, now);
+        let Ok(default) = plans.enter(quota, now) else { unreachable!("there is room for three") };
+        let entries: Box<[Entry]> = (0..=max_keys).map(|_| Entry::new()).collect();
+        let plan = PlanOf { number: default, is_own: false };
+        plans.join(default);
+        entries[most].begin(0, plan, &plans.course(default).piece(), now);
+        Self {
+            entries,
+            shards: (0..shards).map(|_| Shard::new(room)).collect(),
+            plans,
+            default: Mutex::new(default),
+            clock,
+            hasher,
+            pool: Mutex::new(Pool { fresh: 0, free: Vec::new() }),
+            hand: AtomicU32::new(0),
+            when_full,
+            settings,
+        }
+    }
+
+    /// How many keys there may be.
+    pub(super) fn max_keys(&self) -> u32 {
+        (self.entries.len() - 1) as u32
+    }
+
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.keys.lock().len()).sum()
+    }
+
+    /// The quota of keys that have none of their own.
+    pub(super) fn quota(&self) -> Quota {
+        let default = self.default.lock();
+        self.plans.quota(*default)
+    }
+
+    /// The fingerprint of a key.
+    #[inline]
+    pub(super) fn print<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// Where a fingerprint belongs.
+    #[inline]
+    fn shard(&self, print: u64) -> &Shard<K> {
+        &self.shards[print as usize & (self.shards.len() - 1)]
+    }
+
+    /// What becomes of a request of an entry.
+    #[inline(always)]
+    fn outlook(&self, entry: &Entry, granted: u64, tokens: u32, now: u64) -> Outlook {
+        let offset = entry.offset();
+        let course = self.plans.course(entry.plan().number);
+        match course.outlook(granted.wrapping_sub(offset), tokens, now) {
+            Outlook::Granted(next) => Outlook::Granted(next.wrapping_add(offset)),
+            other => other,
+        }
+    }
+
+    /// Takes from an entry, if it is this key's.
+    #[inline]
+    fn hit(&self, number: u32, print: u64, tokens: u32, now: u64) -> Result<(), Miss> {
+        let entry = &self.entries[number as usize];
+        let first = Cell::new(Some(now));
+        entry.word.attempt(
+            |granted, now| match entry.print() == print {
+                true => self.outlook(entry, granted, tokens, now),
+                false => Outlook::Over,
+            },
+            || first.take().unwrap_or_else(|| self.clock.now()),
+            |_, lack| Miss::Told(TryAcquireError::NotYet(NotYet::new(lack))),
+            |refusal| {
+                Err(match refusal {
+                    Refusal::OverBurst => {
+                        let burst = self.plans.course(entry.plan().number).burst();
+                        Miss::Told(TryAcquireError::OverBurst { wanted: tokens, burst })
+                    }
+                    Refusal::Closed | Refusal::Queued | Refusal::Unsettled => Miss::Unsettled,
+                })
+            },
+        )
+    }
+
+    /// Takes `tokens` of a key without waiting. `fresh` makes one that stays of a key that comes new, and tells its quota if it has one of its
+    /// own: with no lock held.
+    #[inline]
+    pub(super) fn try_take(
+        &self,
+        print: u64,
+        tokens: u32,
+        fresh: impl Fn() -> (K, Option<Quota>),
+    ) -> Result<(), TryAcquireError> {
+        let now = self.clock.now();
+        if let Some(number) = self.shard(print).find(&self.entries, print) {
+            match self.hit(number, print, tokens, now) {
+                Ok(()) => return Ok(()),
+                Err(Miss::Told(error)) => return Err(error),
+                Err(Miss::Unsettled) => {}
+            }
+        }
+        self.try_slow(print, tokens, fresh)
+    }
+
+    /// What a hit does not tell.
+    #[cold]
+    fn try_slow(
+        &self,
+        print: u64,
+        tokens: u32,
+        fresh: impl Fn() -> (K, Option<Quota>),
+    ) -> Result<(), TryAcquireError> {
+        loop {
+            let number = self.admit(print, &fresh)?;
+            let now = self.clock.now();
+            match self.hit(number, print, tokens, now) {
+                Ok(()) => return Ok(()),
+                Err(Miss::Told(error)) => return Err(error),
+                Err(Miss::Unsettled) => {}
+            }
+            if number == self.max_keys() {
+                // The shared one has a print of its own.
+                return match self.hit(number, 0, tokens, now) {
+                    Ok(()) => Ok(()),
+                    Err(Miss::Told(error)) => Err(error),
+                    Err(Miss::Unsettled) => {
+                        self.renew(number);
+                        continue;
+                    }
+                };
+            }
+            let keys = self.shard(print).keys.lock();
+            if self.shard(print).find(&self.entries, print) != Some(number) {
+                continue;
+            }
+            if let Some(engine) = keys.engines.get(&number) {
+                let engine = Arc::clone(engine);
+                if self.demote(keys, number) {
+                    drop(engine);
+                    continue;
+                }
+                return engine.try_take(tokens);
+            }
+            drop(keys);
+            self.renew(number);
+        }
+    }
+
+    /// The entry of a key, which gets one if it has none: its own, or the one that is shared.
+    fn admit(
+        &self,
+        print: u64,
+        fresh: impl Fn() -> (K, Option<Quota>),
+    ) -> Result<u32, TryAcquireError> {
+        let shard = self.shard(print);
+        let found = {
+            let _keys = shard.keys.lock();
+            shard.find(&self.entries, print)
+        };
+        if let Some(number) = found {
+            return Ok(number);
+        }
+        // The user's code, with no lock held.
+        let (key, quota) = fresh();
+        let Some(number) = self.claim() else { return self.full() };
+        let now = self.clock.now();
+        let plan = match quota.map(|quota| self.plans.enter(quota, now)) {
+            Some(Ok(number)) => Some(number),
+            None => None,
+            Some(Err(TooMany)) => {
+                self.pool.lock().free.push(number);
+                return Err(TryAcquireError::TooManyQuotas);
+            }
+        };
+        let mut keys = shard.keys.lock();
+        let found = shard.find(&self.entries, print);
+        if found.is_some() || !shard.has_room(&keys) {
+            // Somebody else was faster. (Or far more keys fell into the shard than can be by chance.)
+            drop(keys);
+            plan.into_iter().for_each(|plan| self.plans.leave(plan));
+            self.pool.lock().free.push(number);
+            return found.map_or_else(|| self.full(), Ok);
+        }
+        let plan = plan.map_or_else(
+            || {
+                let default = self.default.lock();
+                self.plans.join(*default);
+                PlanOf { number: *default, is_own: false }
+            },
+            |number| PlanOf { number, is_own: true },
+        );
+        let piece = self.plans.course(plan.number).piece();
+        self.entries[number as usize].begin(print, plan, &piece, now);
+        shard.insert(&mut keys, &self.entries, number, key);
+        Ok(number)
+    }
+
+    /// What becomes of a key for which there is no room.
+    fn full(&self) -> Result<u32, TryAcquireError> {
+        let max_keys = self.max_keys();
+        match self.when_full {
+            WhenFull::Share => Ok(max_keys),
+            WhenFull::Evict | WhenFull::Refuse => Err(TryAcquireError::TooManyKeys { max_keys }),
+        }
+    }
+
+    /// An entry of no key, if there is one or can be.
+    fn claim(&self) -> Option<u32> {
+        let from_pool = {
+            let mut pool = self.pool.lock();
+            let free = pool.free.pop();
+            free.or_else(|| {
+                let fresh = (pool.fresh < self.max_keys()).then_some(pool.fresh);
+                pool.fresh += u32::from(fresh.is_some());
+                fresh
+            })
+        };
+        from_pool.or_else(|| (0..ROUNDS).find_map(|_| self.evict()))
+    }
+
+    /// Takes an entry from its key: of those that the hand comes to the one that is nearest to a full bucket, or has been full for the
+    /// longest.
+    fn evict(&self) -> Option<u32> {
+        let now = self.clock.now();
+        let most = self.max_keys();
+        // Relaxed: a place to begin at.
+        let from = self.hand.fetch_add(LOOKS, Ordering::Relaxed);
+        let mut victims: Vec<(i128, u32)> = (0..LOOKS.min(most))
+            .filter_map(|look| {
+                let number = from.wrapping_add(look) % most;
+                let entry = &self.entries[number as usize];
+                let seen = entry.word.snapshot();
+                if !seen.is_plain() {
+                    self.try_demote(number);
+                    return None;
+                }
+                let piece = self.plans.course(entry.plan().number).piece();
+                let deficit = entry.deficit(seen, &piece, now);
+                let spare = self.when_full == WhenFull::Evict || deficit <= 0;
+                let is_whole = entry.word.is_still(seen) && spare;
+                is_whole.then(|| (in_time(deficit, &piece), number))
+            })
+            .collect();
+        victims.sort_unstable();
+        victims.into_iter().find_map(|(_, number)| self.take_away(number, now))
+    }
+
+    /// Takes an entry from its key, if that is still as it was.
+    fn take_away(&self, number: u32, now: u64) -> Option<u32> {
+        let entry = &self.entries[number as usize];
+        let print = entry.print();
+        let shard = self.shard(print);
+        let mut keys = shard.keys.lock();
+        if shard.find(&self.entries, print) != Some(number) || !entry.word.snapshot().is_plain() {
+            return None;
+        }
+        let seen = entry.word.begin_change();
+        let plan = entry.plan().number;
+        let deficit = entry.deficit(seen, &self.plans.course(plan).piece(), now);
+        if self.when_full != WhenFull::Evict && deficit > 0 {
+            entry.word.cancel_change(seen);
+            return None;
+        }
+        let key = shard.remove(&mut keys, &self.entries, number);
+        drop(keys);
+        self.plans.leave(plan);
+        // The user's code.
+        drop(key);
+        Some(number)
+    }
+
+    /// Forgets a key, and what it has used: it is as if it had never been there. Whether it was; not one that is waited for.
+    pub(super) fn forget(&self, print: u64) -> bool {
+        let shard = self.shard(print);
+        let mut keys = shard.keys.lock();
+        let Some(number) = shard.find(&self.entries, print) else { return false };
+        let entry = &self.entries[number as usize];
+        if !entry.word.snapshot().is_plain() {
+            return false;
+        }
+        entry.word.begin_change();
+        let plan = entry.plan().number;
+        let key = shard.remove(&mut keys, &self.entries, number);
+        drop(keys);
+        self.plans.leave(plan);
+        self.pool.lock().free.push(number);
+        drop(key);
+        true
+    }
+
+    /// The limiter of a key that is to be waited for.
+    pub(super) fn engine(
+        &self,
+        print: u64,
+        fresh: impl Fn() -> (K, Option<Quota>),
+    ) -> Result<Arc<Engine>, TryAcquireError> {
+        loop {
+            let number = self.admit(print, &fresh)?;
+            let is_shared = number == self.max_keys();
+            let shard = self.shard(if is_shared { 0 } else { print });
+            let mut keys = shard.keys.lock();
+            if !is_shared && shard.find(&self.entries, print) != Some(number) {
+                continue;
+            }
+            if let Some(engine) = keys.engines.get(&number) {
+                return Ok(Arc::clone(engine));
+            }
+            let entry = &self.entries[number as usize];
+            let plan = entry.plan().number;
+            let (quota, now) = (self.plans.quota(plan), self.clock.now());
+            let piece = self.plans.course(plan).piece();
+            let seen = entry.word.begin_change();
+            let deficit = entry.deficit(seen, &piece, now).max(0) as u64;
+            let (timer, subject) = (self.clock.timer().clone(), Subject::here("keyed limit"));
+            let engine = Engine::resume(quota, self.settings, timer, subject, deficit);
+            let engine = Arc::new(engine);
+            keys.engines.insert(number, Arc::clone(&engine));
+            entry.word.hand_to_line(seen, seen.granted() + 1);
+            return Ok(engine);
+        }
+    }
+
+    /// Under the lock of its shard, which is released if it has a limiter that nobody needs: what that has goes back into the entry.
+    fn demote(&self, mut keys: MutexGuard<'_, Keys<K>>, number: u32) -> bool {
+        let Some(engine) = keys.engines.get(&number) else { return false };
+        // The caller may have one, and there is one here: nobody who has none gets one without the lock.
+        if Arc::strong_count(engine) > 2 || engine.waiting() > 0 {
+            return false;
+        }
+        let deficit = engine.deficit();
+        let engine = keys.engines.remove(&number);
+        let entry = &self.entries[number as usize];
+        let plan = entry.plan();
+        let piece = self.plans.course(plan.number).piece();
+        let seen = entry.word.begin_change();
+        let granted = entry.suit(seen, plan, &piece, self.clock.now(), deficit);
+        entry.word.begin(granted);
+        drop(keys);
+        drop(engine);
+        true
+    }
+
+    /// As [`demote`](Self::demote), for one that the hand has come to.
+    fn try_demote(&self, number: u32) {
+        let print = self.entries[number as usize].print();
+        let shard = self.shard(print);
+        let keys = shard.keys.lock();
+        if shard.find(&self.entries, print) == Some(number) {
+            let idle = keys.engines.get(&number).is_some_and(|engine| Arc::strong_count(engine) == 1);
+            if idle {
+                self.demote(keys, number);
+            }
+        }
+    }
+
+    /// The course of an entry is over, or its word was changing: a new plan of the same quota, if that is so.
+    fn renew(&self, number: u32) {
+        let plan = self.entries[number as usize].plan().number;
+        let piece = self.plans.course(plan).piece();
+        if piece.is_over(self.clock.now()) {
+            let quota = self.plans.quota(plan);
+            self.replan(plan, quota, true);
+        }
+    }
+
+    /// All entries of a plan go by another quota from now on; those with a plan of their own as well if `own` says so.
+    fn replan(&self, old: u32, quota: Quota, own: bool) {
+        let now = self.clock.now();
+        let Ok(new) = self.plans.enter(quota, now) else { return };
+        {
+            let mut default = self.default.lock();
+            if *default == old {
+                *default = new;
+                self.plans.join(new);
+                self.plans.leave(old);
+            }
+        }
+        let shared = self.max_keys();
+        let mut waited_for = Vec::new();
+        if self.entries[shared as usize].plan().number == old {
+            let keys = self.shard(0).keys.lock();
+            waited_for.extend(self.move_to(&keys, shared, PlanOf { number: new, is_own: false }));
+        }
+        for shard in &self.shards {
+            let keys = shard.keys.lock();
+            for &number in keys.owners() {
+                let plan = self.entries[number as usize].plan();
+                if plan.number == old && (own || !plan.is_own) {
+                    waited_for.extend(self.move_to(&keys, number, PlanOf { number: new, ..plan }));
+                }
+            }
+        }
+        self.plans.leave(new);
+        // That wakes those who are served, with no lock held.
+        waited_for.iter().for_each(|engine| engine.change(|_| quota));
+    }
+
+    /// Under the lock of its shard: an entry goes by another plan from now on, by which somebody goes. What has come until now came by the old one.
+    /// If it is waited for, its limiter is to be told.
+    #[must_use]
+    fn move_to(&self, keys: &Keys<K>, number: u32, plan: PlanOf) -> Option<Arc<Engine>> {
+        let entry = &self.entries[number as usize];
+        let (old, now) = (entry.plan(), self.clock.now());
+        let (old_piece, piece) =
+            (self.plans.course(old.number).piece(), self.plans.course(plan.number).piece());
+        self.plans.join(plan.number);
+        let seen = entry.word.begin_change();
+        // What came after the end of the old course as well.
+        let end = old_piece.since.saturating_add(old_piece.lasts);
+        let after = old_piece.scale.earned(now.saturating_sub(end).min(LONGEST));
+        let deficit = entry.deficit(seen, &old_piece, now).saturating_sub_unsigned(after).max(0);
+        let deficit = deficit_in(&old_piece, deficit.into(), piece.scale.unit);
+        let most = piece.burst_units() + LARGEST_DEBT;
+        let deficit = u64::try_from(deficit).unwrap_or(u64::MAX).min(most);
+        let granted = entry.suit(seen, plan, &piece, now, deficit);
+        // QUEUED stays if it is there.
+        entry.word.end_change(seen, granted);
+        self.plans.leave(old.number);
+        keys.engines.get(&number).map(Arc::clone)
+    }
+
+    /// Another quota for all keys that have none of their own.
+    pub(super) fn set_quota(&self, quota: Quota) {
+        let old = *self.default.lock();
+        if self.plans.quota(old) != quota {
+            self.replan(old, quota, false);
+        }
+    }
+
+    /// A quota of its own for a key that is there; none, and it has the one of all others. Whether it is there.
+    pub(super) fn set_own(&self, print: u64, quota: Option<Quota>) -> Result<bool, TooMany> {
+        let shard = self.shard(print);
+        let keys = shard.keys.lock();
+        let Some(number) = shard.find(&self.entries, print) else { return Ok(false) };
+        let (new, quota) = match quota {
+            Some(quota) => (self.plans.enter(quota, self.clock.now())?, quota),
+            None => {
+                let default = *self.default.lock();
+                self.plans.join(default);
+                (default, self.plans.quota(default))
+            }
+        };
+        let is_own = new != *self.default.lock();
+        let waited_for = self.move_to(&keys, number, PlanOf { number: new, is_own });
+        drop(keys);
+        self.plans.leave(new);
+        if let Some(engine) = waited_for {
+            engine.change(|_| quota);
+        }
+        Ok(true)
+    }
+
+    /// How many tokens a key has; none if it is not there, which is as good as a full bucket.
+    pub(super) fn available(&self, print: u64) -> Option<u32> {
+        let shard = self.shard(print);
+        let keys = shard.keys.lock();
+        let number = shard.find(&self.entries, print)?;
+        if let Some(engine) = keys.engines.get(&number) {
+            return Some(engine.available());
+        }
+        let entry = &self.entries[number as usize];
+        let piece = self.plans.course(entry.plan().number).piece();
+        // Others may take meanwhile; it does not change hands under the lock.
+        let deficit = entry.deficit(entry.word.snapshot(), &piece, self.clock.now()).max(0) as u64;
+        Some(piece.tokens(piece.burst_units().saturating_sub(deficit)))
+    }
+
+    /// The keys that take longest to have a full bucket again, with how long that is, in nanoseconds, and how many tokens they have.
+    pub(super) fn hottest(&self, count: usize) -> Vec<(K, u64, u32)>
+    where
+        K: Clone,
+    {
+        let now = self.clock.now();
+        let look = |number: u32| {
+            let entry = &self.entries[number as usize];
+            let seen: State = entry.word.snapshot();
+            let piece = self.plans.course(entry.plan().number).piece();
+            let (deficit, print) = (entry.deficit(seen, &piece, now), entry.print());
+            let is_used = seen.is_plain() && deficit > 0 && entry.word.is_still(seen);
+            is_used.then(|| {
+                let there = piece.tokens(piece.burst_units().saturating_sub(deficit as u64));
+                (piece.scale.due(deficit as u64).unwrap_or(u64::MAX), print, number, there)
+            })
+        };
+        let mut hot: Vec<_> = (0..self.max_keys()).filter_map(look).collect();
+        hot.sort_unstable_by(|a, b| b.cmp(a));
+        hot.truncate(count);
+        let keys = hot.into_iter().filter_map(|(full_in, print, number, there)| {
+            Some((self.clone_key(print, number)?, full_in, there))
+        });
+        keys.collect()
+    }
+
+    /// A clone of the key of an entry, made with no lock held: it is taken out for that, and put back if the entry is still its own.
+    fn clone_key(&self, print: u64, number: u32) -> Option<K>
+    where
+        K: Clone,
+    {
+        let shard = self.shard(print);
+        let is_its_own = || shard.find(&self.entries, print) == Some(number);
+        let key = {
+            let mut keys = shard.keys.lock();
+            if !is_its_own() {
+                return None;
+            }
+            keys.take(&self.entries, number)?
+        };
+        let clone = key.clone();
+        let mut keys = shard.keys.lock();
+        if is_its_own() && self.entries[number as usize].place() == NOWHERE {
+            keys.put(&self.entries, number, key);
+        }
+        Some(clone)
+    }
+
+    /// Every key that is there now, each cloned with no lock held.
+    pub(super) fn all_keys(&self) -> Vec<K>
+    where
+        K: Clone,
+    {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let numbers: Vec<u32> = shard.keys.lock().owners().to_vec();
+            all.extend(numbers.into_iter().filter_map(|number| {
+                self.clone_key(self.entries[number as usize].print(), number)
+            }));
+        }
+        all
+    }
+}
+
+/// How long a deficit takes to go away, in nanoseconds; less than nothing: for how long there has been none.
+fn in_time(deficit: i64, piece: &Piece) -> i128 {
+    let time = piece.scale.due(deficit.unsigned_abs()).unwrap_or(u64::MAX);
+    if deficit < 0 { -i128::from(time) } else { time.into() }
+}
