@@ -16,6 +16,7 @@
 //! | a caught panic as a value | [`Panic`] |
 //! | a clock and a timer from one driver | [`time::Timer`] |
 //! | the `next` of a stream | [`NextItem`] |
+//! | a line of the cache while something else is done | [`prefetch`] |
 //! | who made this, and where | [`Origin`] |
 //! | to be seen: what is made, who waits for it | [`observe`] |
 //! | to take part in tokio's cooperative budget | [`coop`] |
@@ -51,6 +52,7 @@ mod once_arc;
 mod once_box;
 mod origin;
 mod panic;
+mod prefetch;
 mod shim;
 mod spin_lock;
 pub mod time;
@@ -71,6 +73,7 @@ pub use once_arc::OnceArc;
 pub use once_box::OnceBox;
 pub use origin::Origin;
 pub use panic::Panic;
+pub use prefetch::prefetch;
 pub use spin_lock::{Spin, SpinGuard, SpinLock, Spun, is_wanted, let_in};
 pub use wait_queue::{
     Anchor, Entry, Left, Line, LineId, LineWaiter, Lines, List, Locked, LockedLines, Serve,

@@ -1,9 +1,21 @@
 //! The clock of a limiter: whole nanoseconds since it was made, and the timer that goes with it. It begins at one, so that there
 //! is a time before.
 
+#[cfg(feature = "coarse")]
+mod coarse;
+#[cfg(feature = "tsc")]
+mod tsc;
+
+#[cfg(feature = "tsc")]
+use std::time::Duration;
 use std::time::Instant;
 
 use selvedge_primitives::time::{Elapsed, Timer};
+
+#[cfg(feature = "coarse")]
+pub use coarse::CoarseClock;
+#[cfg(feature = "tsc")]
+use tsc::Tsc;
 
 /// By how much the coarse clock is late at most, in nanoseconds: two ticks of the slowest kernel.
 pub(crate) const LATE: u64 = 20_000_000;
@@ -11,31 +23,62 @@ pub(crate) const LATE: u64 = 20_000_000;
 /// A clock, and the timer that rings by it.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    /// Since when.
+    /// Since when, by the clock of the timer.
     elapsed: Elapsed,
+    /// The counter of the processor, if that is to be read.
+    #[cfg(feature = "tsc")]
+    tsc: Option<Tsc>,
 }
 
 impl Clock {
     /// A clock that begins now.
     pub(crate) fn new(timer: Timer) -> Self {
-        Self { elapsed: Elapsed::new(timer) }
+        Self {
+            elapsed: Elapsed::new(timer),
+            #[cfg(feature = "tsc")]
+            tsc: None,
+        }
+    }
+
+    /// A clock that begins now, and reads the counter of the processor.
+    #[cfg(feature = "tsc")]
+    pub(crate) fn tsc() -> Self {
+        Self { elapsed: Elapsed::new(Timer::thread()), tsc: Some(Tsc::new()) }
     }
 
     /// Nanoseconds since the count began, and one; at most 584 years. A clock that goes back may say less than before.
     #[inline]
     pub(crate) fn now(&self) -> u64 {
+        #[cfg(feature = "tsc")]
+        if let Some(tsc) = &self.tsc {
+            return tsc.nanos().saturating_add(1);
+        }
         self.elapsed.nanos().saturating_add(1)
     }
 
-    /// As [`now`](Self::now), for less, and late: by less than [`LATE`], while the kernel's tick is not late itself. None if there is no such
-    /// clock.
+    /// As [`now`](Self::now), for less, and late: by less than [`LATE`], while the kernel's tick is not late itself, or whoever keeps a
+    /// coarse clock. None if there is no such clock.
     #[inline]
     pub(crate) fn coarse(&self) -> Option<u64> {
+        #[cfg(feature = "tsc")]
+        if self.tsc.is_some() {
+            return None;
+        }
+        #[cfg(feature = "coarse")]
+        if let Some(nanos) = coarse::since(&self.elapsed) {
+            return Some(nanos.saturating_add(1));
+        }
         Some(self.elapsed.coarse_nanos()?.saturating_add(1))
     }
 
     /// The instant of such a time, for the timer. None if there is none.
     pub(crate) fn at(&self, nanos: u64) -> Option<Instant> {
+        #[cfg(feature = "tsc")]
+        if self.tsc.is_some() {
+            // By std's clock, from now on: the counter may go otherwise. One that rings too early is set anew.
+            let left = Duration::from_nanos(nanos.saturating_sub(self.now()));
+            return Instant::now().checked_add(left);
+        }
         self.elapsed.at(nanos.saturating_sub(1))
     }
 

@@ -75,6 +75,8 @@
 //! - `tokio` (default): tokio's clock for a limiter that is [given it](Limiter::with_timer), and tokio's
 //!   cooperative budget. Without it everything works on any executor.
 //! - `serde`: [`Quota`] and [`Rate`] as text.
+//! - `coarse`: a clock that the program keeps, for refusals that cost next to nothing.
+//! - `tsc`: a clock that reads the time-stamp counter of the processor, for builders that are told so.
 //! - `loom`: model checking; takes effect only under `--cfg selvedge_loom`.
 #![forbid(unsafe_code)]
 
@@ -87,6 +89,8 @@ mod quota;
 mod sometimes;
 mod throttle;
 
+#[cfg(feature = "coarse")]
+pub use clock::CoarseClock;
 pub use keyed::{AcquireKey, Heat, Keyed, KeyedBuilder, WhenFull};
 pub use limiter::{
     Acquire, AcquireError, Limiter, LimiterBuilder, NotYet, Priority, Ready, Reservation, Standing,

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use manual::ManualClock;
-pub use moment::{Elapsed, Moment, Now, nanos};
+pub use moment::{Elapsed, Moment, Now, monotonic, nanos};
 pub use watch::{Next, Watch};
 
 /// What a registration runs when it ends. Called once at most, with no lock held: on the driver's thread or task; on the thread

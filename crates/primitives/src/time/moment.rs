@@ -155,6 +155,12 @@ impl Elapsed {
         Some(kernel::coarse()?.saturating_sub(self.start?))
     }
 
+    /// The same where the kernel's count says `now`, if it is by that. See [`monotonic`].
+    #[inline]
+    pub fn since_start(&self, now: u64) -> Option<u64> {
+        Some(now.saturating_sub(self.start?))
+    }
+
     /// The instant at which so much has elapsed, or a moment later. None if there is none.
     pub fn at(&self, nanos: u64) -> Option<Instant> {
         self.origin.checked_add(Duration::from_nanos(nanos))
@@ -164,6 +170,12 @@ impl Elapsed {
     pub fn timer(&self) -> &Timer {
         &self.timer
     }
+}
+
+/// Std's clock as the kernel counts, in nanoseconds, if it tells.
+#[inline]
+pub fn monotonic() -> Option<u64> {
+    kernel::exact()
 }
 
 /// Nanoseconds; the most that can be told, if it is more.

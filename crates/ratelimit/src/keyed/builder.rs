@@ -78,6 +78,13 @@ impl<K, S> KeyedBuilder<K, S> {
         self
     }
 
+    /// By the time-stamp counter of the processor; see `LimiterBuilder::tsc_clock`.
+    #[cfg(feature = "tsc")]
+    pub fn tsc_clock(mut self) -> Self {
+        self.settings.tsc = true;
+        self
+    }
+
     /// For how long those who wait are made up for a timer that rings late; see [`LimiterBuilder::catch_up`](crate::LimiterBuilder::catch_up).
     pub fn catch_up(mut self, span: Duration) -> Self {
         self.settings.catch_up = span;

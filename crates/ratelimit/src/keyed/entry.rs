@@ -8,6 +8,9 @@ use crate::bucket::word::{State, Word};
 /// The place of nobody: the entry's key is not among the keys of its shard at the moment.
 pub(super) const NOWHERE: u32 = u32::MAX;
 
+/// The fingerprint of no key.
+pub(super) const NONE: u64 = 0;
+
 /// An entry. Its print, its offset and its plan are read as the course of a limiter is: between a load of the word and a CAS, or another load,
 /// that finds it unchanged; and they are written while the word has CHANGING, under the lock of the shard to which the key belongs. An entry
 /// of no key has CHANGING.
@@ -47,14 +50,14 @@ impl Entry {
     pub(super) fn new() -> Self {
         Self {
             word: Word::idle(),
-            print: AtomicU64::new(0),
+            print: AtomicU64::new(NONE),
             offset: AtomicU64::new(0),
             plan: AtomicU32::new(0),
             place: AtomicU32::new(NOWHERE),
         }
     }
 
-    /// The fingerprint of its key.
+    /// The fingerprint of its key, or [`NONE`].
     #[inline]
     pub(super) fn print(&self) -> u64 {
         // Relaxed: as the fields of a course, see `Word`; the word orders it.
@@ -101,6 +104,28 @@ impl Entry {
         self.print.store(print, Ordering::Relaxed);
         let granted = self.suit(self.word.snapshot(), plan, piece, now, 0);
         self.word.begin(granted);
+    }
+
+    /// Under the lock: it is of no key from now on; its word has CHANGING.
+    pub(super) fn clear(&self) {
+        // Relaxed: as the fields of a course; who has found it finds CHANGING.
+        self.print.store(NONE, Ordering::Relaxed);
+    }
+
+    /// Under the lock: what is here goes to an entry whose word has CHANGING, and this one's has it from now on.
+    pub(super) fn move_to(&self, other: &Self) {
+        let seen = self.word.begin_change();
+        let granted = other.word.snapshot().granted() + 1;
+        let granted = Some(granted).filter(|granted| *granted < ANEW).unwrap_or(BEGINNING);
+        let ahead = seen.granted().wrapping_sub(self.offset());
+        // Relaxed: published by the word, as the next three.
+        other.offset.store(granted.wrapping_sub(ahead), Ordering::Relaxed);
+        // Relaxed: as above.
+        other.plan.store(self.plan.load(Ordering::Relaxed), Ordering::Relaxed);
+        other.set_place(self.place());
+        // Relaxed: as above.
+        other.print.store(self.print(), Ordering::Relaxed);
+        other.word.end_change(seen, granted);
     }
 
     /// Under the lock, while the word has CHANGING: from now on it goes by this plan, with such a deficit. Gives the granted to go on with.

@@ -31,9 +31,9 @@ use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
 
 use super::WhenFull;
-use super::entry::{Entry, NOWHERE, PlanOf};
+use super::entry::{Entry, NONE, NOWHERE, PlanOf};
 use super::plans::{Plans, TooMany};
-use super::shard::{Keys, Shard};
+use super::shard::{Keys, Shards};
 use crate::bucket::course::{LARGEST_DEBT, Outlook, Piece};
 use crate::bucket::scale::LONGEST;
 use crate::bucket::word::{Refusal, State};
@@ -43,19 +43,18 @@ use crate::{NotYet, Quota, TryAcquireError};
 
 /// So many entries are looked at for one to evict.
 const LOOKS: u32 = 16;
+/// The fingerprint of the entry that keys share that found no room.
+const SHARED: u64 = NONE + 1;
 /// As often before a key is refused or shares.
 const ROUNDS: u32 = 4;
-/// As many shards at most: a power of two.
-const SHARDS: usize = 64;
-/// A shard is for as many keys, or more.
-const SHARD: usize = 256;
-
 /// See the module's page.
 pub(super) struct Table<K, S> {
-    /// The entries; behind the last the one that keys share that found no room.
-    entries: Box<[Entry]>,
-    /// The keys, by fingerprint. A power of two of them.
-    shards: Box<[Shard<K>]>,
+    /// The entries and the keys.
+    shards: Shards<K>,
+    /// How many keys there may be.
+    max_keys: u32,
+    /// How many there are, or are about to be.
+    count: AtomicU32,
     /// The plans.
     plans: Plans,
     /// The plan of keys that have none of their own. Changes under the lock.
@@ -64,23 +63,12 @@ pub(super) struct Table<K, S> {
     clock: Clock,
     /// Makes fingerprints.
     hasher: S,
-    /// Entries of no key.
-    pool: Mutex<Pool>,
     /// Where the next eviction looks.
     hand: AtomicU32,
     /// What is done when there is no room.
     when_full: WhenFull,
     /// Of the limiters of keys that are waited for.
     settings: Settings,
-}
-
-/// Entries of no key.
-#[derive(Debug)]
-struct Pool {
-    /// From here on they never had one.
-    fresh: u32,
-    /// Others.
-    free: Vec<u32>,
 }
 
 /// Why a hit came to nothing.
@@ -101,28 +89,23 @@ impl<K, S: BuildHasher> Table<K, S> {
         timer: Timer,
         hasher: S,
     ) -> Self {
-        let clock = Clock::new(timer);
-        let most = max_keys as usize;
-        let shards = (most / SHARD).clamp(1, SHARDS);
-        let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
-        // Keys do not fall evenly: six times the deviation more.
-        let mean = most.div_ceil(shards);
-        let room = if shards == 1 { most } else { mean + 6 * mean.isqrt() };
+        let clock = settings.clock(timer);
         let now = clock.now();
-        let plans = Plans::new(most, quota, now);
+        let plans = Plans::new(max_keys as usize, quota, now);
         let Ok(default) = plans.enter(quota, now) else { unreachable!("there is room for three") };
-        let entries: Box<[Entry]> = (0..=max_keys).map(|_| Entry::new()).collect();
+        let shards = Shards::new(max_keys as usize);
         let plan = PlanOf { number: default, is_own: false };
         plans.join(default);
-        entries[most].begin(0, plan, &plans.course(default).piece(), now);
+        let shared = shards.entry(shards.shared());
+        shared.begin(SHARED, plan, &plans.course(default).piece(), now);
         Self {
-            entries,
-            shards: (0..shards).map(|_| Shard::new(room)).collect(),
+            shards,
+            max_keys,
+            count: AtomicU32::new(0),
             plans,
             default: Mutex::new(default),
             clock,
             hasher,
-            pool: Mutex::new(Pool { fresh: 0, free: Vec::new() }),
             hand: AtomicU32::new(0),
             when_full,
             settings,
@@ -131,12 +114,12 @@ impl<K, S: BuildHasher> Table<K, S> {
 
     /// How many keys there may be.
     pub(super) fn max_keys(&self) -> u32 {
-        (self.entries.len() - 1) as u32
+        self.max_keys
     }
 
     /// How many keys there are.
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.keys.lock().len()).sum()
+        self.shards.all().iter().map(|keys| keys.lock().len()).sum()
     }
 
     /// The quota of keys that have none of their own.
@@ -148,13 +131,8 @@ impl<K, S: BuildHasher> Table<K, S> {
     /// The fingerprint of a key.
     #[inline]
     pub(super) fn print<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        self.hasher.hash_one(key)
-    }
-
-    /// Where a fingerprint belongs.
-    #[inline]
-    fn shard(&self, print: u64) -> &Shard<K> {
-        &self.shards[print as usize & (self.shards.len() - 1)]
+        // That of no key, and of the shared one, are not those of keys.
+        self.hasher.hash_one(key).max(SHARED + 1)
     }
 
     /// What becomes of a request of an entry.
@@ -171,7 +149,7 @@ impl<K, S: BuildHasher> Table<K, S> {
     /// Takes from an entry, if it is this key's.
     #[inline]
     fn hit(&self, number: u32, print: u64, tokens: u32, now: u64) -> Result<(), Miss> {
-        let entry = &self.entries[number as usize];
+        let entry = self.shards.entry(number);
         let first = Cell::new(Some(now));
         entry.word.attempt(
             |granted, now| match entry.print() == print {
@@ -201,8 +179,10 @@ impl<K, S: BuildHasher> Table<K, S> {
         tokens: u32,
         fresh: impl Fn() -> (K, Option<Quota>),
     ) -> Result<(), TryAcquireError> {
+        // The read of the clock takes about as long as the entry takes to come.
+        self.shards.fetch(print);
         let now = self.clock.now();
-        if let Some(number) = self.shard(print).find(&self.entries, print) {
+        if let Some(number) = self.shards.find(print) {
             match self.hit(number, print, tokens, now) {
                 Ok(()) => return Ok(()),
                 Err(Miss::Told(error)) => return Err(error),
@@ -228,9 +208,9 @@ impl<K, S: BuildHasher> Table<K, S> {
                 Err(Miss::Told(error)) => return Err(error),
                 Err(Miss::Unsettled) => {}
             }
-            if number == self.max_keys() {
+            if number == self.shards.shared() {
                 // The shared one has a print of its own.
-                return match self.hit(number, 0, tokens, now) {
+                return match self.hit(number, SHARED, tokens, now) {
                     Ok(()) => Ok(()),
                     Err(Miss::Told(error)) => Err(error),
                     Err(Miss::Unsettled) => {
@@ -239,13 +219,13 @@ impl<K, S: BuildHasher> Table<K, S> {
                     }
                 };
             }
-            let keys = self.shard(print).keys.lock();
-            if self.shard(print).find(&self.entries, print) != Some(number) {
+            let keys = self.shards.keys(print).lock();
+            if self.shards.find(print) != Some(number) {
                 continue;
             }
-            if let Some(engine) = keys.engines.get(&number) {
+            if let Some(engine) = keys.engines.get(&print) {
                 let engine = Arc::clone(engine);
-                if self.demote(keys, number) {
+                if self.demote(keys, number, print) {
                     drop(engine);
                     continue;
                 }
@@ -262,35 +242,37 @@ impl<K, S: BuildHasher> Table<K, S> {
         print: u64,
         fresh: impl Fn() -> (K, Option<Quota>),
     ) -> Result<u32, TryAcquireError> {
-        let shard = self.shard(print);
         let found = {
-            let _keys = shard.keys.lock();
-            shard.find(&self.entries, print)
+            let _keys = self.shards.keys(print).lock();
+            self.shards.find(print)
         };
         if let Some(number) = found {
             return Ok(number);
         }
         // The user's code, with no lock held.
         let (key, quota) = fresh();
-        let Some(number) = self.claim() else { return self.full() };
+        if !self.claim() {
+            return self.full();
+        }
         let now = self.clock.now();
         let plan = match quota.map(|quota| self.plans.enter(quota, now)) {
             Some(Ok(number)) => Some(number),
             None => None,
             Some(Err(TooMany)) => {
-                self.pool.lock().free.push(number);
+                self.unclaim();
                 return Err(TryAcquireError::TooManyQuotas);
             }
         };
-        let mut keys = shard.keys.lock();
-        let found = shard.find(&self.entries, print);
-        if found.is_some() || !shard.has_room(&keys) {
+        let mut keys = self.shards.keys(print).lock();
+        let found = self.shards.find(print);
+        let free = self.shards.free(&keys, print);
+        let (None, Some(number)) = (found, free) else {
             // Somebody else was faster. (Or far more keys fell into the shard than can be by chance.)
             drop(keys);
             plan.into_iter().for_each(|plan| self.plans.leave(plan));
-            self.pool.lock().free.push(number);
+            self.unclaim();
             return found.map_or_else(|| self.full(), Ok);
-        }
+        };
         let plan = plan.map_or_else(
             || {
                 let default = self.default.lock();
@@ -300,8 +282,9 @@ impl<K, S: BuildHasher> Table<K, S> {
             |number| PlanOf { number, is_own: true },
         );
         let piece = self.plans.course(plan.number).piece();
-        self.entries[number as usize].begin(print, plan, &piece, now);
-        shard.insert(&mut keys, &self.entries, number, key);
+        keys.count();
+        self.shards.put(&mut keys, number, key);
+        self.shards.entry(number).begin(print, plan, &piece, now);
         Ok(number)
     }
 
@@ -309,39 +292,55 @@ impl<K, S: BuildHasher> Table<K, S> {
     fn full(&self) -> Result<u32, TryAcquireError> {
         let max_keys = self.max_keys();
         match self.when_full {
-            WhenFull::Share => Ok(max_keys),
+            WhenFull::Share => Ok(self.shards.shared()),
             WhenFull::Evict | WhenFull::Refuse => Err(TryAcquireError::TooManyKeys { max_keys }),
         }
     }
 
-    /// An entry of no key, if there is one or can be.
-    fn claim(&self) -> Option<u32> {
-        let from_pool = {
-            let mut pool = self.pool.lock();
-            let free = pool.free.pop();
-            free.or_else(|| {
-                let fresh = (pool.fresh < self.max_keys()).then_some(pool.fresh);
-                pool.fresh += u32::from(fresh.is_some());
-                fresh
-            })
-        };
-        from_pool.or_else(|| (0..ROUNDS).find_map(|_| self.evict()))
+    /// Room for a key, if there is some or can be.
+    fn claim(&self) -> bool {
+        // Relaxed: a count, nothing comes with it.
+        let mut count = self.count.load(Ordering::Relaxed);
+        while count < self.max_keys {
+            // Relaxed: both, as above.
+            let counted = self.count.compare_exchange_weak(
+                count,
+                count + 1,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+            match counted {
+                Ok(_) => return true,
+                Err(now) => count = now,
+            }
+        }
+        (0..ROUNDS).any(|_| self.evict())
+    }
+
+    /// Room that is not needed.
+    fn unclaim(&self) {
+        // Relaxed: a count, nothing comes with it.
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Takes an entry from its key: of those that the hand comes to the one that is nearest to a full bucket, or has been full for the
     /// longest.
-    fn evict(&self) -> Option<u32> {
+    fn evict(&self) -> bool {
         let now = self.clock.now();
-        let most = self.max_keys();
+        let most = self.shards.len();
+        // Some are of no key.
+        let looks = (LOOKS + LOOKS / 2).min(most);
         // Relaxed: a place to begin at.
-        let from = self.hand.fetch_add(LOOKS, Ordering::Relaxed);
-        let mut victims: Vec<(i128, u32)> = (0..LOOKS.min(most))
+        let from = self.hand.fetch_add(looks, Ordering::Relaxed);
+        let mut victims: Vec<(i128, u32)> = (0..looks)
             .filter_map(|look| {
                 let number = from.wrapping_add(look) % most;
-                let entry = &self.entries[number as usize];
+                let entry = self.shards.entry(number);
                 let seen = entry.word.snapshot();
                 if !seen.is_plain() {
-                    self.try_demote(number);
+                    if seen.is_queued() {
+                        self.try_demote(number);
+                    }
                     return None;
                 }
                 let piece = self.plans.course(entry.plan().number).piece();
@@ -352,48 +351,46 @@ impl<K, S: BuildHasher> Table<K, S> {
             })
             .collect();
         victims.sort_unstable();
-        victims.into_iter().find_map(|(_, number)| self.take_away(number, now))
+        victims.into_iter().any(|(_, number)| self.take_away(number, now))
     }
 
     /// Takes an entry from its key, if that is still as it was.
-    fn take_away(&self, number: u32, now: u64) -> Option<u32> {
-        let entry = &self.entries[number as usize];
+    fn take_away(&self, number: u32, now: u64) -> bool {
+        let entry = self.shards.entry(number);
         let print = entry.print();
-        let shard = self.shard(print);
-        let mut keys = shard.keys.lock();
-        if shard.find(&self.entries, print) != Some(number) || !entry.word.snapshot().is_plain() {
-            return None;
+        let mut keys = self.shards.keys(print).lock();
+        if self.shards.find(print) != Some(number) || !entry.word.snapshot().is_plain() {
+            return false;
         }
         let seen = entry.word.begin_change();
         let plan = entry.plan().number;
         let deficit = entry.deficit(seen, &self.plans.course(plan).piece(), now);
         if self.when_full != WhenFull::Evict && deficit > 0 {
             entry.word.cancel_change(seen);
-            return None;
+            return false;
         }
-        let key = shard.remove(&mut keys, &self.entries, number);
+        let key = self.shards.remove(&mut keys, number);
         drop(keys);
         self.plans.leave(plan);
         // The user's code.
         drop(key);
-        Some(number)
+        true
     }
 
     /// Forgets a key, and what it has used: it is as if it had never been there. Whether it was; not one that is waited for.
     pub(super) fn forget(&self, print: u64) -> bool {
-        let shard = self.shard(print);
-        let mut keys = shard.keys.lock();
-        let Some(number) = shard.find(&self.entries, print) else { return false };
-        let entry = &self.entries[number as usize];
+        let mut keys = self.shards.keys(print).lock();
+        let Some(number) = self.shards.find(print) else { return false };
+        let entry = self.shards.entry(number);
         if !entry.word.snapshot().is_plain() {
             return false;
         }
         entry.word.begin_change();
         let plan = entry.plan().number;
-        let key = shard.remove(&mut keys, &self.entries, number);
+        let key = self.shards.remove(&mut keys, number);
         drop(keys);
         self.plans.leave(plan);
-        self.pool.lock().free.push(number);
+        self.unclaim();
         drop(key);
         true
     }
@@ -406,16 +403,16 @@ impl<K, S: BuildHasher> Table<K, S> {
     ) -> Result<Arc<Engine>, TryAcquireError> {
         loop {
             let number = self.admit(print, &fresh)?;
-            let is_shared = number == self.max_keys();
-            let shard = self.shard(if is_shared { 0 } else { print });
-            let mut keys = shard.keys.lock();
-            if !is_shared && shard.find(&self.entries, print) != Some(number) {
+            let is_shared = number == self.shards.shared();
+            let print = if is_shared { SHARED } else { print };
+            let mut keys = self.shards.keys(print).lock();
+            if !is_shared && self.shards.find(print) != Some(number) {
                 continue;
             }
-            if let Some(engine) = keys.engines.get(&number) {
+            if let Some(engine) = keys.engines.get(&print) {
                 return Ok(Arc::clone(engine));
             }
-            let entry = &self.entries[number as usize];
+            let entry = self.shards.entry(number);
             let plan = entry.plan().number;
             let (quota, now) = (self.plans.quota(plan), self.clock.now());
             let piece = self.plans.course(plan).piece();
@@ -424,22 +421,22 @@ impl<K, S: BuildHasher> Table<K, S> {
             let (timer, subject) = (self.clock.timer().clone(), Subject::here("keyed limit"));
             let engine = Engine::resume(quota, self.settings, timer, subject, deficit);
             let engine = Arc::new(engine);
-            keys.engines.insert(number, Arc::clone(&engine));
+            keys.engines.insert(print, Arc::clone(&engine));
             entry.word.hand_to_line(seen, seen.granted() + 1);
             return Ok(engine);
         }
     }
 
     /// Under the lock of its shard, which is released if it has a limiter that nobody needs: what that has goes back into the entry.
-    fn demote(&self, mut keys: MutexGuard<'_, Keys<K>>, number: u32) -> bool {
-        let Some(engine) = keys.engines.get(&number) else { return false };
+    fn demote(&self, mut keys: MutexGuard<'_, Keys<K>>, number: u32, print: u64) -> bool {
+        let Some(engine) = keys.engines.get(&print) else { return false };
         // The caller may have one, and there is one here: nobody who has none gets one without the lock.
         if Arc::strong_count(engine) > 2 || engine.waiting() > 0 {
             return false;
         }
         let deficit = engine.deficit();
-        let engine = keys.engines.remove(&number);
-        let entry = &self.entries[number as usize];
+        let engine = keys.engines.remove(&print);
+        let entry = self.shards.entry(number);
         let plan = entry.plan();
         let piece = self.plans.course(plan.number).piece();
         let seen = entry.word.begin_change();
@@ -452,20 +449,19 @@ impl<K, S: BuildHasher> Table<K, S> {
 
     /// As [`demote`](Self::demote), for one that the hand has come to.
     fn try_demote(&self, number: u32) {
-        let print = self.entries[number as usize].print();
-        let shard = self.shard(print);
-        let keys = shard.keys.lock();
-        if shard.find(&self.entries, print) == Some(number) {
-            let idle = keys.engines.get(&number).is_some_and(|engine| Arc::strong_count(engine) == 1);
+        let print = self.shards.entry(number).print();
+        let keys = self.shards.keys(print).lock();
+        if self.shards.find(print) == Some(number) {
+            let idle = keys.engines.get(&print).is_some_and(|engine| Arc::strong_count(engine) == 1);
             if idle {
-                self.demote(keys, number);
+                self.demote(keys, number, print);
             }
         }
     }
 
     /// The course of an entry is over, or its word was changing: a new plan of the same quota, if that is so.
     fn renew(&self, number: u32) {
-        let plan = self.entries[number as usize].plan().number;
+        let plan = self.shards.entry(number).plan().number;
         let piece = self.plans.course(plan).piece();
         if piece.is_over(self.clock.now()) {
             let quota = self.plans.quota(plan);
@@ -485,16 +481,16 @@ impl<K, S: BuildHasher> Table<K, S> {
                 self.plans.leave(old);
             }
         }
-        let shared = self.max_keys();
+        let shared = self.shards.shared();
         let mut waited_for = Vec::new();
-        if self.entries[shared as usize].plan().number == old {
-            let keys = self.shard(0).keys.lock();
+        if self.shards.entry(shared).plan().number == old {
+            let keys = self.shards.keys(SHARED).lock();
             waited_for.extend(self.move_to(&keys, shared, PlanOf { number: new, is_own: false }));
         }
-        for shard in &self.shards {
-            let keys = shard.keys.lock();
+        for keys in self.shards.all() {
+            let keys = keys.lock();
             for &number in keys.owners() {
-                let plan = self.entries[number as usize].plan();
+                let plan = self.shards.entry(number).plan();
                 if plan.number == old && (own || !plan.is_own) {
                     waited_for.extend(self.move_to(&keys, number, PlanOf { number: new, ..plan }));
                 }
@@ -509,7 +505,7 @@ impl<K, S: BuildHasher> Table<K, S> {
     /// If it is waited for, its limiter is to be told.
     #[must_use]
     fn move_to(&self, keys: &Keys<K>, number: u32, plan: PlanOf) -> Option<Arc<Engine>> {
-        let entry = &self.entries[number as usize];
+        let entry = self.shards.entry(number);
         let (old, now) = (entry.plan(), self.clock.now());
         let (old_piece, piece) =
             (self.plans.course(old.number).piece(), self.plans.course(plan.number).piece());
@@ -526,7 +522,7 @@ impl<K, S: BuildHasher> Table<K, S> {
         // QUEUED stays if it is there.
         entry.word.end_change(seen, granted);
         self.plans.leave(old.number);
-        keys.engines.get(&number).map(Arc::clone)
+        keys.engines.get(&entry.print()).map(Arc::clone)
     }
 
     /// Another quota for all keys that have none of their own.
@@ -539,9 +535,8 @@ impl<K, S: BuildHasher> Table<K, S> {
 
     /// A quota of its own for a key that is there; none, and it has the one of all others. Whether it is there.
     pub(super) fn set_own(&self, print: u64, quota: Option<Quota>) -> Result<bool, TooMany> {
-        let shard = self.shard(print);
-        let keys = shard.keys.lock();
-        let Some(number) = shard.find(&self.entries, print) else { return Ok(false) };
+        let keys = self.shards.keys(print).lock();
+        let Some(number) = self.shards.find(print) else { return Ok(false) };
         let (new, quota) = match quota {
             Some(quota) => (self.plans.enter(quota, self.clock.now())?, quota),
             None => {
@@ -562,13 +557,12 @@ impl<K, S: BuildHasher> Table<K, S> {
 
     /// How many tokens a key has; none if it is not there, which is as good as a full bucket.
     pub(super) fn available(&self, print: u64) -> Option<u32> {
-        let shard = self.shard(print);
-        let keys = shard.keys.lock();
-        let number = shard.find(&self.entries, print)?;
-        if let Some(engine) = keys.engines.get(&number) {
+        let keys = self.shards.keys(print).lock();
+        let number = self.shards.find(print)?;
+        if let Some(engine) = keys.engines.get(&print) {
             return Some(engine.available());
         }
-        let entry = &self.entries[number as usize];
+        let entry = self.shards.entry(number);
         let piece = self.plans.course(entry.plan().number).piece();
         // Others may take meanwhile; it does not change hands under the lock.
         let deficit = entry.deficit(entry.word.snapshot(), &piece, self.clock.now()).max(0) as u64;
@@ -582,43 +576,45 @@ impl<K, S: BuildHasher> Table<K, S> {
     {
         let now = self.clock.now();
         let look = |number: u32| {
-            let entry = &self.entries[number as usize];
+            let entry = self.shards.entry(number);
             let seen: State = entry.word.snapshot();
             let piece = self.plans.course(entry.plan().number).piece();
             let (deficit, print) = (entry.deficit(seen, &piece, now), entry.print());
             let is_used = seen.is_plain() && deficit > 0 && entry.word.is_still(seen);
             is_used.then(|| {
                 let there = piece.tokens(piece.burst_units().saturating_sub(deficit as u64));
-                (piece.scale.due(deficit as u64).unwrap_or(u64::MAX), print, number, there)
+                (piece.scale.due(deficit as u64).unwrap_or(u64::MAX), print, there)
             })
         };
-        let mut hot: Vec<_> = (0..self.max_keys()).filter_map(look).collect();
+        let mut hot: Vec<_> = (0..self.shards.len()).filter_map(look).collect();
         hot.sort_unstable_by(|a, b| b.cmp(a));
         hot.truncate(count);
-        let keys = hot.into_iter().filter_map(|(full_in, print, number, there)| {
-            Some((self.clone_key(print, number)?, full_in, there))
+        let keys = hot.into_iter().filter_map(|(full_in, print, there)| {
+            Some((self.clone_key(print)?, full_in, there))
         });
         keys.collect()
     }
 
-    /// A clone of the key of an entry, made with no lock held: it is taken out for that, and put back if the entry is still its own.
-    fn clone_key(&self, print: u64, number: u32) -> Option<K>
+    /// A clone of the key of a fingerprint, made with no lock held: it is taken out for that, and put back if it is still there.
+    fn clone_key(&self, print: u64) -> Option<K>
     where
         K: Clone,
     {
-        let shard = self.shard(print);
-        let is_its_own = || shard.find(&self.entries, print) == Some(number);
         let key = {
-            let mut keys = shard.keys.lock();
-            if !is_its_own() {
-                return None;
-            }
-            keys.take(&self.entries, number)?
+            let mut keys = self.shards.keys(print).lock();
+            let number = self.shards.find(print)?;
+            self.shards.take(&mut keys, number)?
         };
         let clone = key.clone();
-        let mut keys = shard.keys.lock();
-        if is_its_own() && self.entries[number as usize].place() == NOWHERE {
-            keys.put(&self.entries, number, key);
+        let mut keys = self.shards.keys(print).lock();
+        let back = self.shards.find(print);
+        match back.filter(|number| self.shards.entry(*number).place() == NOWHERE) {
+            Some(number) => self.shards.put(&mut keys, number, key),
+            None => {
+                // It has gone meanwhile. The user's code comes after the lock.
+                drop(keys);
+                drop(key);
+            }
         }
         Some(clone)
     }
@@ -629,11 +625,10 @@ impl<K, S: BuildHasher> Table<K, S> {
         K: Clone,
     {
         let mut all = Vec::new();
-        for shard in &self.shards {
-            let numbers: Vec<u32> = shard.keys.lock().owners().to_vec();
-            all.extend(numbers.into_iter().filter_map(|number| {
-                self.clone_key(self.entries[number as usize].print(), number)
-            }));
+        for keys in self.shards.all() {
+            let print = |number: &u32| self.shards.entry(*number).print();
+            let prints: Vec<u64> = keys.lock().owners().iter().map(print).collect();
+            all.extend(prints.into_iter().filter_map(|print| self.clone_key(print)));
         }
         all
     }

@@ -219,7 +219,7 @@ impl Engine {
         subject: Subject,
         deficit: u64,
     ) -> Self {
-        let clock = Clock::new(timer);
+        let clock = settings.clock(timer);
         let plan = Plan::new(quota, settings);
         let granted = BEGINNING + deficit;
         let piece = plan.piece(clock.now(), u64::MAX).based(BEGINNING);

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use selvedge_primitives::time::nanos;
+use selvedge_primitives::time::{Timer, nanos};
 
 use crate::Quota;
 use crate::bucket::course::Piece;
 use crate::bucket::scale::{LONGEST, Scale};
+use crate::clock::Clock;
 
 /// What can be set beside the quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,9 @@ pub(crate) struct Settings {
     pub(crate) max_waiting: usize,
     /// Whether threads take tokens in batches.
     pub(super) leased: bool,
+    /// Whether the time is told by the counter of the processor.
+    #[cfg(feature = "tsc")]
+    pub(crate) tsc: bool,
 }
 
 /// As late a timer may be, if nothing else is said: tokio's, which goes by the millisecond, may be by two.
@@ -34,7 +38,18 @@ impl Settings {
         warm_up: Duration::ZERO,
         max_waiting: usize::MAX,
         leased: false,
+        #[cfg(feature = "tsc")]
+        tsc: false,
     };
+
+    /// A clock that begins now.
+    pub(crate) fn clock(&self, timer: Timer) -> Clock {
+        #[cfg(feature = "tsc")]
+        if self.tsc {
+            return Clock::tsc();
+        }
+        Clock::new(timer)
+    }
 
     /// For how long tokens beyond the burst are kept for those in line, in nanoseconds.
     pub(super) fn credit(&self) -> u64 {
