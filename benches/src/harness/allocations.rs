@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 static COUNTING: AtomicBool = AtomicBool::new(false);
 /// How many were, ever.
 static COUNT: AtomicU64 = AtomicU64::new(0);
+/// How many bytes were allocated more than freed, while they were counted; modulo 2^64.
+static HELD: AtomicU64 = AtomicU64::new(0);
 
 /// The allocator to install.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,12 +31,21 @@ pub fn counted<R>(f: impl FnOnce() -> R) -> (R, u64) {
     (value, COUNT.load(Ordering::Relaxed) - before)
 }
 
-/// One allocation more, if anybody asks.
+/// What `f` returns, and how many bytes the process holds more than before. Zero where [`Allocator`] is not installed.
+pub fn held<R>(f: impl FnOnce() -> R) -> (R, u64) {
+    // Relaxed: as in `counted`.
+    let before = HELD.load(Ordering::Relaxed);
+    let (value, _) = counted(f);
+    (value, HELD.load(Ordering::Relaxed).wrapping_sub(before))
+}
+
+/// One allocation more, or one less, of so many bytes, if anybody asks.
 #[inline]
-fn note() {
+fn note(allocations: u64, bytes: usize, freed: usize) {
     // Relaxed: a statistic.
     if COUNTING.load(Ordering::Relaxed) {
-        COUNT.fetch_add(1, Ordering::Relaxed);
+        COUNT.fetch_add(allocations, Ordering::Relaxed);
+        HELD.fetch_add((bytes as u64).wrapping_sub(freed as u64), Ordering::Relaxed);
     }
 }
 
@@ -42,24 +53,25 @@ fn note() {
 // `GlobalAlloc` holds because it holds for `System`; the counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
+        note(1, layout.size(), 0);
         // SAFETY: the caller's promise about `layout` is the one that `System` asks for.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note();
+        note(1, layout.size(), 0);
         // SAFETY: the caller's promise about `layout` is the one that `System` asks for.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        note(0, 0, layout.size());
         // SAFETY: `block` came from `System` with `layout`, as the caller promises; it is freed once.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        note();
+        note(1, new_size, layout.size());
         // SAFETY: `block` came from `System` with `layout`, and the promise about `new_size` is the
         // one that `System` asks for.
         unsafe { System.realloc(block, layout, new_size) }

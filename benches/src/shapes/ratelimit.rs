@@ -1,27 +1,26 @@
-//! The limiter beside governor (on both of its clocks), leaky-bucket and ratelimit.
+//! The limiter beside governor (on its clocks), leaky-bucket and ratelimit.
 //!
 //! Here each has a quota from which a sample takes what it needs without a wait: a token a nanosecond,
 //! and as many saved up as fit, which is faster than anybody asks. `ratelimit/paced.rs` has those who
 //! wait, `ratelimit/exactness.rs` what is admitted in all.
 
 mod exactness;
+mod keyed;
 mod paced;
-
-pub use exactness::tallies;
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use governor::clock::{Clock, MonotonicClock, QuantaClock, ReasonablyRealtime};
+use governor::clock::{Clock, MonotonicClock, QuantaClock, QuantaUpkeepClock, ReasonablyRealtime};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
-use selvedge_ratelimit::Rate;
+use selvedge_ratelimit::{CoarseClock, Rate};
 
 use super::Scale;
 use super::poll::ready;
 use crate::harness::threads::together;
-use crate::harness::{Count, Shape, Work};
+use crate::harness::{Count, Shape, Tally, Work};
 
 /// Every shape of the crate.
 pub fn shapes(scale: Scale) -> Vec<Shape> {
@@ -30,10 +29,26 @@ pub fn shapes(scale: Scale) -> Vec<Shape> {
         tried("granted", "2 threads", 2, true),
         tried("refused", "1 thread", 1, false),
         tried("refused", "2 threads", 2, false),
+        counter("granted", "1 thread, TSC clock", 1, true),
+        counter("granted", "2 threads, TSC clock", 2, true),
+        counter("refused", "1 thread, TSC clock", 1, false),
+        kept_coarse("1 thread, coarse clock", 1),
+        kept_coarse("2 threads, coarse clock", 2),
+        leased("1 thread", 1),
+        leased("2 threads", 2),
+        refused_soon(),
         acquired(),
     ];
+    shapes.extend(keyed::shapes(scale));
     shapes.extend(paced::shapes(scale));
     shapes
+}
+
+/// Every tally of the crate.
+pub fn tallies() -> Vec<Tally> {
+    let mut tallies = exactness::tallies();
+    tallies.extend(keyed::tallies());
+    tallies
 }
 
 /// What the limiters have in common.
@@ -137,6 +152,57 @@ impl Limiter for ratelimit::Ratelimiter {
     }
 }
 
+/// Ours, by the counter of the processor.
+struct OnCounter(Ours);
+
+impl Limiter for OnCounter {
+    fn new(plenty: bool) -> Self {
+        let quota = match plenty {
+            true => Rate::per_second(A_SECOND.into()).burst(MANY),
+            false => Rate::every(HOUR).burst(1),
+        };
+        let limiter = Ours::builder(quota).tsc_clock().build();
+        assert!(plenty || limiter.try_acquire(1).is_ok(), "the first");
+        Self(limiter)
+    }
+
+    #[inline]
+    fn try_acquire(&self) -> bool {
+        self.0.try_acquire(1).is_ok()
+    }
+}
+
+/// Ours, in leased mode.
+struct Leased(Ours);
+
+impl Limiter for Leased {
+    fn new(_plenty: bool) -> Self {
+        Self(Ours::builder(Rate::per_second(A_SECOND.into()).burst(MANY)).leased().build())
+    }
+
+    #[inline]
+    fn try_acquire(&self) -> bool {
+        self.0.try_acquire(1).is_ok()
+    }
+}
+
+impl Limiter for Governor<QuantaUpkeepClock> {
+    fn new(plenty: bool) -> Self {
+        assert!(!plenty, "for the refusals");
+        // Its documentation keeps it by a thread of its own, as ours is kept.
+        let clock = QuantaUpkeepClock::from_interval(UPKEEP).expect("a thread");
+        let quota = governor::Quota::with_period(HOUR).expect("not zero");
+        let limiter = Self::direct_with_clock(quota, clock);
+        assert!(limiter.check().is_ok(), "the first");
+        limiter
+    }
+
+    #[inline]
+    fn try_acquire(&self) -> bool {
+        self.check().is_ok()
+    }
+}
+
 type Ours = selvedge_ratelimit::Limiter;
 type Quanta = Governor<QuantaClock>;
 type Monotonic = Governor<MonotonicClock>;
@@ -145,20 +211,12 @@ type Iops = ratelimit::Ratelimiter;
 
 /// A token is asked for, and is there or is not.
 fn tried(name: &'static str, parameter: &'static str, threads: usize, plenty: bool) -> Shape {
-    fn each<L: Limiter>(threads: usize, plenty: bool, n: u64) -> Count {
-        let limiter = L::new(plenty);
-        together(threads, n, |_, share| {
-            let granted = (0..share).filter(|_| black_box(&limiter).try_acquire()).count() as u64;
-            assert_eq!(granted, if plenty { share } else { 0 });
-        })
-    }
-
     Shape::new("ratelimit", name, parameter, Work::Calibrated(2))
-        .ours(move |n| each::<Ours>(threads, plenty, n))
-        .peer("governor, std clock", move |n| each::<Monotonic>(threads, plenty, n))
-        .peer("governor, quanta", move |n| each::<Quanta>(threads, plenty, n))
-        .peer("leaky-bucket", move |n| each::<LeakyBucket>(threads, plenty, n))
-        .peer("ratelimit", move |n| each::<Iops>(threads, plenty, n))
+        .ours(move |n| asked::<Ours>(threads, plenty, n))
+        .peer("governor, std clock", move |n| asked::<Monotonic>(threads, plenty, n))
+        .peer("governor, quanta", move |n| asked::<Quanta>(threads, plenty, n))
+        .peer("leaky-bucket", move |n| asked::<LeakyBucket>(threads, plenty, n))
+        .peer("ratelimit", move |n| asked::<Iops>(threads, plenty, n))
         .reference("std clock alone", move |n| {
             together(threads, n, |_, share| {
                 for _ in 0..share {
@@ -166,6 +224,73 @@ fn tried(name: &'static str, parameter: &'static str, threads: usize, plenty: bo
                 }
             })
         })
+}
+
+/// So many tokens are asked for, each of which is there or is not.
+fn asked<L: Limiter>(threads: usize, plenty: bool, n: u64) -> Count {
+    let limiter = L::new(plenty);
+    together(threads, n, |_, share| {
+        let granted = (0..share).filter(|_| black_box(&limiter).try_acquire()).count() as u64;
+        assert_eq!(granted, if plenty { share } else { 0 });
+    })
+}
+
+/// As [`tried`], by the counter of the processor.
+fn counter(name: &'static str, parameter: &'static str, threads: usize, plenty: bool) -> Shape {
+    Shape::new("ratelimit", name, parameter, Work::Calibrated(2))
+        .ours(move |n| asked::<OnCounter>(threads, plenty, n))
+        .peer("governor, quanta", move |n| asked::<Governor<QuantaClock>>(threads, plenty, n))
+}
+
+/// As often a coarse clock is kept.
+const UPKEEP: Duration = Duration::from_millis(1);
+
+/// A token is asked for that is far away, beside a thread that keeps a coarse clock.
+fn kept_coarse(parameter: &'static str, threads: usize) -> Shape {
+    Shape::new("ratelimit", "refused", parameter, Work::Calibrated(2))
+        .ours(move |n| {
+            let _kept = CoarseClock::keep(UPKEEP).expect("a thread");
+            asked::<Ours>(threads, false, n)
+        })
+        .peer("governor, upkeep clock", move |n| {
+            asked::<Governor<QuantaUpkeepClock>>(threads, false, n)
+        })
+}
+
+/// Tokens that are there, in leased mode.
+fn leased(parameter: &'static str, threads: usize) -> Shape {
+    Shape::new("ratelimit", "granted, leased", parameter, Work::Calibrated(2))
+        .ours(move |n| asked::<Leased>(threads, true, n))
+        .peer("governor, quanta", move |n| asked::<Governor<QuantaClock>>(threads, true, n))
+        .peer("governor, std clock", move |n| asked::<Governor<MonotonicClock>>(threads, true, n))
+}
+
+/// Fifty a second and far more who ask, as in governor's own benches: the next token is never far away.
+fn refused_soon() -> Shape {
+    fn ours(n: u64) -> Count {
+        let limiter = Ours::new(Rate::per_second(50).burst(50));
+        Count::time(|| {
+            (0..n).for_each(|_| {
+                black_box(limiter.try_acquire(1).is_ok());
+            })
+        })
+    }
+
+    fn governed<C: Clock + Default>(n: u64) -> Count {
+        let fifty = NonZeroU32::new(50).expect("not zero");
+        let quota = governor::Quota::per_second(fifty);
+        let limiter = Governor::direct_with_clock(quota, C::default());
+        Count::time(|| {
+            (0..n).for_each(|_| {
+                black_box(limiter.check().is_ok());
+            })
+        })
+    }
+
+    Shape::new("ratelimit", "refused", "1 thread, 50 a second", Work::Calibrated(1))
+        .ours(ours)
+        .peer("governor, std clock", governed::<MonotonicClock>)
+        .peer("governor, quanta", governed::<QuantaClock>)
 }
 
 /// A token is acquired by a future that is ready at once.

@@ -237,12 +237,7 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     ///
     /// As [`acquire`](Self::acquire), and a look at the context.
     #[track_caller]
-    pub fn acquire_in(
-        &self,
-        ctx: &Context,
-        key: K,
-        n: u32,
-    ) -> RunOrCause<AcquireKey<'_, K, S>>
+    pub fn acquire_in(&self, ctx: &Context, key: K, n: u32) -> RunOrCause<AcquireKey<'_, K, S>>
     where
         K: Hash + Clone,
     {
@@ -352,8 +347,10 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     where
         K: Clone,
     {
-        let hot = self.table.hottest(count).into_iter().map(|(key, full_in, available)| {
-            Heat { key, full_in: Duration::from_nanos(full_in), available }
+        let hot = self.table.hottest(count).into_iter().map(|(key, full_in, available)| Heat {
+            key,
+            full_in: Duration::from_nanos(full_in),
+            available,
         });
         hot.collect()
     }

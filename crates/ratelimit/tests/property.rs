@@ -127,7 +127,9 @@ impl Model {
 
     /// The same, with somebody in line.
     fn horizon(&self) -> i128 {
-        self.earned(self.now.saturating_sub(CATCH_UP)).max(self.earned(self.since)).min(self.floor())
+        self.earned(self.now.saturating_sub(CATCH_UP))
+            .max(self.earned(self.since))
+            .min(self.floor())
     }
 
     fn there(&self) -> i128 {
@@ -182,7 +184,10 @@ impl Model {
         }
         let left = self.earned(self.now) - self.granted;
         if last && left > 0 {
-            self.slack = Some((left.min(i128::from(CATCH_UP) * i128::from(self.tokens)), self.now + CATCH_UP));
+            self.slack = Some((
+                left.min(i128::from(CATCH_UP) * i128::from(self.tokens)),
+                self.now + CATCH_UP,
+            ));
         }
     }
 
@@ -196,7 +201,8 @@ impl Model {
         self.last = number;
         let since = self.refunded - refunded;
         let since = if !older && self.backwards <= refunded { 0 } else { since };
-        let above = (granted - since - self.earned(self.now.saturating_sub(CATCH_UP)).max(0)).max(0);
+        let above =
+            (granted - since - self.earned(self.now.saturating_sub(CATCH_UP)).max(0)).max(0);
         let back = self.units(n).min(above);
         self.granted -= back;
         self.refunded += back;
@@ -251,7 +257,10 @@ impl Both {
                 let (taken, model) = (self.limiter.try_acquire(n), self.model.take(n));
                 assert_eq!(taken.is_ok(), model);
                 if let Err(TryAcquireError::NotYet(not_yet)) = taken {
-                    assert!(!not_yet.retry_in().expect("some time").is_zero() || self.model.has_waiter());
+                    assert!(
+                        !not_yet.retry_in().expect("some time").is_zero()
+                            || self.model.has_waiter()
+                    );
                 }
             }
             Op::UpTo(n) => {
@@ -319,7 +328,10 @@ impl Both {
             let standing = self.line[place].as_ref().standing().expect("it stands in line");
             let due = self.model.due().expect("somebody waits");
             assert_eq!(standing.ahead, 0);
-            assert_eq!(standing.due_in, Some(Duration::from_nanos(due.saturating_sub(self.model.now))));
+            assert_eq!(
+                standing.due_in,
+                Some(Duration::from_nanos(due.saturating_sub(self.model.now)))
+            );
         }
     }
 

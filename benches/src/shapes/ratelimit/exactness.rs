@@ -25,7 +25,7 @@ const SPAN: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_micros(100);
 
 /// A tally for each rate.
-pub fn tallies() -> Vec<Tally> {
+pub(super) fn tallies() -> Vec<Tally> {
     [
         ("10 a second", 10),
         ("1,000 a second", 1_000),

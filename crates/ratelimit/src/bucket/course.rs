@@ -169,7 +169,8 @@ impl Lack {
     /// Whether it takes longer than `span` nanoseconds, and more than a little longer.
     #[inline]
     pub(crate) fn is_beyond(&self, span: u64) -> bool {
-        self.needs > earned(self.ago.saturating_add(span).min(LONGEST), self.multiplier, self.behind)
+        self.needs
+            > earned(self.ago.saturating_add(span).min(LONGEST), self.multiplier, self.behind)
     }
 
     /// How long until it has come, in nanoseconds. None if that is never, or not within 73 years.
@@ -286,7 +287,8 @@ mod tests {
 
     #[test]
     fn a_piece_comes_back_as_it_was_put_there() {
-        for rate in [Rate::per_second(3), Rate::every(Duration::from_secs(86_400)), Rate::UNLIMITED] {
+        for rate in [Rate::per_second(3), Rate::every(Duration::from_secs(86_400)), Rate::UNLIMITED]
+        {
             for burst in [1, 7, u32::MAX] {
                 let piece = Piece { slack: 9, ..piece(rate, burst) };
                 let course = Course::new(piece);

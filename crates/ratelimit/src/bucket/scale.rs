@@ -263,13 +263,19 @@ mod tests {
             assert!(scale.earned(1_000 * hour).abs_diff(1_000 * scale.unit) <= 1);
         }
         let slowest = Scale::new(&quota(1, u64::MAX, u32::MAX));
-        assert_eq!((slowest.earned(LONGEST) < slowest.unit, slowest.due(slowest.unit)), (true, None));
+        assert_eq!(
+            (slowest.earned(LONGEST) < slowest.unit, slowest.due(slowest.unit)),
+            (true, None)
+        );
     }
 
     #[test]
     fn without_a_limit_nothing_has_to_come() {
         let scale = Scale::new(&Rate::UNLIMITED.burst(1));
-        assert_eq!((scale.unit, scale.earned(LONGEST), scale.due(0), scale.due(1)), (0, 0, Some(0), None));
+        assert_eq!(
+            (scale.unit, scale.earned(LONGEST), scale.due(0), scale.due(1)),
+            (0, 0, Some(0), None)
+        );
         assert_eq!(scale.slowed(1, 2), scale);
     }
 }

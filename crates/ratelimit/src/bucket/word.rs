@@ -360,9 +360,9 @@ impl Contention {
 #[cfg(all(test, not(selvedge_loom)))]
 mod tests {
     use super::*;
+    use crate::Rate;
     use crate::bucket::course::{ANEW, BEGINNING, Course, LARGEST_DEBT, Piece};
     use crate::bucket::scale::{LARGEST_BURST, Scale};
-    use crate::Rate;
 
     #[test]
     fn a_clock_that_goes_back_admits_nothing() {

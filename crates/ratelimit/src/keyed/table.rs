@@ -25,10 +25,10 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use selvedge_primitives::{Mutex, MutexGuard};
 use selvedge_primitives::atomic::{AtomicU32, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
+use selvedge_primitives::{Mutex, MutexGuard};
 
 use super::WhenFull;
 use super::entry::{Entry, NONE, NOWHERE, PlanOf};
@@ -452,7 +452,8 @@ impl<K, S: BuildHasher> Table<K, S> {
         let print = self.shards.entry(number).print();
         let keys = self.shards.keys(print).lock();
         if self.shards.find(print) == Some(number) {
-            let idle = keys.engines.get(&print).is_some_and(|engine| Arc::strong_count(engine) == 1);
+            let idle =
+                keys.engines.get(&print).is_some_and(|engine| Arc::strong_count(engine) == 1);
             if idle {
                 self.demote(keys, number, print);
             }
@@ -589,9 +590,9 @@ impl<K, S: BuildHasher> Table<K, S> {
         let mut hot: Vec<_> = (0..self.shards.len()).filter_map(look).collect();
         hot.sort_unstable_by(|a, b| b.cmp(a));
         hot.truncate(count);
-        let keys = hot.into_iter().filter_map(|(full_in, print, there)| {
-            Some((self.clone_key(print)?, full_in, there))
-        });
+        let keys = hot
+            .into_iter()
+            .filter_map(|(full_in, print, there)| Some((self.clone_key(print)?, full_in, there)));
         keys.collect()
     }
 

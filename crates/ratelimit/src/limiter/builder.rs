@@ -52,12 +52,7 @@ impl LimiterBuilder {
     /// Nothing said yet.
     #[track_caller]
     pub(super) const fn new(quota: Quota) -> Self {
-        Self {
-            quota,
-            settings: Settings::DEFAULT,
-            timer: Timer::thread(),
-            origin: Origin::here(),
-        }
+        Self { quota, settings: Settings::DEFAULT, timer: Timer::thread(), origin: Origin::here() }
     }
 
     /// On the clock of `timer`, which also rings for those who wait.

@@ -450,7 +450,8 @@ impl Engine {
         let (floor, most) = (self.floor_leased(locked, piece, now), piece.most(now));
         let there = piece.tokens(most.saturating_sub(state.granted().max(floor)));
         let mut more = 0;
-        if let Some(leases) = self.leases.as_ref().filter(|_| !state.is_queued() && wanted <= there) {
+        if let Some(leases) = self.leases.as_ref().filter(|_| !state.is_queued() && wanted <= there)
+        {
             more = leases.room().min(there - wanted);
             // Before the word is written, so that whoever finds the bucket empty finds them.
             leases.put(more);
@@ -1029,7 +1030,8 @@ fn before(locked: &Locked<'_>, id: LineId) -> (usize, u64) {
     let mut is_before = true;
     for at in Priority::ALL.map(Priority::line) {
         is_before &= at != id;
-        let begun = locked.front(at, |request| (request.taken > 0).then_some(request.rest)).flatten();
+        let begun =
+            locked.front(at, |request| (request.taken > 0).then_some(request.rest)).flatten();
         match begun {
             _ if is_before => {
                 before.0 += locked.waiting(at);
