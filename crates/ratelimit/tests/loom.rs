@@ -1,9 +1,10 @@
 //! Models of the races of the limiter, on the real engine and the manual timer. Each ends with what must
 //! hold whoever won: what was granted and not given back is what was used, nobody is left in line, and
-//! no registration is left with the timer. At the end, those of what runs sometimes: as many have run as
+//! no registration is left with the timer. Then those of the limits by key; at the end, those of what runs sometimes: as many have run as
 //! should.
 #![cfg(selvedge_loom)]
 
+use std::hash::{BuildHasher, Hasher};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -13,8 +14,8 @@ use selvedge_cancel::Context as Tree;
 use selvedge_primitives::atomic::{AtomicUsize, Ordering};
 use selvedge_primitives::{block_on, model, thread};
 use selvedge_ratelimit::{
-    Acquire, AcquireError, Limiter, ManualClock, Priority, Rate, Sometimes, Timer, TimerError,
-    TryAcquireError,
+    Acquire, AcquireError, Keyed, Limiter, ManualClock, Priority, Rate, Sometimes, Timer, TimerError,
+    TryAcquireError, WhenFull,
 };
 
 const SEC: Duration = Duration::from_secs(1);
@@ -661,6 +662,132 @@ fn leaving_frees_the_lock() {
             drop(task);
         }
         assert_left(&limiter, &clock, 0);
+    });
+}
+
+/// Every key has the same home.
+#[derive(Clone, Default)]
+struct Collides(u64);
+
+impl Hasher for Collides {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = 64 * (1 + u64::from(bytes[0]));
+    }
+}
+
+impl BuildHasher for Collides {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self::default()
+    }
+}
+
+type Keys = Keyed<u8, Collides>;
+
+/// One token a second for each key, `burst` at once; keys have the same home, and there is room for a few.
+fn keyed(burst: u32, max_keys: u32) -> (Arc<Keys>, Arc<ManualClock>) {
+    let (timer, clock) = Timer::manual();
+    let builder = Keyed::builder(Rate::every(SEC).burst(burst), max_keys).timer(timer);
+    let keyed = builder.when_full(WhenFull::Refuse).hasher(Collides::default()).build();
+    (Arc::new(keyed), Arc::new(clock))
+}
+
+/// A thread that takes a token of a key.
+fn takes(keyed: &Arc<Keys>, key: u8) -> thread::JoinHandle<bool> {
+    let keyed = Arc::clone(keyed);
+    spawn(move || keyed.try_acquire(&key, 1).is_ok())
+}
+
+// Two insert a key: it is there once, with one bucket.
+#[test]
+fn keyed_insert_vs_insert() {
+    model::check(|| {
+        let (keyed, _clock) = keyed(1, 2);
+        let other = takes(&keyed, 1);
+        let mine = keyed.try_acquire(&1, 1).is_ok();
+        assert!(mine != other.join().unwrap());
+        assert_eq!((keyed.len(), keyed.available(&1)), (1, Some(0)));
+    });
+}
+
+// A hit against an eviction, which puts another key into the same entry: whoever has reckoned for the key that was there does not take
+// of the one that is. There is room for one: the one that is taken of stays, and the other is refused.
+#[test]
+fn keyed_hit_vs_evict_vs_insert() {
+    model::check(|| {
+        let (keyed, clock) = keyed(1, 1);
+        assert!(keyed.try_acquire(&1, 1).is_ok());
+        clock.advance(SEC);
+        let other = takes(&keyed, 2);
+        let mine = keyed.try_acquire(&1, 1).is_ok();
+        let theirs = other.join().unwrap();
+        assert!(mine != theirs);
+        assert_eq!(keyed.len(), 1);
+        assert_eq!(keyed.available(if mine { &1 } else { &2 }), Some(0));
+    });
+}
+
+// A hit against the move of its key: another is taken out before it, and it closes the gap.
+#[test]
+fn keyed_hit_vs_move() {
+    model::check(|| {
+        let (keyed, _clock) = keyed(2, 3);
+        assert!(keyed.try_acquire(&1, 1).is_ok() && keyed.try_acquire(&2, 1).is_ok());
+        let forgets = {
+            let keyed = Arc::clone(&keyed);
+            spawn(move || keyed.forget(&1))
+        };
+        assert!(keyed.try_acquire(&2, 1).is_ok(), "it has two");
+        assert!(forgets.join().unwrap());
+        assert!(keyed.try_acquire(&2, 1).is_err());
+        assert_eq!((keyed.len(), keyed.available(&2)), (1, Some(0)));
+    });
+}
+
+// A hit against a change of the quota of all keys: what is missing stays missing.
+#[test]
+fn keyed_hit_vs_change() {
+    model::check(|| {
+        let (keyed, clock) = keyed(2, 1);
+        assert!(keyed.try_acquire(&1, 1).is_ok());
+        let changes = {
+            let keyed = Arc::clone(&keyed);
+            spawn(move || keyed.set_quota(Rate::every(3 * SEC).burst(2)))
+        };
+        assert!(keyed.try_acquire(&1, 1).is_ok());
+        changes.join().unwrap();
+        assert_eq!(keyed.available(&1), Some(0));
+        clock.advance(2 * SEC);
+        assert_eq!(keyed.available(&1), Some(0));
+        clock.advance(SEC);
+        assert_eq!(keyed.available(&1), Some(1));
+    });
+}
+
+// One begins to wait for a key while another takes of it, and the key goes back into its entry when nobody waits any more: nobody overtakes,
+// and each token is there once.
+#[test]
+fn keyed_hit_vs_wait() {
+    model::check(|| {
+        let (keyed, clock) = keyed(1, 1);
+        assert!(keyed.try_acquire(&1, 1).is_ok());
+        let other = takes(&keyed, 1);
+        let mut waits = Box::pin(keyed.acquire(1, 1));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+        assert!(!other.join().unwrap());
+        clock.advance(SEC);
+        assert_eq!(waits.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
+        assert_eq!((keyed.available(&1), clock.registered()), (Some(0), 0));
+        let other = takes(&keyed, 1);
+        clock.advance(SEC);
+        let mine = keyed.try_acquire(&1, 1).is_ok();
+        assert!(mine != other.join().unwrap());
     });
 }
 
