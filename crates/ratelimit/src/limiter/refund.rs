@@ -148,7 +148,7 @@ fn measure(units: i128, unit: u64) -> i128 {
 /// A measure in units, rounded down.
 fn units(measure: i128, unit: u64) -> i128 {
     let (tokens, part) = (measure >> POINT, measure & ((1 << POINT) - 1));
-    let part = part * i128::from(unit) >> POINT;
+    let part = (part * i128::from(unit)) >> POINT;
     tokens.saturating_mul(unit.into()).saturating_add(part)
 }
 
