@@ -305,3 +305,22 @@ fn a_reservation_may_move_between_threads_while_it_stands() {
     });
     assert_eq!(other.join().unwrap(), (Poll::Ready(Ok(())), 0));
 }
+
+/// What those in line left is over when somebody asks again, and nobody rang meanwhile.
+#[test]
+fn one_that_is_due_says_so_and_one_that_would_be_beyond_the_catch_up_does_not() {
+    let (limiter, clock) = spent(Rate::per_second(1_000).burst(1));
+    let mut waits = queued(&limiter, 1);
+    clock.advance(3 * MS);
+    assert!(served(&mut waits));
+    assert_eq!(limiter.drain(), 2, "slack, and the burst");
+    let reserved = [(); 5].map(|()| limiter.reserve(1).unwrap());
+    clock.advance_silently(5 * MS);
+    // One of the burst, and what came in two milliseconds.
+    let dues = reserved.each_ref().map(|one| one.due_in().unwrap());
+    assert_eq!(dues, [ZERO, ZERO, ZERO, MS, 2 * MS]);
+    let [first, .., last] = reserved;
+    first.commit(1);
+    assert_eq!(limiter.waiting(), 2);
+    assert_eq!(last.cancel(), 1);
+}

@@ -644,6 +644,11 @@ impl Engine {
 
     /// Where one who waits stands; none if it does not stand in line, or was granted something.
     pub(super) fn standing(&self, place: Pin<&Place<'_>>, ask: Ask) -> Option<Standing> {
+        // What is reckoned below is of the piece that holds: one that is over loses nothing any more, and says too early.
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        self.settle(&mut locked, now, false);
+        drop(locked);
         let (people, tokens) = (Cell::new(0), Cell::new(0));
         let look = |request: &Request| {
             people.set(people.get() + 1);
