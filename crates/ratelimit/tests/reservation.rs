@@ -324,3 +324,20 @@ fn one_that_is_due_says_so_and_one_that_would_be_beyond_the_catch_up_does_not() 
     assert_eq!(limiter.waiting(), 2);
     assert_eq!(last.cancel(), 1);
 }
+
+#[test]
+fn a_refusal_behind_a_line_whose_alarm_is_late_is_not_told_too_early() {
+    let (limiter, clock) = spent(Rate::per_second(1_000).burst(1));
+    let mut waits = queued(&limiter, 1);
+    clock.advance(3 * MS);
+    assert!(served(&mut waits));
+    limiter.drain();
+    let _reserved = [(); 5].map(|()| limiter.reserve(1).unwrap());
+    clock.advance_silently(5 * MS);
+    // Three are due, two come in two milliseconds, and then one for whoever asks.
+    let wait = limiter.try_acquire(1).unwrap_err().retry_in().unwrap();
+    assert!((3 * MS..=5 * MS).contains(&wait), "{wait:?}");
+    clock.advance(ZERO);
+    clock.advance(wait);
+    assert_eq!(limiter.try_acquire(1), Ok(()));
+}

@@ -420,7 +420,7 @@ impl Engine {
             Refusal::Queued => {
                 let (now, seen) = (self.clock.now(), self.word.0.snapshot());
                 let piece = self.course.piece();
-                let fits = wanted <= piece.burst;
+                let fits = wanted <= piece.burst && !piece.is_over(now);
                 if fits && seen.is_queued() && self.word.0.is_still(seen) {
                     let lack = self.lack(seen, &piece, now, wanted);
                     return Err(TryAcquireError::NotYet(NotYet::new(lack)));
