@@ -34,7 +34,7 @@
 //! limiter.try_acquire(20)?;
 //! assert!(limiter.try_acquire(1).is_err());
 //!
-//! let (quota, left) = (*limiter.quota(), limiter.available());
+//! let (quota, left) = (limiter.quota(), limiter.available());
 //! let wait = limiter.ready_in(1).unwrap_or(Duration::MAX); // 1.5 s
 //! let name = PolicyName::DEFAULT;
 //! let mut answer = vec![(RetryAfter::NAME, RetryAfter::new(wait).to_string())];

@@ -8,11 +8,13 @@ use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use futures_core::Stream;
+use selvedge_cancel::RunOrCause;
 use selvedge_ratelimit::http::{
     PolicyName, PolicyNameError, RateLimit, RateLimitPolicy, RetryAfter, XRateLimit,
 };
 use selvedge_ratelimit::{
-    Acquire, AcquireError, AcquireOwned, Limiter, Quota, QuotaError, Rate, Sometimes, Throttle,
+    Acquire, AcquireError, Limiter, LimiterBuilder, ManualClock, NotYet, Priority, Quota,
+    QuotaError, Rate, Ready, Reservation, Sometimes, Standing, Throttle, Timer, TimerError,
     TryAcquireError,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -22,9 +24,18 @@ assert_impl_all!(Rate: Send, Sync, Unpin, Copy, Eq, Hash, UnwindSafe, RefUnwindS
 assert_impl_all!(QuotaError: Error, Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(Limiter: Send, Sync, Unpin, Clone, Debug);
 assert_impl_all!(Acquire<'_>: Send, Sync, Debug);
-assert_impl_all!(AcquireOwned: Send, Sync, Debug);
-assert_impl_all!(AcquireError: Error, Send, Sync, Clone, Unpin, UnwindSafe, RefUnwindSafe);
-assert_impl_all!(TryAcquireError: Error, Send, Sync, Copy, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(RunOrCause<Acquire<'_>>: Send, Sync, Debug);
+assert_impl_all!(Reservation: Send, Sync, Unpin, Debug);
+assert_impl_all!(Ready<'_>: Send, Sync, Unpin, Debug);
+assert_impl_all!(LimiterBuilder: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(Standing: Send, Sync, Unpin, Copy, Eq, Debug, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Priority: Send, Sync, Unpin, Copy, Ord, Hash, Default, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(AcquireError: Error, Send, Sync, Clone, Eq, Unpin);
+assert_impl_all!(TryAcquireError: Error, Send, Sync, Copy, Eq, Unpin, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(NotYet: Send, Sync, Copy, Eq, Unpin, Debug, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Timer: Send, Sync, Unpin, Clone, Debug);
+assert_impl_all!(TimerError: Error, Send, Sync, Unpin, Clone, Eq);
+assert_impl_all!(ManualClock: Send, Sync, Unpin, Debug);
 assert_impl_all!(Sometimes: Send, Sync, Unpin, Debug);
 assert_impl_all!(RetryAfter: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(RateLimitPolicy<'_>: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
@@ -35,7 +46,10 @@ assert_impl_all!(PolicyNameError: Error, Send, Sync, Unpin, Copy, UnwindSafe, Re
 
 // The line points at futures that wait, so they stay where they are.
 assert_not_impl_any!(Acquire<'_>: Unpin);
-assert_not_impl_any!(AcquireOwned: Unpin);
+assert_not_impl_any!(RunOrCause<Acquire<'_>>: Unpin);
+// A place in the line, or tokens, that are two.
+assert_not_impl_any!(Reservation: Clone);
+assert_not_impl_any!(Acquire<'_>: Clone);
 
 /// A stream of what may go to another thread, or not.
 type Items<T> = std::pin::Pin<Box<dyn Stream<Item = T> + Send + Sync>>;

@@ -1,72 +1,51 @@
-//! The limiter on a clock that is moved by hand: bursts and ticks, the line, what leaves it, the clock's
-//! caprices, the timer that is gone.
+//! Taking and waiting, on a clock that is moved by hand: bursts and ticks, what is told to whom, the line and who leaves it, and
+//! what comes back.
 #![cfg(not(selvedge_loom))]
 
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+mod support;
 
-use selvedge_ratelimit::{
-    Acquire, AcquireError, Limiter, ManualClock, Quota, Rate, Timer, TimerError, TryAcquireError,
-};
-use selvedge_testkit::{CountingWaker, PanickingWaker, ReentrantWaker, block_on, watchdog};
+use std::pin::pin;
+use std::task::{Context, Poll};
 
-const MS: Duration = Duration::from_millis(1);
-const SEC: Duration = Duration::from_secs(1);
-
-/// A limiter on a clock of its own.
-fn limiter(quota: Quota) -> (Limiter, ManualClock) {
-    let (timer, clock) = Timer::manual();
-    (Limiter::with_timer(quota, timer), clock)
-}
-
-/// Nothing is left of the burst.
-fn spent(quota: Quota) -> (Limiter, ManualClock) {
-    let (limiter, clock) = limiter(quota);
-    limiter.try_acquire(quota.burst_size()).unwrap();
-    (limiter, clock)
-}
-
-fn poll<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(Waker::noop()))
-}
-
-/// In line for `n` tokens.
-fn queued(limiter: &Limiter, n: u32) -> Pin<Box<Acquire<'_>>> {
-    let mut acquire = Box::pin(limiter.acquire(n));
-    assert!(poll(acquire.as_mut()).is_pending());
-    acquire
-}
-
-fn served(acquire: &mut Pin<Box<Acquire<'_>>>) -> bool {
-    poll(acquire.as_mut()).map(Result::unwrap).is_ready()
-}
-
-/// How many single tokens are to be had now.
-fn drain(limiter: &Limiter) -> u32 {
-    std::iter::from_fn(|| limiter.try_acquire(1).ok()).count() as u32
-}
+use selvedge_ratelimit::{AcquireError, Limiter, Rate, TryAcquireError};
+use selvedge_testkit::CountingWaker;
+use support::*;
 
 // Smoke.
 
 #[test]
 fn a_burst_is_there_at_once_and_then_one_at_a_time() {
     let (limiter, clock) = limiter(Rate::per_second(10).burst(3));
-    assert_eq!((limiter.available(), drain(&limiter)), (3, 3));
+    assert_eq!((limiter.available(), singles(&limiter)), (3, 3));
     for _ in 0..20 {
-        clock.advance(100 * MS - Duration::from_nanos(1));
-        assert_eq!(limiter.try_acquire(1), Err(TryAcquireError::NotYet));
-        clock.advance(Duration::from_nanos(1));
-        assert_eq!(drain(&limiter), 1);
+        clock.advance(100 * MS - NS);
+        assert_eq!(limiter.try_acquire(1).unwrap_err().retry_in(), Some(NS));
+        clock.advance(NS);
+        assert_eq!(singles(&limiter), 1);
     }
 }
 
 #[test]
 fn a_tick_saves_nothing_up() {
     let (limiter, clock) = limiter(Rate::every(SEC).burst(1));
-    assert_eq!(drain(&limiter), 1);
-    clock.advance(3600 * SEC);
-    assert_eq!(drain(&limiter), 1);
+    assert_eq!(singles(&limiter), 1);
+    clock.advance(HOUR);
+    assert_eq!(singles(&limiter), 1);
+}
+
+#[test]
+fn with_a_burst_of_one_two_are_never_closer_than_the_interval() {
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(1));
+    // Nineteen tenths after the first, and then not one tenth later, though that is twice the interval.
+    limiter.try_acquire(1).unwrap();
+    clock.advance(1_900 * MS);
+    limiter.try_acquire(1).unwrap();
+    clock.advance(100 * MS);
+    assert_eq!(limiter.try_acquire(1).unwrap_err().retry_in(), Some(900 * MS));
+    clock.advance(900 * MS - NS);
+    assert!(limiter.try_acquire(1).is_err());
+    clock.advance(NS);
+    limiter.try_acquire(1).unwrap();
 }
 
 #[test]
@@ -74,15 +53,15 @@ fn what_is_beyond_the_burst_is_gone() {
     let (limiter, clock) = spent(Rate::per_second(10).burst(5));
     clock.advance(300 * MS);
     assert_eq!(limiter.available(), 3);
-    clock.advance(3600 * SEC);
-    assert_eq!((limiter.available(), drain(&limiter)), (5, 5));
+    clock.advance(HOUR);
+    assert_eq!((limiter.available(), singles(&limiter)), (5, 5));
 }
 
 #[test]
 fn tokens_of_different_weight_come_from_one_bucket() {
     let (limiter, clock) = limiter(Rate::per_second(10).burst(10));
     limiter.try_acquire(7).unwrap();
-    assert_eq!(limiter.try_acquire(4), Err(TryAcquireError::NotYet));
+    assert_eq!(limiter.try_acquire(4).unwrap_err().retry_in(), Some(100 * MS));
     limiter.try_acquire(3).unwrap();
     clock.advance(400 * MS);
     assert_eq!(limiter.available(), 4);
@@ -95,12 +74,12 @@ fn a_wait_ends_when_the_tokens_have_come_and_not_before() {
     let waker = task.waker();
     let mut acquire = pin!(limiter.acquire(2));
     assert!(acquire.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    clock.advance(200 * MS - Duration::from_nanos(1));
+    clock.advance(200 * MS - NS);
     assert_eq!(task.wakes(), 0);
-    clock.advance(Duration::from_nanos(1));
+    clock.advance(NS);
     assert_eq!(task.wakes(), 1);
     assert_eq!(poll(acquire), Poll::Ready(Ok(())));
-    assert_eq!((limiter.available(), clock.registered()), (0, 0));
+    assert_eq!((limiter.available(), limiter.waiting(), clock.registered()), (0, 0, 0));
 }
 
 #[test]
@@ -108,19 +87,188 @@ fn clones_are_handles_to_one_limiter() {
     let (limiter, _clock) = limiter(Rate::every(SEC).burst(2));
     let other = limiter.clone();
     limiter.try_acquire(1).unwrap();
-    assert_eq!((other.available(), drain(&other), limiter.available()), (1, 1, 0));
+    assert_eq!((other.available(), singles(&other), limiter.available()), (1, 1, 0));
+    other.set_burst(3);
+    assert_eq!((limiter.quota().burst_size(), limiter.available()), (3, 1));
+    other.close();
+    assert!(limiter.is_closed());
+}
+
+#[test]
+fn a_constant_limiter_lives_in_a_static() {
+    static LOGINS: Limiter = Limiter::new(Rate::per_hour(1).burst(2));
+    static TICK: Limiter = Limiter::strict(Rate::per_hour(1));
+    let tries = || (LOGINS.try_acquire(1).is_ok(), TICK.try_acquire(1).is_ok());
+    let threads = [(); 4].map(|()| std::thread::spawn(tries));
+    let tries = threads.map(|thread| thread.join().unwrap());
+    let count = |of: fn(&(bool, bool)) -> bool| tries.iter().filter(|one| of(one)).count();
+    assert_eq!((count(|one| one.0), count(|one| one.1)), (2, 1));
+    assert_eq!(LOGINS.place().file(), file!());
+}
+
+// What is told.
+
+#[test]
+fn a_refusal_tells_when_to_retry_and_then_it_is_granted() {
+    for rate in [Rate::per_second(3), Rate::per_second(700_000_000), Rate::per_hour(7)] {
+        let (limiter, clock) = spent(rate.burst(5));
+        for n in [1, 5, 2, 3] {
+            let refused = limiter.try_acquire(n).unwrap_err();
+            let wait = refused.retry_in().unwrap();
+            clock.advance(wait - NS);
+            assert_eq!(limiter.try_acquire(n).unwrap_err().retry_in(), Some(NS), "{rate}, {n}");
+            clock.advance(NS);
+            limiter.try_acquire(n).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_refusal_reckons_in_those_who_wait() {
+    let (limiter, clock) = spent(Rate::per_second(1).burst(5));
+    let mut front = queued(&limiter, 3);
+    let refused = limiter.try_acquire(2).unwrap_err();
+    assert_eq!((refused.retry_in(), limiter.ready_in(2)), (Some(5 * SEC), Some(5 * SEC)));
+    clock.advance(5 * SEC - NS);
+    assert!(limiter.try_acquire(2).is_err());
+    clock.advance(NS);
+    assert!(served(&mut front));
+    limiter.try_acquire(2).unwrap();
+}
+
+#[test]
+fn errors_say_why() {
+    let (limiter, _clock) = spent(Rate::per_second(2).burst(2));
+    let text = |n| limiter.try_acquire(n).unwrap_err().to_string();
+    assert_eq!(text(1), "tokens not acquired: they come in 500ms");
+    assert_eq!(text(3), "tokens not acquired: 3 wanted, the burst is 2");
+    assert_eq!(limiter.try_acquire(3).unwrap_err().retry_in(), None);
+    limiter.close();
+    assert_eq!(text(1), "tokens not acquired: the limiter is closed");
+    assert_eq!(limiter.try_acquire(1).unwrap_err().retry_in(), None);
 }
 
 #[test]
 fn it_says_when_tokens_will_be_there() {
     let (limiter, clock) = limiter(Rate::per_second(4).burst(8));
-    assert_eq!(limiter.ready_in(8), Some(Duration::ZERO));
+    assert_eq!(limiter.ready_in(8), Some(ZERO));
     limiter.try_acquire(8).unwrap();
-    assert_eq!(limiter.ready_in(1), Some(250 * MS));
-    assert_eq!(limiter.ready_in(8), Some(2 * SEC));
+    assert_eq!((limiter.ready_in(1), limiter.ready_in(8)), (Some(250 * MS), Some(2 * SEC)));
     clock.advance(100 * MS);
     assert_eq!(limiter.ready_in(1), Some(150 * MS));
-    assert_eq!((limiter.ready_in(0), limiter.ready_in(9)), (Some(Duration::ZERO), None));
+    assert_eq!((limiter.ready_in(0), limiter.ready_in(9)), (Some(ZERO), None));
+    assert_eq!(limiter.ready_in(u32::MAX), None);
+}
+
+// All that is there, and less.
+
+#[test]
+fn drain_takes_what_is_there_and_the_next_come_one_by_one() {
+    let (limiter, clock) = limiter(Rate::per_second(10).burst(5));
+    limiter.try_acquire(2).unwrap();
+    assert_eq!((limiter.drain(), limiter.drain(), limiter.available()), (3, 0, 0));
+    // The part of a token that has come is not lost.
+    clock.advance(150 * MS);
+    assert_eq!(limiter.drain(), 1);
+    assert_eq!(limiter.ready_in(1), Some(50 * MS));
+}
+
+#[test]
+fn up_to_so_many_are_taken_of_what_is_there() {
+    let (limiter, _clock) = limiter(Rate::per_second(10).burst(5));
+    assert_eq!([0, 2, 9, 1].map(|n| limiter.take_up_to(n)), [0, 2, 3, 0]);
+}
+
+#[test]
+fn who_takes_up_to_so_many_overtakes_nobody() {
+    let (limiter, clock) = spent(Rate::per_second(1).burst(5));
+    let mut front = queued(&limiter, 3);
+    clock.advance(2 * SEC);
+    assert_eq!((limiter.available(), limiter.take_up_to(1), limiter.drain()), (2, 0, 0));
+    clock.advance(SEC);
+    assert!(served(&mut front));
+}
+
+#[test]
+fn a_late_charge_delays_those_who_come_and_those_who_wait() {
+    let (limiter, clock) = spent(Rate::per_second(1).burst(5));
+    let mut front = queued(&limiter, 1);
+    limiter.charge(3);
+    clock.advance(SEC);
+    assert!(!served(&mut front));
+    served_after(&clock, 3 * SEC, &mut front);
+    limiter.charge(2);
+    assert_eq!((limiter.available(), limiter.ready_in(1)), (0, Some(3 * SEC)));
+    // A full bucket has the burst less the charge.
+    clock.advance(HOUR);
+    limiter.charge(2);
+    assert_eq!(limiter.available(), 3);
+    limiter.charge(0);
+    assert_eq!(limiter.available(), 3);
+}
+
+#[test]
+fn the_largest_charges_saturate() {
+    for rate in [1, 1_000, 4_000_000_000] {
+        for burst in [1, 1_000, u32::MAX] {
+            let (limiter, clock) = limiter(Rate::per_second(rate).burst(burst));
+            (0..1_000).for_each(|_| limiter.charge(u32::MAX));
+            assert_eq!(limiter.available(), 0);
+            let mut waits = queued(&limiter, 1);
+            (0..1_000).for_each(|_| limiter.charge(u32::MAX));
+            clock.advance(SEC);
+            drop(waits);
+            limiter.set_rate(Rate::per_second(4_000_000_000));
+            limiter.set_rate(Rate::every(HOUR));
+            limiter.charge(u32::MAX);
+            limiter.set_quota(Rate::UNLIMITED.burst(1));
+            limiter.charge(u32::MAX);
+            assert_eq!(limiter.try_acquire(u32::MAX), Ok(()));
+            waits = Box::pin(limiter.acquire(1));
+            assert!(served(&mut waits));
+        }
+    }
+}
+
+#[test]
+fn a_charge_takes_nothing_from_those_whose_alarm_is_late() {
+    let (limiter, clock) = spent(Rate::per_second(10_000).burst(1));
+    let mut line: Vec<_> = (0..100).map(|_| queued(&limiter, 1)).collect();
+    clock.advance_silently(Limiter::CATCH_UP);
+    limiter.charge(1);
+    clock.advance(ZERO);
+    assert_eq!(serve(&mut line), 19, "what came in two milliseconds, less the charge");
+}
+
+#[test]
+fn nothing_is_always_to_be_had_and_waits_behind_nobody() {
+    let (limiter, clock) = spent(Rate::every(SEC).burst(1));
+    let _front = queued(&limiter, 1);
+    assert_eq!(limiter.try_acquire(0), Ok(()));
+    assert_eq!(poll(pin!(limiter.acquire(0))), Poll::Ready(Ok(())));
+    assert_eq!(poll(pin!(limiter.acquire_owned(0).split())), Poll::Ready(Ok(())));
+    assert_eq!(limiter.acquire_blocking(0), Ok(()));
+    assert_eq!(limiter.reserve(0).unwrap().due_in(), Some(ZERO));
+    assert_eq!((clock.registered(), limiter.waiting()), (1, 1));
+}
+
+#[test]
+fn more_than_the_burst_is_an_error_at_once_and_blocks_nobody() {
+    let (limiter, clock) = limiter(Rate::per_second(1).burst(2));
+    for n in [3, u32::MAX] {
+        let error = AcquireError::OverBurst { wanted: n, burst: 2 };
+        assert_eq!(poll(pin!(limiter.acquire(n))), Poll::Ready(Err(error.clone())));
+        assert_eq!(limiter.acquire_blocking(n), Err(error.clone()));
+        assert_eq!(limiter.reserve(n).unwrap_err(), error);
+        let refused = TryAcquireError::OverBurst { wanted: n, burst: 2 };
+        assert_eq!(limiter.try_acquire(n), Err(refused));
+    }
+    assert_eq!((singles(&limiter), clock.registered()), (2, 0));
+    // It does not stand in a line either.
+    let _front = queued(&limiter, 1);
+    let error = AcquireError::OverBurst { wanted: 3, burst: 2 };
+    assert_eq!(poll(pin!(limiter.acquire(3))), Poll::Ready(Err(error)));
+    assert_eq!(limiter.waiting(), 1);
 }
 
 // The line.
@@ -132,7 +280,7 @@ fn they_are_served_in_the_order_in_which_they_came_and_nobody_overtakes() {
     let mut small = queued(&limiter, 1);
     clock.advance(2 * SEC);
     assert_eq!(limiter.available(), 2);
-    assert_eq!(limiter.try_acquire(1), Err(TryAcquireError::NotYet), "there, but not for us");
+    assert!(limiter.try_acquire(1).is_err(), "there, but not for us");
     let mut late = queued(&limiter, 1);
     assert!(!served(&mut small));
     clock.advance(SEC);
@@ -148,12 +296,28 @@ fn they_are_served_in_the_order_in_which_they_came_and_nobody_overtakes() {
 fn one_registration_serves_all_who_wait() {
     let (limiter, clock) = spent(Rate::per_second(1000).burst(1000));
     let mut line: Vec<_> = (0..1000).map(|_| queued(&limiter, 1)).collect();
-    assert_eq!(clock.registered(), 1);
+    assert_eq!((clock.registered(), limiter.waiting()), (1, 1000));
     clock.advance(500 * MS);
-    assert_eq!(line.iter_mut().filter_map(|one| served(one).then_some(())).count(), 500);
+    assert_eq!(serve(&mut line), 500);
     assert_eq!(clock.registered(), 1);
     drop(line);
-    assert_eq!(clock.registered(), 0);
+    assert_eq!((clock.registered(), limiter.waiting()), (0, 0));
+}
+
+#[test]
+fn whoever_is_due_at_one_ring_is_woken_by_it() {
+    let (limiter, clock) = spent(Rate::per_second(1).burst(10));
+    let tasks: Vec<_> = (0..12).map(|_| CountingWaker::new()).collect();
+    let mut line: Vec<_> = tasks.iter().map(|_| Box::pin(limiter.acquire(1))).collect();
+    for (waiter, task) in line.iter_mut().zip(&tasks) {
+        let waker = task.waker();
+        assert!(waiter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    let woken = || tasks.iter().map(CountingWaker::wakes).collect::<Vec<_>>();
+    clock.advance(10 * SEC);
+    assert_eq!(woken(), [&[1; 10][..], &[0; 2]].concat(), "each once, and nobody else");
+    clock.advance(2 * SEC);
+    assert_eq!(woken(), [1; 12]);
 }
 
 #[test]
@@ -167,6 +331,14 @@ fn a_waiter_that_is_not_polled_delays_nobody() {
 }
 
 #[test]
+fn a_future_that_was_never_polled_stands_nowhere() {
+    let (limiter, _clock) = spent(Rate::every(SEC).burst(1));
+    let never = limiter.acquire(1);
+    assert_eq!(limiter.waiting(), 0);
+    drop(never);
+}
+
+#[test]
 fn who_leaves_the_line_lets_everybody_behind_it_move_up() {
     for leaver in 0..3 {
         let (limiter, clock) = spent(Rate::per_second(1).burst(4));
@@ -175,10 +347,7 @@ fn who_leaves_the_line_lets_everybody_behind_it_move_up() {
         let dues: &[u32] = [&[2, 3][..], &[4, 5], &[4, 6]][leaver];
         let mut now = 0;
         for (waiter, due) in line.iter_mut().zip(dues) {
-            clock.advance((due - now) * SEC - Duration::from_nanos(1));
-            assert!(!served(waiter), "without {leaver}, {due}");
-            clock.advance(Duration::from_nanos(1));
-            assert!(served(waiter), "without {leaver}, {due}");
+            served_after(&clock, (due - now) * SEC, waiter);
             now = *due;
         }
         assert_eq!((limiter.available(), clock.registered()), (0, 0));
@@ -198,133 +367,6 @@ fn a_front_that_leaves_when_the_next_is_due_lets_it_go_at_once() {
 }
 
 #[test]
-fn what_was_granted_to_a_future_that_is_dropped_goes_to_the_next() {
-    let (limiter, clock) = spent(Rate::every(SEC).burst(1));
-    let granted = queued(&limiter, 1);
-    let mut next = queued(&limiter, 1);
-    clock.advance(SEC);
-    drop(granted);
-    assert!(served(&mut next));
-    assert_eq!(clock.registered(), 0);
-    // With nobody behind it, it is there for the taking.
-    let granted = queued(&limiter, 1);
-    clock.advance(SEC);
-    drop(granted);
-    assert_eq!(drain(&limiter), 1);
-}
-
-#[test]
-fn what_comes_back_late_brings_no_more_than_the_burst() {
-    let (limiter, clock) = spent(Rate::every(SEC).burst(3));
-    let granted = [queued(&limiter, 1), queued(&limiter, 1)];
-    clock.advance(2 * SEC);
-    // Long enough for the bucket to be full, had they never been granted.
-    clock.advance(SEC);
-    limiter.try_acquire(1).unwrap();
-    drop(granted);
-    assert_eq!(drain(&limiter), 2, "three at this moment, with the one that was taken");
-
-    // One of five that come back late is still above what has come.
-    let (limiter, clock) = spent(Rate::every(SEC).burst(5));
-    let granted = queued(&limiter, 5);
-    clock.advance(5 * SEC);
-    clock.advance(4 * SEC + Duration::from_millis(2));
-    assert_eq!(drain(&limiter), 4);
-    drop(granted);
-    assert_eq!(drain(&limiter), 1);
-}
-
-#[test]
-fn what_several_give_back_comes_back_from_the_first_on_and_from_the_last_on() {
-    for newest_first in [false, true] {
-        let (limiter, clock) = spent(Rate::every(SEC).burst(4));
-        let mut granted: Vec<_> = (0..4).map(|_| queued(&limiter, 1)).collect();
-        clock.advance(4 * SEC);
-        if newest_first {
-            granted.reverse();
-        }
-        granted.into_iter().for_each(drop);
-        assert_eq!(drain(&limiter), 4, "newest first: {newest_first}");
-    }
-}
-
-/// More are granted than are woken with the lock held once; the waker of the first lets an hour go by.
-#[test]
-fn what_is_granted_behind_a_waker_that_takes_an_hour_counts_from_then() {
-    let (limiter, clock) = spent(Rate::every(SEC).burst(40));
-    let clock = std::sync::Arc::new(clock);
-    let hour = ReentrantWaker::on_wake_and_drop(
-        {
-            let clock = std::sync::Arc::clone(&clock);
-            move || clock.advance(3600 * SEC)
-        },
-        || {},
-    );
-    let mut first = Box::pin(limiter.acquire(1));
-    assert!(first.as_mut().poll(&mut Context::from_waker(&hour.waker())).is_pending());
-    let mut others: Vec<_> = (1..40).map(|_| queued(&limiter, 1)).collect();
-    clock.advance(40 * SEC);
-    let late = others[31..].iter_mut().map(served).filter(|served| *served).count();
-    assert_eq!(late, 8, "granted behind the waker");
-    assert!(late as u32 + drain(&limiter) <= 41, "more than the burst, and one for the 2 ms");
-}
-
-/// At a rate at which there is always a token, whoever is woken comes again at once: whoever serves is not
-/// kept at it, but leaves the newcomers to an alarm.
-#[test]
-fn who_serves_serves_those_who_were_there_and_the_others_are_served_as_well() {
-    use std::sync::{Arc, Mutex};
-
-    let (limiter, clock) = spent(Rate::per_second(1_000).burst(100));
-    let newcomers = Arc::new(Mutex::new(Vec::new()));
-    let again = ReentrantWaker::on_wake_and_drop(
-        {
-            let (limiter, newcomers) = (limiter.clone(), Arc::clone(&newcomers));
-            move || {
-                let mut acquire = Box::pin(limiter.acquire_owned(1));
-                let ready = poll(acquire.as_mut()).is_ready();
-                newcomers.lock().unwrap().push((acquire, ready));
-            }
-        },
-        || {},
-    );
-    let mut first = Box::pin(limiter.acquire(1));
-    assert!(first.as_mut().poll(&mut Context::from_waker(&again.waker())).is_pending());
-    let mut others: Vec<_> = (0..40).map(|_| queued(&limiter, 1)).collect();
-    clock.advance(SEC);
-    assert!(served(&mut first) && others.iter_mut().all(served));
-    let mut newcomers = newcomers.lock().unwrap();
-    assert!(newcomers.iter_mut().all(|(one, ready)| *ready || poll(one.as_mut()).is_ready()));
-    assert_eq!(clock.registered(), 0);
-}
-
-#[test]
-fn at_the_end_of_the_count_nothing_comes_and_nobody_hangs() {
-    watchdog(Duration::from_secs(30), "the end of the count", || {
-        let (limiter, clock) = limiter(Rate::per_second(4_000_000_000).burst(2));
-        clock.advance(Duration::from_secs(100 * 366 * 86_400));
-        assert_eq!(drain(&limiter), 2);
-        assert_eq!(limiter.ready_in(1), None);
-        let mut waits = queued(&limiter, 1);
-        assert_eq!(clock.registered(), 0, "it will never ring");
-        clock.advance(SEC);
-        assert!(!served(&mut waits));
-    });
-}
-
-#[test]
-fn within_two_milliseconds_everything_comes_back() {
-    let (limiter, clock) = spent(Rate::per_second(1_000).burst(1));
-    let granted = queued(&limiter, 1);
-    clock.advance(Duration::from_millis(1));
-    clock.advance(Duration::from_millis(2));
-    // What it was granted then, and what has come since.
-    assert_eq!(drain(&limiter), 1);
-    drop(granted);
-    assert_eq!(drain(&limiter), 1);
-}
-
-#[test]
 fn a_front_that_wants_less_than_the_one_before_it_did_has_an_alarm_of_its_own() {
     let (limiter, clock) = spent(Rate::per_second(1).burst(100));
     for _ in 0..50 {
@@ -339,186 +381,36 @@ fn a_front_that_wants_less_than_the_one_before_it_did_has_an_alarm_of_its_own() 
 }
 
 #[test]
-fn an_alarm_that_rings_late_by_two_milliseconds_loses_nothing() {
-    let (limiter, clock) = spent(Rate::per_second(10_000).burst(1));
-    let mut line: Vec<_> = (0..100).map(|_| queued(&limiter, 1)).collect();
-    // Each advance is one ring, twenty tokens after the one before.
-    for ring in 1..=5 {
-        clock.advance(Limiter::CATCH_UP);
-        line.retain_mut(|waiter| !served(waiter));
-        assert_eq!(line.len(), 100 - 20 * ring);
-    }
-    assert_eq!((limiter.available(), clock.registered()), (0, 0));
-}
-
-#[test]
-fn what_came_in_an_hour_in_which_no_alarm_could_ring_is_gone() {
-    let (limiter, clock) = spent(Rate::per_second(10_000).burst(3));
-    let mut line: Vec<_> = (0..100).map(|_| queued(&limiter, 1)).collect();
-    clock.advance(3600 * SEC);
-    line.retain_mut(|waiter| !served(waiter));
-    assert_eq!(line.len(), 100 - 3 - 20);
-}
-
-#[test]
-fn an_owned_wait_borrows_nothing() {
-    let (limiter, clock) = spent(Rate::every(SEC).burst(1));
-    let mut acquire = pin!(limiter.acquire_owned(1));
-    assert!(poll(acquire.as_mut()).is_pending());
-    drop(limiter);
-    clock.advance(SEC);
-    assert_eq!(poll(acquire.as_mut()), Poll::Ready(Ok(())));
-}
-
-#[test]
-fn threads_and_tasks_wait_in_one_line() {
-    watchdog(Duration::from_secs(30), "a limiter", || {
-        let limiter = Limiter::new(Rate::every(MS).burst(1));
-        let start = Instant::now();
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| (0..5).for_each(|_| limiter.acquire_blocking(1).unwrap()));
-                scope.spawn(|| (0..5).for_each(|_| block_on(limiter.acquire(1)).unwrap()));
-            }
-        });
-        assert!(start.elapsed() >= 39 * MS, "{:?}", start.elapsed());
-    });
-}
-
-#[test]
-fn blocking_in_a_runtime_of_one_thread_ends_where_the_timer_has_a_thread_of_its_own() {
-    watchdog(Duration::from_secs(30), "a blocked runtime", || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let limiter = Limiter::new(Rate::every(5 * MS).burst(1));
-            for _ in 0..3 {
-                limiter.acquire_blocking(1).unwrap();
-            }
-        });
-    });
-}
-
-// Wakers.
-
-#[test]
-fn a_panicking_waker_keeps_nobody_waiting() {
-    let (limiter, clock) = spent(Rate::per_second(2).burst(2));
-    let panicking = PanickingWaker::new();
-    let mut first = Box::pin(limiter.acquire(1));
-    assert!(first.as_mut().poll(&mut Context::from_waker(&panicking.waker())).is_pending());
+fn no_more_may_wait_than_was_said() {
+    let (timer, clock) = selvedge_ratelimit::Timer::manual();
+    let builder = Limiter::builder(Rate::every(SEC).burst(1)).timer(timer);
+    let limiter = builder.clone().max_waiting(2).build();
+    limiter.try_acquire(1).unwrap();
+    let mut first = queued(&limiter, 1);
+    let second = queued(&limiter, 1);
+    let refused = Poll::Ready(Err(AcquireError::TooMany { waiting: 2 }));
+    assert_eq!(poll(pin!(limiter.acquire(1))), refused);
+    assert_eq!(limiter.acquire_blocking(1), Err(AcquireError::TooMany { waiting: 2 }));
+    assert_eq!(limiter.reserve(1).unwrap_err(), AcquireError::TooMany { waiting: 2 });
+    // Nothing is nothing to wait for.
+    assert_eq!(poll(pin!(limiter.acquire(0))), Poll::Ready(Ok(())));
+    drop(second);
     let mut second = queued(&limiter, 1);
     clock.advance(SEC);
-    assert_eq!(panicking.wakes(), 1);
-    assert!(served(&mut first) && served(&mut second));
-}
-
-#[test]
-fn a_waker_may_use_the_limiter() {
-    let (limiter, clock) = spent(Rate::per_second(2).burst(2));
-    let inner = limiter.clone();
-    let reentrant = ReentrantWaker::on_wake_and_drop(
-        {
-            let limiter = inner.clone();
-            move || {
-                let _ = limiter.try_acquire(1);
-                drop(queued(&limiter, 2));
-            }
-        },
-        move || {
-            let _ = inner.try_acquire(0);
-        },
-    );
-    let mut first = Box::pin(limiter.acquire(1));
-    assert!(first.as_mut().poll(&mut Context::from_waker(&reentrant.waker())).is_pending());
-    clock.advance(500 * MS);
-    assert_eq!(reentrant.wakes(), 1);
     assert!(served(&mut first));
+    let third = queued(&limiter, 1);
+    assert_eq!(poll(pin!(limiter.acquire(1))), refused);
+    clock.advance(SEC);
+    assert!(served(&mut second));
+    drop(third);
+
+    let nobody = builder.max_waiting(0).build();
+    assert_eq!(poll(pin!(nobody.acquire(1))), Poll::Ready(Ok(())));
+    let refused = Poll::Ready(Err(AcquireError::TooMany { waiting: 0 }));
+    assert_eq!((poll(pin!(nobody.acquire(1))), nobody.waiting()), (refused, 0));
+    clock.advance(SEC);
+    assert_eq!(nobody.try_acquire(1), Ok(()), "who was refused has left nothing behind");
     assert_eq!(clock.registered(), 0);
-}
-
-// Bad input, and clocks.
-
-#[test]
-fn more_than_the_burst_is_an_error_at_once_and_blocks_nobody() {
-    let (limiter, _clock) = limiter(Rate::per_second(1).burst(2));
-    let error = AcquireError::OverBurst { wanted: 3, burst: 2 };
-    assert_eq!(poll(pin!(limiter.acquire(3))), Poll::Ready(Err(error.clone())));
-    assert_eq!(limiter.acquire_blocking(u32::MAX).unwrap_err().to_string(), {
-        "tokens not acquired: 4294967295 wanted, the burst is 2"
-    });
-    let refused = limiter.try_acquire(3);
-    assert_eq!(refused, Err(TryAcquireError::OverBurst { wanted: 3, burst: 2 }));
-    assert_eq!(drain(&limiter), 2);
-}
-
-#[test]
-fn nothing_is_always_to_be_had_and_waits_behind_nobody() {
-    let (limiter, clock) = spent(Rate::every(SEC).burst(1));
-    let _front = queued(&limiter, 1);
-    assert_eq!(limiter.try_acquire(0), Ok(()));
-    assert_eq!(poll(pin!(limiter.acquire(0))), Poll::Ready(Ok(())));
-    assert_eq!(limiter.acquire_blocking(0), Ok(()));
-    assert_eq!(clock.registered(), 1);
-}
-
-#[test]
-fn the_largest_burst_is_had_at_once_and_comes_again() {
-    let (limiter, clock) = limiter(Rate::per_second(Rate::MAX_PER_SECOND).burst(u32::MAX));
-    limiter.try_acquire(u32::MAX).unwrap();
-    assert_eq!(limiter.available(), 0);
-    let mut again = queued(&limiter, u32::MAX);
-    clock.advance(2 * SEC);
-    assert!(served(&mut again));
-}
-
-#[test]
-fn a_token_in_five_hundred_years_is_waited_for() {
-    let year = Duration::from_secs(31_556_952);
-    let (limiter, clock) = spent(Rate::every(500 * year).burst(1));
-    let mut acquire = queued(&limiter, 1);
-    clock.advance(499 * year);
-    assert!(!served(&mut acquire));
-    clock.advance(year);
-    assert!(served(&mut acquire));
-    // The count ends after 584 years: what would come later never does, and hangs nothing but its wait.
-    let mut never = queued(&limiter, 1);
-    assert_eq!((limiter.ready_in(1), clock.registered()), (None, 0));
-    clock.advance(10_000 * year);
-    assert!(!served(&mut never));
-    assert_eq!(limiter.try_acquire(1), Err(TryAcquireError::NotYet));
-}
-
-#[test]
-fn a_clock_that_stands_still_admits_the_burst_and_nothing_more() {
-    let (limiter, _clock) = limiter(Rate::per_second(Rate::MAX_PER_SECOND).burst(7));
-    assert_eq!(drain(&limiter), 7);
-}
-
-#[test]
-fn a_clock_that_leaps_forward_admits_the_burst() {
-    let (limiter, clock) = spent(Rate::per_second(1000).burst(7));
-    clock.advance(Duration::from_secs(31_556_952));
-    assert_eq!(drain(&limiter), 7);
-}
-
-#[test]
-fn a_timer_that_is_gone_ends_every_wait_and_leaves_what_needs_none() {
-    let (limiter, clock) = spent(Rate::per_second(1).burst(2));
-    let mut first = queued(&limiter, 1);
-    let mut second = queued(&limiter, 2);
-    clock.lose();
-    for waiter in [&mut first, &mut second] {
-        let error = AcquireError::NoTimer(TimerError::Lost);
-        assert_eq!(poll(waiter.as_mut()), Poll::Ready(Err(error)));
-    }
-    // Who comes later is told at once, and nobody stands in line for ever.
-    let mut late = pin!(limiter.acquire(1));
-    let polled = match poll(late.as_mut()) {
-        Poll::Pending => poll(late),
-        ready => ready,
-    };
-    assert_eq!(polled, Poll::Ready(Err(AcquireError::NoTimer(TimerError::Lost))));
-    assert_eq!(limiter.acquire_blocking(2), Err(AcquireError::NoTimer(TimerError::Lost)));
 }
 
 #[test]
@@ -530,84 +422,68 @@ fn a_future_polled_after_it_was_ready_panics() {
     assert!(again.is_err());
 }
 
+// Closing.
+
 #[test]
-fn everything_says_who_it_is() {
-    let (limiter, _clock) = spent(Rate::per_second(1).burst(2));
-    let limiter = limiter.named("api");
-    let _front = queued(&limiter, 1);
-    assert_eq!((limiter.name(), limiter.place().file()), (Some("api"), file!()));
-    let text = format!("{limiter:?}");
-    assert!(text.contains("api") && text.contains("waited_for: true"), "{text}");
-    assert!(format!("{:?}", limiter.acquire(2)).starts_with("Acquire { wanted: 2"));
-    assert!(format!("{:?}", limiter.acquire_owned(2)).starts_with("AcquireOwned { wanted: 2"));
+fn a_closed_limiter_tells_whoever_waits_and_whoever_comes() {
+    let (limiter, clock) = spent(Rate::every(SEC).burst(2));
+    let granted = limiter.acquire(0);
+    let mut waiting = [queued(&limiter, 1), queued(&limiter, 2)];
+    assert!(!limiter.is_closed() && limiter.close());
+    assert!(limiter.is_closed() && !limiter.close(), "it was closed already");
+    for waiter in &mut waiting {
+        assert_eq!(poll(waiter.as_mut()), Poll::Ready(Err(AcquireError::Closed)));
+    }
+    clock.advance(HOUR);
+    drop(granted);
+    for n in [0, 1, 3] {
+        assert_eq!(limiter.try_acquire(n), Err(TryAcquireError::Closed), "{n}");
+        let closed = Err(AcquireError::Closed);
+        assert_eq!(poll(pin!(limiter.acquire(n))), Poll::Ready(closed.clone()), "{n}");
+        assert_eq!(limiter.acquire_blocking(n), closed, "{n}");
+        assert_eq!(limiter.reserve(n).unwrap_err(), AcquireError::Closed, "{n}");
+    }
+    assert_eq!((limiter.take_up_to(1), limiter.drain()), (0, 0));
+    limiter.charge(1);
+    limiter.set_quota(Rate::UNLIMITED.burst(1));
+    assert_eq!(limiter.try_acquire(1), Err(TryAcquireError::Closed));
+    assert_eq!((limiter.waiting(), clock.registered()), (0, 0));
 }
 
-#[cfg(feature = "tokio")]
-mod on_tokio {
-    use super::*;
-    use selvedge_testkit::yield_now;
-    use tokio::time::{Instant, timeout};
+#[test]
+fn what_was_granted_before_a_limiter_closed_stays_granted() {
+    let (limiter, clock) = spent(Rate::every(SEC).burst(1));
+    let mut granted = queued(&limiter, 1);
+    clock.advance(SEC);
+    limiter.close();
+    assert!(served(&mut granted));
+}
 
-    #[tokio::test(start_paused = true)]
-    async fn paused_time_is_enough() {
-        let limiter = Limiter::with_timer(Rate::per_second(4).burst(2), Timer::ambient().unwrap());
-        let start = Instant::now();
-        for _ in 0..42 {
-            limiter.acquire(1).await.unwrap();
-        }
-        assert_eq!(start.elapsed(), 10 * SEC);
-        assert!(timeout(249 * MS, limiter.acquire(1)).await.is_err());
-        assert!(timeout(2 * MS, limiter.acquire(1)).await.is_ok(), "it is the same token");
-    }
+// What is in words.
 
-    #[test]
-    fn a_runtime_that_is_shut_down_ends_the_wait_of_another_thread() {
-        watchdog(Duration::from_secs(30), "a limiter", || {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
-            let timer = Timer::tokio(runtime.handle()).unwrap();
-            let limiter = Limiter::with_timer(Rate::every(3600 * SEC).burst(1), timer);
-            limiter.try_acquire(1).unwrap();
-            let (one, other) = (limiter.clone(), limiter.clone());
-            let waits = std::thread::spawn(move || one.acquire_blocking(1));
-            while !format!("{other:?}").contains("waited_for: true") {
-                std::thread::yield_now();
-            }
-            drop(runtime);
-            assert_eq!(waits.join().unwrap(), Err(AcquireError::NoTimer(TimerError::Lost)));
-        });
-    }
-
-    #[test]
-    fn a_runtime_without_its_time_driver_is_enough_for_the_default_clock() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        assert!(runtime.block_on(async { Timer::ambient() }).is_err());
-        let limiter = Limiter::new(Rate::every(MS).burst(1));
-        runtime.block_on(async {
-            limiter.acquire(1).await.unwrap();
-            limiter.acquire(1).await.unwrap();
-        });
-    }
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn an_always_ready_loop_yields_to_tokio() {
-        let limiter = Limiter::new(Rate::per_second(Rate::MAX_PER_SECOND).burst(u32::MAX));
-        let turns = std::rc::Rc::new(std::cell::Cell::new(0));
-        let local = tokio::task::LocalSet::new();
-        let counted = turns.clone();
-        local.spawn_local(async move {
-            loop {
-                counted.set(counted.get() + 1);
-                yield_now().await;
-            }
-        });
-        local
-            .run_until(async {
-                for _ in 0..10_000 {
-                    limiter.acquire(1).await.unwrap();
-                }
-            })
-            .await;
-        assert!(turns.get() >= 10_000 / 128 - 1, "{}", turns.get());
-    }
+#[test]
+fn everything_says_who_it_is_and_how_it_is() {
+    let (timer, clock) = selvedge_ratelimit::Timer::manual();
+    let quota = Rate::per_second(2).burst(2);
+    let limiter = Limiter::builder(quota).timer(timer).named("api").build();
+    assert_eq!((limiter.name(), limiter.place().file()), (Some("api"), file!()));
+    let text = || format!("{limiter:?}");
+    assert!(text().contains("api") && text().contains("2/s burst 2"), "{}", text());
+    assert!(text().contains("state: 2 tokens to be had"), "{}", text());
+    limiter.try_acquire(2).unwrap();
+    clock.advance(100 * MS);
+    assert!(text().contains("state: empty, the next token comes in 400ms"), "{}", text());
+    let first = queued(&limiter, 1);
+    assert!(text().contains("state: 1 waits"), "{}", text());
+    let _second = queued(&limiter, 1);
+    assert!(text().contains("state: 2 wait"), "{}", text());
+    drop(first);
+    let acquire = limiter.acquire(7);
+    assert!(format!("{acquire:?}").starts_with("Acquire { wanted: 7, place: "), "{acquire:?}");
+    assert!(format!("{acquire:?}").contains(file!()), "{acquire:?}");
+    limiter.set_rate(Rate::per_hour(7));
+    assert!(text().contains("7/h burst 2"), "{}", text());
+    limiter.close();
+    assert!(text().contains("state: closed"), "{}", text());
+    assert!(format!("{:?}", Limiter::builder(quota).named("b")).contains("b ("));
 }

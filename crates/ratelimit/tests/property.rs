@@ -521,6 +521,15 @@ impl Seen {
 
     /// Whoever looks uses what it was granted. Reservations first: who uses one that is due has all served that are due before it.
     fn look(&mut self) {
+        // What one who uses has served is looked at as well, now and not when the clock has moved.
+        let mut before = usize::MAX;
+        while before != self.line.len() + self.reserved.len() {
+            before = self.line.len() + self.reserved.len();
+            self.look_once();
+        }
+    }
+
+    fn look_once(&mut self) {
         for at in (0..self.reserved.len()).rev() {
             let (reservation, n, used) = &self.reserved[at];
             let n = *n;

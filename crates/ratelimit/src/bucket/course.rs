@@ -99,6 +99,11 @@ impl Piece {
     pub(crate) fn due(&self, earned: u64) -> Option<u64> {
         self.since.checked_add(self.scale.due(earned.saturating_sub(self.base))?)
     }
+
+    /// When the last whole unit had come that had by `at`. From there on the same rate goes on without a loss.
+    pub(crate) fn last_unit(&self, at: u64) -> u64 {
+        self.due(self.earned(at)).unwrap_or(at).min(at)
+    }
 }
 
 /// The piece that holds, for all to read. A line of the cache of its own: it is rarely written.

@@ -73,7 +73,7 @@ use super::refund::{Receipt, Refunds, deficit_in};
 use super::{NotYet, Standing, TryAcquireError};
 use crate::Quota;
 use crate::bucket::course::{ANEW, BEGINNING, Course, LARGEST_DEBT, Lack, Outlook, Piece};
-use crate::bucket::scale::LARGEST_BURST;
+use crate::bucket::scale::{LARGEST_BURST, LONGEST};
 use crate::bucket::word::{Refusal, State, Word};
 use crate::clock::{Clock, LATE};
 
@@ -420,7 +420,7 @@ impl Engine {
             Refusal::Queued => {
                 let (now, seen) = (self.clock.now(), self.word.0.snapshot());
                 let piece = self.course.piece();
-                let fits = wanted <= piece.burst;
+                let fits = wanted <= piece.burst && !piece.is_over(now);
                 if fits && seen.is_queued() && self.word.0.is_still(seen) {
                     let lack = self.lack(seen, &piece, now, wanted);
                     return Err(TryAcquireError::NotYet(NotYet::new(lack)));
@@ -645,6 +645,11 @@ impl Engine {
 
     /// Where one who waits stands; none if it does not stand in line, or was granted something.
     pub(super) fn standing(&self, place: Pin<&Place<'_>>, ask: Ask) -> Option<Standing> {
+        // What is reckoned below is of the piece that holds: one that is over loses nothing any more, and says too early.
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        self.settle(&mut locked, now, false);
+        drop(locked);
         let (people, tokens) = (Cell::new(0), Cell::new(0));
         let look = |request: &Request| {
             people.set(people.get() + 1);
@@ -654,12 +659,14 @@ impl Engine {
             let now = self.clock.now();
             let piece = self.course.piece();
             let granted = self.word.0.snapshot().granted().max(self.floor(locked, &piece, now));
-            let (others, wanted) = before(locked, id);
-            let rest = match people.get() {
-                // It may have got a part.
-                0 => locked.front(id, |request| request.rest),
-                _ => None,
-            };
+            let (mut others, mut wanted) = before(locked, id);
+            let front = locked.front(id, |front| (front.rest, front.taken > 0));
+            let front = front.filter(|_| people.get() == 0);
+            if let Some((_, true)) = front {
+                // It has got a part: nobody goes before it, whatever the class.
+                (others, wanted) = (0, 0);
+            }
+            let rest = front.map(|(rest, _)| rest);
             let wanted = wanted + tokens.get() + u64::from(rest.unwrap_or(ask.tokens));
             // More than a burst that was lowered is told so, when it comes to the front.
             let fits = ask.split || ask.tokens <= piece.burst;
@@ -877,7 +884,7 @@ impl Engine {
                 let cold = full_since.saturating_add(nanos(locked.plan.settings.warm_up));
                 locked.plan.piece(if begins { now } else { end }, cold.saturating_sub(end))
             } else {
-                locked.plan.piece(end, u64::MAX)
+                without_loss(&piece, locked.plan.piece(end, u64::MAX), end)
             };
             self.bend(locked, end, floor, next, |_| 0);
         }
@@ -922,6 +929,7 @@ impl Engine {
         let above = locked.peak.max(seen.granted()) + 1;
         let (granted, since) = match above {
             ..ANEW => (above, next.since),
+            _ if next.since != old.since => (BEGINNING, next.since),
             // The count begins anew, and so does the piece.
             _ => (BEGINNING, next.since.max(at)),
         };
@@ -932,7 +940,7 @@ impl Engine {
         let next = next.based(base.expect("the count begins above the largest deficit"));
         locked.refunds.change(before - back, granted, next.scale.unit);
         locked.peak = granted;
-        if since >= at {
+        if since >= at || since != old.since {
             locked.past = Some((old, at));
         }
         self.course.set(next);
@@ -956,6 +964,7 @@ impl Engine {
             let left = lasts.saturating_sub(now.saturating_sub(piece.since)).max(1);
             next.lasts = next.lasts.min(left);
         }
+        let next = without_loss(&piece, next, now);
         if let Some(leases) = &self.leases {
             leases.suit(next.burst);
         }
@@ -1008,6 +1017,15 @@ impl Engine {
         });
         self.run(errand);
     }
+}
+
+/// The piece after `piece`, which ends at `at`. At the same rate what has come of a unit by then is not lost.
+fn without_loss(piece: &Piece, next: Piece, at: u64) -> Piece {
+    if next.scale != piece.scale || next.since != at || piece.is_over(at) {
+        return next;
+    }
+    let since = piece.last_unit(at);
+    Piece { since, lasts: next.lasts.saturating_add(at - since).min(LONGEST), ..next }
 }
 
 /// How many are in line.

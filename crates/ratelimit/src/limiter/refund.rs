@@ -31,7 +31,9 @@
 use crate::bucket::course::Piece;
 
 /// As many bits are behind the point of a measure.
-const POINT: u32 = 64;
+///
+/// Before the clock ends less than 2^66 tokens come, at four a nanosecond; and no unit is smaller than a token's 2^56th.
+const POINT: u32 = 60;
 
 /// What a refund has to know of the grant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -145,9 +147,9 @@ fn measure(units: i128, unit: u64) -> i128 {
 
 /// A measure in units, rounded down.
 fn units(measure: i128, unit: u64) -> i128 {
-    let (tokens, part) = (measure >> POINT, measure as u64);
-    let part = u128::from(part) * u128::from(unit) >> POINT;
-    tokens.saturating_mul(unit.into()).saturating_add(part as i128)
+    let (tokens, part) = (measure >> POINT, measure & ((1 << POINT) - 1));
+    let part = (part * i128::from(unit)) >> POINT;
+    tokens.saturating_mul(unit.into()).saturating_add(part)
 }
 
 /// How many units of a quota a deficit of another is, rounded up. A bucket without a limit is full.

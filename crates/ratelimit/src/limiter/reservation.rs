@@ -183,8 +183,12 @@ impl Reservation {
         let stage = std::mem::replace(&mut self.stage, Stage::Ended(None));
         let receipt = match stage {
             Stage::Granted(receipt) => Some(receipt),
-            // It may have been granted since.
-            Stage::Standing(mut place) => self.engine.withdraw(place.as_mut(), self.ask).0,
+            Stage::Standing(mut place) => {
+                // In this order: who leaves serves those behind it, and they wait for the charge. It may have been granted since: that goes back.
+                self.engine.charge(actual);
+                self.engine.leave(place.as_mut(), self.ask);
+                return;
+            }
             Stage::Ended(_) => None,
         };
         match receipt {
