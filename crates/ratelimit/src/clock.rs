@@ -20,8 +20,8 @@ use tsc::Tsc;
 /// By how much the coarse clock is late at most, in nanoseconds: two ticks of the slowest kernel.
 pub(crate) const LATE: u64 = 20_000_000;
 
-/// A clock, and the timer that rings by it.
-#[derive(Debug)]
+/// A clock, and the timer that rings by it. Clones say the same.
+#[derive(Debug, Clone)]
 pub(crate) struct Clock {
     /// Since when, by the clock of the timer.
     elapsed: Elapsed,

@@ -121,7 +121,7 @@ impl Moment {
 
 /// Nanoseconds since an origin, on the clock of a timer: a number, which is cheaper to reckon with than an [`Instant`], and where the
 /// clock is the kernel's, cheaper to read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Elapsed {
     /// The timer.
     timer: Timer,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 /// Nanoseconds since it was made, by the counter.
+#[derive(Clone)]
 pub(super) struct Tsc {
     /// Reads and scales it. On processors whose counter does not go evenly it reads the system's clock.
     clock: quanta::Clock,

@@ -92,7 +92,7 @@ impl<K> Shards<K> {
     #[inline]
     fn home(&self, print: u64) -> (usize, usize) {
         let shard = print as usize & (self.keys.len() - 1);
-        (shard * self.slots, ((print >> 32) * self.slots as u64 >> 32) as usize)
+        (shard * self.slots, (((print >> 32) * self.slots as u64) >> 32) as usize)
     }
 
     /// The slot behind another, in its shard.

@@ -418,8 +418,8 @@ impl<K, S: BuildHasher> Table<K, S> {
             let piece = self.plans.course(plan).piece();
             let seen = entry.word.begin_change();
             let deficit = entry.deficit(seen, &piece, now).max(0) as u64;
-            let (timer, subject) = (self.clock.timer().clone(), Subject::here("keyed limit"));
-            let engine = Engine::resume(quota, self.settings, timer, subject, deficit);
+            let (clock, subject) = (self.clock.clone(), Subject::here("keyed limit"));
+            let engine = Engine::resume(quota, self.settings, clock, subject, now, deficit);
             let engine = Arc::new(engine);
             keys.engines.insert(print, Arc::clone(&engine));
             entry.word.hand_to_line(seen, seen.granted() + 1);
@@ -434,13 +434,14 @@ impl<K, S: BuildHasher> Table<K, S> {
         if Arc::strong_count(engine) > 2 || engine.waiting() > 0 {
             return false;
         }
-        let deficit = engine.deficit();
+        let now = self.clock.now();
+        let deficit = engine.deficit(now);
         let engine = keys.engines.remove(&print);
         let entry = self.shards.entry(number);
         let plan = entry.plan();
         let piece = self.plans.course(plan.number).piece();
         let seen = entry.word.begin_change();
-        let granted = entry.suit(seen, plan, &piece, self.clock.now(), deficit);
+        let granted = entry.suit(seen, plan, &piece, now, deficit);
         entry.word.begin(granted);
         drop(keys);
         drop(engine);

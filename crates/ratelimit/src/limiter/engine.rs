@@ -208,23 +208,25 @@ pub(crate) struct Engine {
 impl Engine {
     /// An engine that begins now, with the whole burst.
     pub(crate) fn new(quota: Quota, settings: Settings, timer: Timer, subject: Subject) -> Self {
-        Self::resume(quota, settings, timer, subject, 0)
+        let clock = settings.clock(timer);
+        let now = clock.now();
+        Self::resume(quota, settings, clock, subject, now, 0)
     }
 
-    /// An engine that begins now, with so many units missing from the burst.
+    /// An engine that began at `now` by this clock, with so many units missing from the burst.
     pub(crate) fn resume(
         quota: Quota,
         settings: Settings,
-        timer: Timer,
+        clock: Clock,
         subject: Subject,
+        now: u64,
         deficit: u64,
     ) -> Self {
-        let clock = settings.clock(timer);
         let plan = Plan::new(quota, settings);
         let granted = BEGINNING + deficit;
-        let piece = plan.piece(clock.now(), u64::MAX).based(BEGINNING);
+        let piece = plan.piece(now, u64::MAX).based(BEGINNING);
         let refunds = Refunds::new(piece.scale.unit, granted);
-        let (bell, full_since) = (Bell::default(), clock.now());
+        let (bell, full_since) = (Bell::default(), now);
         let (peak, leased, lasts, past) = (granted, 0, 0, None);
         let desk = Desk { plan, bell, refunds, peak, leased, full_since, lasts, past };
         let queue = Queue::observed(desk, subject);
@@ -261,9 +263,9 @@ impl Engine {
         self.course.burst()
     }
 
-    /// How many units are missing from a full bucket, with nobody in line.
-    pub(crate) fn deficit(&self) -> u64 {
-        let (_locked, piece, now) = self.open();
+    /// How many units are missing from a full bucket at `now`, which is not long ago, with nobody in line.
+    pub(crate) fn deficit(&self, now: u64) -> u64 {
+        let (_locked, piece, _) = self.open();
         self.word.0.snapshot().granted().saturating_sub(piece.earned(now))
     }
 
@@ -367,10 +369,10 @@ impl Engine {
         }
         // Relaxed: a hint, which says itself for which word it holds.
         let far = self.far.load(Ordering::Relaxed);
-        if far != 0 {
-            if let Some(lack) = self.try_far(wanted, far) {
-                return Err(TryAcquireError::NotYet(NotYet::new(lack)));
-            }
+        if far != 0
+            && let Some(lack) = self.try_far(wanted, far)
+        {
+            return Err(TryAcquireError::NotYet(NotYet::new(lack)));
         }
         self.word.0.attempt(
             |granted, now| self.course.outlook(granted, wanted, now),
