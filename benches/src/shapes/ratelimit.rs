@@ -69,7 +69,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 impl Limiter for selvedge_ratelimit::Limiter {
     fn new(plenty: bool) -> Self {
         if plenty {
-            return Self::new(Rate::per_second(A_SECOND.into()).burst(MANY));
+            let limiter = Self::new(Rate::per_second(A_SECOND.into()).burst(MANY));
+            // It is made when it is first used.
+            assert_eq!(limiter.available(), MANY);
+            return limiter;
         }
         let limiter = Self::new(Rate::every(HOUR).burst(1));
         limiter.try_acquire(1).expect("the first");
@@ -162,6 +165,7 @@ impl Limiter for OnCounter {
             false => Rate::every(HOUR).burst(1),
         };
         let limiter = Ours::builder(quota).tsc_clock().build();
+        assert!(limiter.available() > 0);
         assert!(plenty || limiter.try_acquire(1).is_ok(), "the first");
         Self(limiter)
     }
@@ -177,7 +181,10 @@ struct Leased(Ours);
 
 impl Limiter for Leased {
     fn new(_plenty: bool) -> Self {
-        Self(Ours::builder(Rate::per_second(A_SECOND.into()).burst(MANY)).leased().build())
+        let quota = Rate::per_second(A_SECOND.into()).burst(MANY);
+        let limiter = Ours::builder(quota).leased().build();
+        assert_eq!(limiter.available(), MANY);
+        Self(limiter)
     }
 
     #[inline]
@@ -269,6 +276,7 @@ fn leased(parameter: &'static str, threads: usize) -> Shape {
 fn refused_soon() -> Shape {
     fn ours(n: u64) -> Count {
         let limiter = Ours::new(Rate::per_second(50).burst(50));
+        assert_eq!(limiter.available(), 50);
         Count::time(|| {
             (0..n).for_each(|_| {
                 black_box(limiter.try_acquire(1).is_ok());

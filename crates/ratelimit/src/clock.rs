@@ -47,7 +47,7 @@ impl Clock {
     }
 
     /// Nanoseconds since the count began, and one; at most 584 years. A clock that goes back may say less than before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn now(&self) -> u64 {
         #[cfg(feature = "tsc")]
         if let Some(tsc) = &self.tsc {
@@ -58,7 +58,7 @@ impl Clock {
 
     /// As [`now`](Self::now), for less, and late: by less than [`LATE`], while the kernel's tick is not late itself, or whoever keeps a
     /// coarse clock. None if there is no such clock.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn coarse(&self) -> Option<u64> {
         #[cfg(feature = "tsc")]
         if self.tsc.is_some() {

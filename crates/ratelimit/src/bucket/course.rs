@@ -165,12 +165,6 @@ impl Lack {
         Self { needs, ago: now.saturating_sub(piece.since), multiplier, behind }
     }
 
-    /// What is missing `span` nanoseconds before.
-    #[inline]
-    pub(crate) fn before(self, span: u64) -> Self {
-        Self { ago: self.ago.saturating_sub(span), ..self }
-    }
-
     /// Whether it takes longer than `span` nanoseconds, and more than a little longer.
     #[inline]
     pub(crate) fn is_beyond(&self, span: u64) -> bool {
@@ -241,6 +235,22 @@ impl Course {
     #[inline]
     pub(crate) fn burst(&self) -> u32 {
         (read(&self.shape) >> BEHIND_BITS) as u32
+    }
+
+    /// What is missing for `tokens` at `now`, with so much granted, if that is not less than what has been earned. None if so many there never
+    /// are at once. Not to be believed before the word was looked at again.
+    #[inline(always)]
+    pub(crate) fn lack(&self, granted: u64, tokens: u32, now: u64) -> Option<Lack> {
+        let shape = read(&self.shape);
+        if u64::from(tokens) > shape >> BEHIND_BITS {
+            return None;
+        }
+        let cost = u64::from(tokens).wrapping_mul(read(&self.unit));
+        let needs = granted.wrapping_add(cost).wrapping_sub(read(&self.within));
+        let needs = needs.wrapping_sub(read(&self.base));
+        let behind = shape as u32 & ((1 << BEHIND_BITS) - 1);
+        let ago = now.saturating_sub(read(&self.since));
+        Some(Lack { needs, ago, multiplier: read(&self.multiplier), behind })
     }
 
     /// What becomes of a request for `tokens` at `now`, with so much granted. Not to be believed before the word was looked at again.

@@ -19,7 +19,7 @@ impl Tsc {
     }
 
     /// How long ago that is. Zero, if the counter of this core is behind.
-    #[inline]
+    #[inline(always)]
     pub(super) fn nanos(&self) -> u64 {
         self.clock.delta_as_nanos(self.start, self.clock.raw())
     }

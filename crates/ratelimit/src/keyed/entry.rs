@@ -106,28 +106,6 @@ impl Entry {
         self.word.begin(granted);
     }
 
-    /// Under the lock: it is of no key from now on; its word has CHANGING.
-    pub(super) fn clear(&self) {
-        // Relaxed: as the fields of a course; who has found it finds CHANGING.
-        self.print.store(NONE, Ordering::Relaxed);
-    }
-
-    /// Under the lock: what is here goes to an entry whose word has CHANGING, and this one's has it from now on.
-    pub(super) fn move_to(&self, other: &Self) {
-        let seen = self.word.begin_change();
-        let granted = other.word.snapshot().granted() + 1;
-        let granted = Some(granted).filter(|granted| *granted < ANEW).unwrap_or(BEGINNING);
-        let ahead = seen.granted().wrapping_sub(self.offset());
-        // Relaxed: published by the word, as the next three.
-        other.offset.store(granted.wrapping_sub(ahead), Ordering::Relaxed);
-        // Relaxed: as above.
-        other.plan.store(self.plan.load(Ordering::Relaxed), Ordering::Relaxed);
-        other.set_place(self.place());
-        // Relaxed: as above.
-        other.print.store(self.print(), Ordering::Relaxed);
-        other.word.end_change(seen, granted);
-    }
-
     /// Under the lock, while the word has CHANGING: from now on it goes by this plan, with such a deficit. Gives the granted to go on with.
     pub(super) fn suit(
         &self,

@@ -1,37 +1,63 @@
-//! The entries of all keys, in place by fingerprint, and the keys themselves in shards, each behind a lock.
+//! The entries of all keys, by fingerprint, and the keys themselves in shards, each behind a lock.
 //!
-//! A shard has as many slots as any other, and they are open addressing with linear probing: the entry of a key is the first of its fingerprint
-//! from its home on, before one of none. Who looks without the lock reads fingerprints, and may miss a key that moves (when another is taken
-//! out, those behind it close the gap), or find one that has moved away; the first comes to the lock, where it is found, and the second is
-//! told by the word.
+//! A shard is a hash table of its own, whose entries stay where they are: *groups* of seven slots, each with a word of tags.
+//!
+//! ```text
+//!   63    56 55    48           7     0
+//! +---------+---------+- ... -+---------+
+//! | passed  | tag 6   |       | tag 0   |
+//! +---------+---------+- ... -+---------+
+//! ```
+//!
+//! The tag of a slot is eight bits of the fingerprint, or zero if it is empty; so who looks for a key reads a word of a small table that
+//! the caches hold, and of the entries nearly always the right one only, which it can have fetched while it does something else. *Passed* is how many keys
+//! have found the group full and went on to the next; where it is zero nobody looks any further. (From 255 on it is not counted, and
+//! stays.) So a key that goes leaves no mark, and none of the others moves.
+//!
+//! The words of tags are written under the lock. Who reads them meanwhile may miss a key that is just coming, and comes to the lock, where it is
+//! found; or find an entry that is another key's by now, which its word tells.
+//!
+//! The idea of counting those that passed is that of F14 (Bronson and Shi, "Open-sourcing F14 for faster, more memory-efficient hash
+//! tables", 2019); that of tags beside the slots is older (Abseil's Swiss tables, 2017).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use selvedge_primitives::atomic::{AtomicU64, Ordering};
 use selvedge_primitives::{Mutex, prefetch};
 
-use super::entry::{Entry, NONE, NOWHERE};
+use super::entry::{Entry, NOWHERE};
 use crate::limiter::Engine;
 
 /// As many shards at most: a power of two.
 const SHARDS: usize = 64;
 /// A shard is for as many keys, or more.
 const SHARD: usize = 256;
+/// As many slots has a group.
+const LANES: usize = 7;
+/// One in each byte but the highest.
+const ONES: u64 = 0x0001_0101_0101_0101;
+/// The highest bit of each of these bytes.
+const HIGHS: u64 = ONES << 7;
+/// Where the number of those that passed is.
+const PASSED_SHIFT: u32 = 56;
+/// One that passed.
+const ONE_PASSED: u64 = 1 << PASSED_SHIFT;
 
 /// The entries, and the keys.
 pub(super) struct Shards<K> {
-    /// The slots of one shard after those of another; behind the last the entry that keys share that found no room.
+    /// The entries: the slots of one group after those of another; behind the last the one that keys share that found no room.
     entries: Box<[Entry]>,
-    /// How many slots each has.
-    slots: usize,
+    /// The words of tags: the groups of one shard after those of another.
+    groups: Box<[AtomicU64]>,
+    /// How many groups a shard has.
+    each: usize,
     /// The keys. A power of two.
     keys: Box<[Mutex<Keys<K>>]>,
 }
 
 /// The keys of a shard.
 pub(super) struct Keys<K> {
-    /// The number of the first of its slots.
-    from: usize,
     /// The keys, in no order.
     list: Vec<K>,
     /// The entry of each.
@@ -47,18 +73,18 @@ impl<K> Shards<K> {
     pub(super) fn new(most: usize) -> Self {
         let shards = (most / SHARD).clamp(1, SHARDS);
         let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
-        // Keys do not fall evenly: four times the deviation more; and three tenths of the slots are empty.
+        // Keys do not fall evenly: four times the deviation more; and one slot in six is empty.
         let mean = most.div_ceil(shards);
         let room = if shards == 1 { most } else { mean + 4 * mean.isqrt() };
-        let slots = room + room * 3 / 7 + 2;
-        let keys = (0..shards).map(|shard| {
-            let (from, engines) = (shard * slots, BTreeMap::new());
-            let (list, owners) = (Vec::new(), Vec::new());
-            Mutex::new(Keys { from, list, owners, used: 0, engines })
+        let each = (room + room / 5).div_ceil(LANES);
+        let keys = (0..shards).map(|_| {
+            let (list, owners, engines) = (Vec::new(), Vec::new(), BTreeMap::new());
+            Mutex::new(Keys { list, owners, used: 0, engines })
         });
         let keys = keys.collect();
-        let entries = (0..=shards * slots).map(|_| Entry::new()).collect();
-        Self { entries, slots, keys }
+        let groups = (0..shards * each).map(|_| AtomicU64::new(0)).collect();
+        let entries = (0..=shards * each * LANES).map(|_| Entry::new()).collect();
+        Self { entries, groups, each, keys }
     }
 
     /// An entry.
@@ -88,79 +114,115 @@ impl<K> Shards<K> {
         &self.keys
     }
 
-    /// The first slot of the shard of a fingerprint, and its home there.
+    /// The first group of the shard of a fingerprint, and its home there.
     #[inline]
     fn home(&self, print: u64) -> (usize, usize) {
         let shard = print as usize & (self.keys.len() - 1);
-        (shard * self.slots, (((print >> 32) * self.slots as u64) >> 32) as usize)
+        (shard * self.each, (((print >> 32) * self.each as u64) >> 32) as usize)
     }
 
-    /// The slot behind another, in its shard.
+    /// The group behind another, in its shard.
     #[inline]
-    fn next(&self, at: usize) -> usize {
-        if at + 1 == self.slots { 0 } else { at + 1 }
+    fn next(&self, group: usize) -> usize {
+        if group + 1 == self.each { 0 } else { group + 1 }
     }
 
-    /// Has the entry of a fingerprint fetched.
+    /// The entry of a fingerprint, by its tag, on its way to the caches. Without the lock it may be missed; whether it is the right one its print
+    /// tells.
     #[inline]
-    pub(super) fn fetch(&self, print: u64) {
-        let (from, home) = self.home(print);
-        prefetch(&self.entries[from + home]);
+    pub(super) fn fetch(&self, print: u64) -> Option<u32> {
+        self.look(print, |entry| {
+            prefetch(entry);
+            true
+        })
     }
 
     /// The entry of a fingerprint. Without the lock it may be missed, or be another's by now.
     #[inline]
     pub(super) fn find(&self, print: u64) -> Option<u32> {
-        let (from, mut at) = self.home(print);
-        for _ in 0..self.slots {
-            match self.entries[from + at].print() {
-                found if found == print => return Some((from + at) as u32),
-                NONE => return None,
-                _ => at = self.next(at),
+        self.look(print, |entry| entry.print() == print)
+    }
+
+    /// The first entry with the tag of a fingerprint that `is_it`.
+    #[inline]
+    fn look(&self, print: u64, is_it: impl Fn(&Entry) -> bool) -> Option<u32> {
+        let (from, mut group) = self.home(print);
+        for _ in 0..self.each {
+            // Acquire: pairs with the Release in `insert`; the entry is written.
+            let tags = self.groups[from + group].load(Ordering::Acquire);
+            // A byte that is zero by this is one with the tag, or one behind such a byte.
+            let differ = tags ^ (tag(print) * ONES);
+            let mut matches = differ.wrapping_sub(ONES) & !differ & HIGHS;
+            while matches != 0 {
+                let lane = matches.trailing_zeros() as usize / 8;
+                let number = (from + group) * LANES + lane;
+                if is_it(&self.entries[number]) {
+                    return Some(number as u32);
+                }
+                matches &= matches - 1;
             }
+            if tags < ONE_PASSED {
+                return None;
+            }
+            group = self.next(group);
         }
         None
     }
 
-    /// Under the lock: the slot for a fingerprint that is not there. None if all are taken.
-    pub(super) fn free(&self, keys: &Keys<K>, print: u64) -> Option<u32> {
-        // One stays empty, so that who looks comes to an end.
-        if keys.used + 1 >= self.slots {
-            return None;
+    /// Under the lock: a slot for a fingerprint that is not there. None if all are taken.
+    pub(super) fn free(&self, print: u64) -> Option<u32> {
+        let (from, mut group) = self.home(print);
+        for _ in 0..self.each {
+            // Relaxed: written under the lock that is held here.
+            let tags = self.groups[from + group].load(Ordering::Relaxed);
+            let lane = (0..LANES).find(|lane| tags >> (8 * lane) & 0xff == 0);
+            if let Some(lane) = lane {
+                return Some(((from + group) * LANES + lane) as u32);
+            }
+            group = self.next(group);
         }
-        let (from, mut at) = self.home(print);
-        while self.entries[from + at].print() != NONE {
-            at = self.next(at);
-        }
-        Some((from + at) as u32)
+        None
+    }
+
+    /// Under the lock: a key more, whose entry, which was [free](Self::free), is written.
+    pub(super) fn insert(&self, keys: &mut Keys<K>, number: u32, print: u64, key: K) {
+        self.put(keys, number, key);
+        keys.used += 1;
+        self.pass(number, print, |passed| passed + 1);
+        let (group, lane) = (number as usize / LANES, number as usize % LANES);
+        // Relaxed: written under the lock that is held here.
+        let tags = self.groups[group].load(Ordering::Relaxed);
+        // Release: publishes the entry; pairs with the Acquire in `look`.
+        self.groups[group].store(tags | tag(print) << (8 * lane), Ordering::Release);
     }
 
     /// Under the lock: takes a key out, whose entry has CHANGING. None if the key is on its way somewhere.
-    pub(super) fn remove(&self, keys: &mut Keys<K>, number: u32) -> Option<K> {
+    pub(super) fn remove(&self, keys: &mut Keys<K>, number: u32, print: u64) -> Option<K> {
         let key = self.take(keys, number);
         keys.used -= 1;
-        let from = keys.from;
-        let (mut gap, mut at) = (number as usize - from, number as usize - from);
-        loop {
-            at = self.next(at);
-            let entry = &self.entries[from + at];
-            let print = entry.print();
-            if print == NONE {
-                break;
-            }
-            // One whose home is not between the gap and its slot closes the gap.
-            let (_, home) = self.home(print);
-            let stays = if gap <= at { gap < home && home <= at } else { gap < home || home <= at };
-            if !stays {
-                entry.move_to(&self.entries[from + gap]);
-                if let Some(owner) = keys.owners.get_mut(entry.place() as usize) {
-                    *owner = (from + gap) as u32;
-                }
-                gap = at;
-            }
-        }
-        self.entries[from + gap].clear();
+        let (group, lane) = (number as usize / LANES, number as usize % LANES);
+        // Relaxed: written under the lock that is held here.
+        let tags = self.groups[group].load(Ordering::Relaxed);
+        // Release: as in `insert`; whoever does not find it comes to the lock.
+        self.groups[group].store(tags & !(0xff << (8 * lane)), Ordering::Release);
+        self.pass(number, print, |passed| passed - 1);
         key
+    }
+
+    /// Under the lock: counts anew in each group that a key has passed on its way to its slot.
+    fn pass(&self, number: u32, print: u64, count: impl Fn(u64) -> u64) {
+        let (from, mut group) = self.home(print);
+        while from + group != number as usize / LANES {
+            // Relaxed: written under the lock that is held here.
+            let tags = self.groups[from + group].load(Ordering::Relaxed);
+            let passed = tags >> PASSED_SHIFT;
+            if passed < 0xff {
+                let tags = tags & !(0xff << PASSED_SHIFT) | count(passed) << PASSED_SHIFT;
+                // Release: as in `insert`.
+                self.groups[from + group].store(tags, Ordering::Release);
+            }
+            group = self.next(group);
+        }
     }
 
     /// Under the lock: puts the key of an entry there.
@@ -193,12 +255,14 @@ impl<K> Shards<K> {
     }
 }
 
-impl<K> Keys<K> {
-    /// A key more, whose entry is written.
-    pub(super) fn count(&mut self) {
-        self.used += 1;
-    }
+/// The tag of a fingerprint: bits that choose neither shard nor home, and not zero.
+#[inline]
+const fn tag(print: u64) -> u64 {
+    let tag = print >> 8 & 0xff;
+    if tag == 0 { 1 } else { tag }
+}
 
+impl<K> Keys<K> {
     /// The entries whose keys are there.
     pub(super) fn owners(&self) -> &[u32] {
         &self.owners

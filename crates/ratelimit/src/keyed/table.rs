@@ -180,9 +180,10 @@ impl<K, S: BuildHasher> Table<K, S> {
         fresh: impl Fn() -> (K, Option<Quota>),
     ) -> Result<(), TryAcquireError> {
         // The read of the clock takes about as long as the entry takes to come.
-        self.shards.fetch(print);
+        let fetched = self.shards.fetch(print);
         let now = self.clock.now();
-        if let Some(number) = self.shards.find(print) {
+        let is_it = |number: &u32| self.shards.entry(*number).print() == print;
+        if let Some(number) = fetched.filter(is_it).or_else(|| self.shards.find(print)) {
             match self.hit(number, print, tokens, now) {
                 Ok(()) => return Ok(()),
                 Err(Miss::Told(error)) => return Err(error),
@@ -265,7 +266,7 @@ impl<K, S: BuildHasher> Table<K, S> {
         };
         let mut keys = self.shards.keys(print).lock();
         let found = self.shards.find(print);
-        let free = self.shards.free(&keys, print);
+        let free = self.shards.free(print);
         let (None, Some(number)) = (found, free) else {
             // Somebody else was faster. (Or far more keys fell into the shard than can be by chance.)
             drop(keys);
@@ -282,9 +283,8 @@ impl<K, S: BuildHasher> Table<K, S> {
             |number| PlanOf { number, is_own: true },
         );
         let piece = self.plans.course(plan.number).piece();
-        keys.count();
-        self.shards.put(&mut keys, number, key);
         self.shards.entry(number).begin(print, plan, &piece, now);
+        self.shards.insert(&mut keys, number, print, key);
         Ok(number)
     }
 
@@ -369,7 +369,7 @@ impl<K, S: BuildHasher> Table<K, S> {
             entry.word.cancel_change(seen);
             return false;
         }
-        let key = self.shards.remove(&mut keys, number);
+        let key = self.shards.remove(&mut keys, number, print);
         drop(keys);
         self.plans.leave(plan);
         // The user's code.
@@ -387,7 +387,7 @@ impl<K, S: BuildHasher> Table<K, S> {
         }
         entry.word.begin_change();
         let plan = entry.plan().number;
-        let key = self.shards.remove(&mut keys, number);
+        let key = self.shards.remove(&mut keys, number, print);
         drop(keys);
         self.plans.leave(plan);
         self.unclaim();

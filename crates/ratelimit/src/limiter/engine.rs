@@ -199,6 +199,8 @@ pub(crate) struct Engine {
     leases: Option<Leases>,
     /// The word for which a token is far away, or zero: see [`try_far`](Self::try_far).
     far: AtomicU64,
+    /// Until when it is, on the limiter's clock.
+    far_until: AtomicU64,
     /// How many tokens are wanted in line, for those who do not come to the lock. Changes under it.
     ahead: AtomicU64,
     /// Those who wait.
@@ -238,8 +240,8 @@ impl Engine {
         drop(locked);
         let (word, course) = (OwnLine(Word::new(granted)), Course::new(piece));
         let leases = settings.leased.then(|| Leases::new(piece.burst));
-        let (far, ahead) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { word, course, clock, leases, far, ahead, queue }
+        let [far, far_until, ahead] = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { word, course, clock, leases, far, far_until, ahead, queue }
     }
 
     /// The clock.
@@ -367,8 +369,8 @@ impl Engine {
             let taken = self.word.0.snapshot().is_plain() && leases.hit(wanted);
             return if taken { Ok(()) } else { self.try_lease(leases, wanted) };
         }
-        // Relaxed: a hint, which says itself for which word it holds.
-        let far = self.far.load(Ordering::Relaxed);
+        // Acquire: pairs with the Release in `note_far`; the time is of this note, or a later one.
+        let far = self.far.load(Ordering::Acquire);
         if far != 0
             && let Some(lack) = self.try_far(wanted, far)
         {
@@ -387,9 +389,13 @@ impl Engine {
         )
     }
 
-    /// Who is refused for longer than the coarse clock may be late notes for which word that is. While the word stays the same, which is what it
-    /// does in a limiter that is asked for far more than it admits, others are refused by the coarse clock, which costs a third
-    /// of the exact one: what it says is late, so whoever is refused even if it is late by all it may be is refused by the exact one, too.
+    /// Who is refused for longer than the coarse clock may be late notes for which word that is, and until when. While the word stays the same,
+    /// which is what it does in a limiter that is asked for far more than it admits, others are refused by the coarse clock, which costs a
+    /// third of the exact one: what it says is late, so whoever is refused even if it is late by all it may be is refused by the exact
+    /// one, too.
+    ///
+    /// Word and time are two numbers. They are of one note, or the time is of a later one: then the word has changed since, and if it came back to
+    /// what it was (by a refund), one try may be refused that need not be, and the next finds another word noted.
     #[inline]
     fn try_far(&self, wanted: u32, far: u64) -> Option<Lack> {
         let seen = self.word.0.snapshot();
@@ -398,19 +404,26 @@ impl Engine {
             self.far.store(0, Ordering::Relaxed);
             return None;
         }
-        let latest = self.clock.coarse()?.saturating_add(LATE);
-        match self.course.outlook(seen.granted(), wanted, latest) {
-            Outlook::Short(lack) if self.word.0.is_still(seen) => Some(lack.before(LATE)),
-            _ => None,
+        let now = self.clock.coarse()?;
+        // Relaxed: a hint.
+        if now >= self.far_until.load(Ordering::Relaxed) {
+            return None;
         }
+        let lack = self.course.lack(seen.granted(), wanted, now)?;
+        self.word.0.is_still(seen).then_some(lack)
     }
 
     /// A token is far away by this word.
     #[cold]
     fn note_far(&self, seen: State) {
-        if self.clock.coarse().is_some() {
-            // Relaxed: a hint.
-            self.far.store(seen.number(), Ordering::Relaxed);
+        let piece = self.course.piece();
+        let due = piece.due(piece.needs(seen.granted(), 1)).unwrap_or(u64::MAX);
+        let over = piece.since.saturating_add(piece.lasts);
+        if self.clock.coarse().is_some() && self.word.0.is_still(seen) {
+            // Relaxed: the next store publishes it.
+            self.far_until.store(due.min(over).saturating_sub(LATE), Ordering::Relaxed);
+            // Release: publishes the time; pairs with the Acquire in `try_take`.
+            self.far.store(seen.number(), Ordering::Release);
         }
     }
 
@@ -488,8 +501,8 @@ impl Engine {
 
     /// A refusal that needs no lock: there is too little in the bucket, and nothing in any slot.
     fn try_short(&self, leases: &Leases, wanted: u32) -> Option<Lack> {
-        // Relaxed: a hint, as in `try_take`.
-        let far = self.far.load(Ordering::Relaxed);
+        // Acquire: as in `try_take`.
+        let far = self.far.load(Ordering::Acquire);
         if far != 0 {
             // Nothing was in slots when it was noted, and nothing gets there without a change of the word.
             let lack = self.try_far(wanted, far);
