@@ -1,5 +1,6 @@
 //! The face of the limiter: making one, taking tokens, waiting for them, and what is promised. The work is done in
 //! `limiter/engine.rs`; there are no atomics and no locks here.
+// tidy: std-sync, a place that is written once, by whoever uses the limiter first, in a static as well
 
 mod acquire;
 mod bell;

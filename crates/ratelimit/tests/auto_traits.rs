@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt::Debug;
-use std::hash::Hash;
+use std::hash::{Hash, RandomState};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use futures_core::Stream;
@@ -13,9 +13,9 @@ use selvedge_ratelimit::http::{
     PolicyName, PolicyNameError, RateLimit, RateLimitPolicy, RetryAfter, XRateLimit,
 };
 use selvedge_ratelimit::{
-    Acquire, AcquireError, Limiter, LimiterBuilder, ManualClock, NotYet, Priority, Quota,
-    QuotaError, Rate, Ready, Reservation, Sometimes, Standing, Throttle, Timer, TimerError,
-    TryAcquireError,
+    Acquire, AcquireError, AcquireKey, Heat, Keyed, KeyedBuilder, Limiter, LimiterBuilder,
+    ManualClock, NotYet, Priority, Quota, QuotaError, Rate, Ready, Reservation, Sometimes,
+    Standing, Throttle, Timer, TimerError, TryAcquireError, WhenFull,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -43,6 +43,14 @@ assert_impl_all!(RateLimit<'_>: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwi
 assert_impl_all!(XRateLimit: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(PolicyName<'_>: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
 assert_impl_all!(PolicyNameError: Error, Send, Sync, Unpin, Copy, UnwindSafe, RefUnwindSafe);
+
+assert_impl_all!(Keyed<String>: Send, Sync, Unpin, Debug);
+assert_impl_all!(KeyedBuilder<String>: Send, Sync, Unpin, Debug);
+assert_impl_all!(AcquireKey<'_, String, RandomState>: Send, Sync, Debug);
+assert_not_impl_any!(AcquireKey<'_, String, RandomState>: Unpin);
+assert_impl_all!(WhenFull: Send, Sync, Unpin, Copy, Eq, Hash, Default, UnwindSafe, RefUnwindSafe);
+assert_impl_all!(Heat<String>: Send, Sync, Unpin, Clone, Eq, Debug, UnwindSafe, RefUnwindSafe);
+assert_not_impl_any!(Keyed<std::rc::Rc<u8>>: Send, Sync);
 
 // The line points at futures that wait, so they stay where they are.
 assert_not_impl_any!(Acquire<'_>: Unpin);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use selvedge_cancel::{Canceller, Context as Tree};
-use selvedge_ratelimit::{AcquireError, Limiter, ManualClock, Priority, Rate, Timer};
+use selvedge_ratelimit::{AcquireError, Keyed, Limiter, ManualClock, Priority, Rate, Timer};
 use selvedge_testkit::{CountingWaker, Ended, Run, next, sweep};
 
 const SEC: Duration = Duration::from_secs(1);
@@ -318,4 +318,80 @@ fn a_throttle_that_is_dropped_at_any_await_point_leaves_the_line() {
         scene.conserves(run, u32::from(!ended.is_dropped()));
     });
     assert_eq!(summary.pending_points, 1, "{summary}");
+}
+
+/// Waits for two tokens of a key, which come one a second, while somebody who wants one comes behind it.
+fn tokens_of_a_key<F: Future<Output = Result<(), AcquireError>> + Send>(
+    run: &mut Run,
+    keyed: &Keyed<u8>,
+    clock: &ManualClock,
+    future: F,
+) {
+    let waker = CountingWaker::new();
+    let woken = waker.waker();
+    let mut cx = Context::from_waker(&woken);
+    let mut behind = pin!(keyed.acquire(1, 1));
+    let mut seconds = 0;
+    let ended = run.drive(future, |step| {
+        if step == 0 {
+            assert!(behind.as_mut().poll(&mut cx).is_pending(), "one overtook the other");
+        }
+        clock.advance(SEC);
+        seconds += 1;
+    });
+    let used = used(ended, 2);
+    if behind.as_mut().poll(&mut cx).is_pending() {
+        (seconds..used + 1).for_each(|_| clock.advance(SEC));
+        seconds = seconds.max(used + 1);
+        assert!(behind.as_mut().poll(&mut cx).is_ready(), "the one behind was not served");
+    }
+    // What came and was not used is there, and the key is as any other again.
+    let left = keyed.available(&1).expect("it is there");
+    assert_eq!(left + used + 1, seconds.min(used + 1 + 3));
+    assert_eq!((clock.registered(), run.live_wakers()), (0, 0));
+    assert!(keyed.try_acquire(&1, left).is_ok() && keyed.try_acquire(&1, 1).is_err());
+    assert!(keyed.forget(&1), "nobody waits for it");
+}
+
+/// Three tokens at once for each key, one a second; none is left of one key.
+fn keyed() -> (Keyed<u8>, ManualClock, Timer) {
+    let (timer, clock) = Timer::manual();
+    let keyed = Keyed::builder(Rate::every(SEC).burst(3), 4).timer(timer.clone()).build();
+    keyed.try_acquire(&1, 3).unwrap();
+    (keyed, clock, timer)
+}
+
+#[test]
+fn an_acquire_of_a_key_loses_nothing_at_any_await_point() {
+    let summary = sweep("AcquireKey", |run| {
+        let (keyed, clock, _timer) = keyed();
+        tokens_of_a_key(run, &keyed, &clock, keyed.acquire(1, 2));
+    });
+    assert_eq!(summary.pending_points, 2, "{summary}");
+}
+
+#[test]
+fn an_acquire_of_a_key_within_a_context_loses_nothing_at_any_await_point() {
+    let summary = sweep("AcquireKey", |run| {
+        let (keyed, clock, timer) = keyed();
+        let tree = Tree::background().child_with().timer(timer).timeout(100 * SEC).build();
+        let (ctx, _canceller) = tree.unwrap();
+        let future = keyed.acquire_in(&ctx, 1, 2);
+        let (mut seconds, waker) = (0, CountingWaker::new());
+        let woken = waker.waker();
+        let mut behind = pin!(keyed.acquire(1, 1));
+        let ended = run.drive(future, |step| {
+            if step == 0 {
+                let polled = behind.as_mut().poll(&mut Context::from_waker(&woken));
+                assert!(polled.is_pending(), "one overtook the other");
+            }
+            clock.advance(SEC);
+            seconds += 1;
+        });
+        let used = used(ended, 2);
+        (seconds..used + 1).for_each(|_| clock.advance(SEC));
+        let polled = behind.as_mut().poll(&mut Context::from_waker(&woken));
+        assert!(polled.is_ready(), "the one behind was not served");
+    });
+    assert_eq!(summary.pending_points, 2, "{summary}");
 }
