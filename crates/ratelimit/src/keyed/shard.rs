@@ -148,8 +148,8 @@ impl<K> Shards<K> {
     fn look(&self, print: u64, is_it: impl Fn(&Entry) -> bool) -> Option<u32> {
         let (from, mut group) = self.home(print);
         for _ in 0..self.each {
-            // Acquire: pairs with the Release in `insert`; the entry is written.
-            let tags = self.groups[from + group].load(Ordering::Acquire);
+            // Relaxed: a hint; an entry that is not written yet, or another's by now, has a word that says so.
+            let tags = self.groups[from + group].load(Ordering::Relaxed);
             // A byte that is zero by this is one with the tag, or one behind such a byte.
             let differ = tags ^ (tag(print) * ONES);
             let mut matches = differ.wrapping_sub(ONES) & !differ & HIGHS;
@@ -192,8 +192,8 @@ impl<K> Shards<K> {
         let (group, lane) = (number as usize / LANES, number as usize % LANES);
         // Relaxed: written under the lock that is held here.
         let tags = self.groups[group].load(Ordering::Relaxed);
-        // Release: publishes the entry; pairs with the Acquire in `look`.
-        self.groups[group].store(tags | tag(print) << (8 * lane), Ordering::Release);
+        // Relaxed: a hint, see `look`.
+        self.groups[group].store(tags | tag(print) << (8 * lane), Ordering::Relaxed);
     }
 
     /// Under the lock: takes a key out, whose entry has CHANGING. None if the key is on its way somewhere.
@@ -203,8 +203,8 @@ impl<K> Shards<K> {
         let (group, lane) = (number as usize / LANES, number as usize % LANES);
         // Relaxed: written under the lock that is held here.
         let tags = self.groups[group].load(Ordering::Relaxed);
-        // Release: as in `insert`; whoever does not find it comes to the lock.
-        self.groups[group].store(tags & !(0xff << (8 * lane)), Ordering::Release);
+        // Relaxed: a hint; whoever does not find it comes to the lock.
+        self.groups[group].store(tags & !(0xff << (8 * lane)), Ordering::Relaxed);
         self.pass(number, print, |passed| passed - 1);
         key
     }
@@ -218,8 +218,8 @@ impl<K> Shards<K> {
             let passed = tags >> PASSED_SHIFT;
             if passed < 0xff {
                 let tags = tags & !(0xff << PASSED_SHIFT) | count(passed) << PASSED_SHIFT;
-                // Release: as in `insert`.
-                self.groups[from + group].store(tags, Ordering::Release);
+                // Relaxed: as above.
+                self.groups[from + group].store(tags, Ordering::Relaxed);
             }
             group = self.next(group);
         }
