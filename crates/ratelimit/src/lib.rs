@@ -100,6 +100,8 @@ pub use quota::{Quota, QuotaError, Rate};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
 pub use sometimes::Sometimes;
 pub use throttle::Throttle;
+#[cfg(feature = "sink")]
+pub use throttle::{ThrottleSink, ThrottleSinkError};
 
 /// The example of the README, compiled and run with the others.
 #[cfg(doctest)]

@@ -553,6 +553,12 @@ impl Limiter {
     pub fn throttle<S: futures_core::Stream>(&self, stream: S) -> Throttle<S> {
         Throttle::new(stream, self)
     }
+
+    /// A sink that hands its items on to `sink`, each of which takes one token first; see [`ThrottleSink`](crate::ThrottleSink).
+    #[cfg(feature = "sink")]
+    pub fn throttle_sink<Si, Item>(&self, sink: Si) -> crate::ThrottleSink<Si, Item> {
+        crate::ThrottleSink::new(sink, self)
+    }
 }
 
 impl Clone for Limiter {

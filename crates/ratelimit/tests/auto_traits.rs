@@ -67,3 +67,16 @@ assert_impl_all!(Throttle<Items<Cell<u8>>>: Send);
 assert_not_impl_any!(Throttle<Items<Cell<u8>>>: Sync);
 assert_not_impl_any!(Throttle<Items<*const u8>>: Send, Sync);
 assert_not_impl_any!(Throttle<Items<u8>>: Unpin);
+
+#[cfg(feature = "sink")]
+mod sink {
+    use super::*;
+    use selvedge_ratelimit::{ThrottleSink, ThrottleSinkError};
+
+    assert_impl_all!(ThrottleSink<u8, u8>: Send, Sync, Debug);
+    assert_impl_all!(ThrottleSink<u8, Cell<u8>>: Send);
+    assert_not_impl_any!(ThrottleSink<u8, Cell<u8>>: Sync);
+    assert_not_impl_any!(ThrottleSink<*const u8, u8>: Send, Sync);
+    assert_not_impl_any!(ThrottleSink<u8, u8>: Unpin, Clone);
+    assert_impl_all!(ThrottleSinkError<QuotaError>: Error, Send, Sync, Clone, Eq, Unpin);
+}
