@@ -13,6 +13,7 @@ pub use builder::KeyedBuilder;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_cancel::{Context, RunOrCause};
@@ -20,6 +21,7 @@ use selvedge_primitives::time::{Timer, nanos};
 
 use crate::limiter::{Ask, Settings};
 use crate::{AcquireError, Quota, Reservation, TryAcquireError};
+use acquire::Of;
 use table::Table;
 
 /// A token bucket for each of many keys: so many requests a second for each client, say. Exact and first in, first out, as a
@@ -204,7 +206,51 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     /// As [`try_acquire`](Self::try_acquire); and if there are too few tokens, a limiter for the key, for as long as somebody waits for it: two allocations.
     #[track_caller]
     pub fn acquire(&self, key: K, n: u32) -> AcquireKey<'_, K, S> {
-        AcquireKey::new(self, key, Ask::new(n))
+        AcquireKey::new(Of::Borrowed(self), key, Ask::new(n))
+    }
+
+    /// As [`acquire`](Self::acquire), with a future that borrows nothing, so that it can move into a task or a struct.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`acquire`](Self::acquire).
+    ///
+    /// # Fairness
+    ///
+    /// One line with [`acquire`](Self::acquire).
+    ///
+    /// # Memory ordering
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Panics
+    ///
+    /// The future panics when it is polled after it was ready.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use selvedge_ratelimit::{Keyed, Rate};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clients: Arc<Keyed<u64>> = Arc::new(Keyed::new(Rate::per_second(5).burst(2), 1_000));
+    /// tokio::spawn(clients.acquire_owned(7, 1)).await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`acquire`](Self::acquire), and a count of the limits.
+    #[track_caller]
+    pub fn acquire_owned(self: &Arc<Self>, key: K, n: u32) -> AcquireKey<'static, K, S> {
+        AcquireKey::new(Of::Shared(Arc::clone(self)), key, Ask::new(n))
     }
 
     /// As [`acquire`](Self::acquire), for no longer than `ctx` lasts; and not at all, if the tokens would be due after its deadline.
@@ -242,7 +288,7 @@ impl<K, S: BuildHasher> Keyed<K, S> {
         K: Hash + Clone,
     {
         let within = ctx.remaining().map_or(u64::MAX, nanos);
-        ctx.run_or_cause(AcquireKey::new(self, key, Ask::new(n)).within(within))
+        ctx.run_or_cause(AcquireKey::new(Of::Borrowed(self), key, Ask::new(n)).within(within))
     }
 
     /// Takes a place in the line of a key for `n` tokens now, to be used when they are due. See [`Reservation`].

@@ -88,6 +88,8 @@ mod limiter;
 mod quota;
 mod sometimes;
 mod throttle;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 #[cfg(feature = "coarse")]
 pub use clock::CoarseClock;
