@@ -156,6 +156,18 @@ impl<K, S: BuildHasher> Keyed<K, S> {
         K: Borrow<Q>,
         Q: Hash + ToOwned<Owned = K> + ?Sized,
     {
+        let told = self.take(key, n);
+        self.table.meter().tried(n, &told);
+        told
+    }
+
+    /// The same, and somebody else counts it.
+    #[inline]
+    fn take<Q>(&self, key: &Q, n: u32) -> Result<(), TryAcquireError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ToOwned<Owned = K> + ?Sized,
+    {
         if n == 0 {
             return Ok(());
         }
@@ -304,7 +316,8 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     {
         let print = self.table.print(key);
         let engine = self.table.engine(print, || self.fresh(key.to_owned()));
-        Reservation::new(&engine.map_err(acquire::refused)?, Ask::new(n))
+        let counted = engine.inspect_err(|_| self.table.meter().refused());
+        Reservation::new(&counted.map_err(acquire::refused)?, Ask::new(n))
     }
 
     /// How many tokens a key has. One that is not there would have its burst, and for that there is none here.
@@ -384,6 +397,12 @@ impl<K, S: BuildHasher> Keyed<K, S> {
         Q: Hash + ?Sized,
     {
         self.table.forget(self.table.print(key))
+    }
+
+    /// What they have done since they were made.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&self) -> crate::KeyedMetrics {
+        self.table.meter().keyed_metrics()
     }
 
     /// The keys whose buckets take longest to be full again, `count` at most, from the hottest on. Not those that are waited for.

@@ -85,6 +85,9 @@ mod clock;
 pub mod http;
 mod keyed;
 mod limiter;
+mod meter;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod quota;
 mod sometimes;
 mod throttle;
@@ -98,6 +101,8 @@ pub use limiter::{
     Acquire, AcquireError, Limiter, LimiterBuilder, NotYet, Priority, Ready, Reservation, Standing,
     TryAcquireError,
 };
+#[cfg(feature = "metrics")]
+pub use metrics::{KeyedMetrics, Metrics};
 pub use quota::{Quota, QuotaError, Rate};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
 pub use sometimes::Sometimes;

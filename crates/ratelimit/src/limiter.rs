@@ -285,14 +285,21 @@ impl Limiter {
     /// - [`TryAcquireError::Closed`].
     #[inline]
     pub fn try_acquire(&self, n: u32) -> Result<(), TryAcquireError> {
-        self.engine().try_take(n)
+        let told = self.engine().try_take(n);
+        self.engine().meter().tried(n, &told);
+        told
     }
 
     /// Takes as many tokens as there are, at most `n`, and says how many: none while others wait, and none if the limiter is closed.
     ///
     /// Costs a trip to the lock of the line.
     pub fn take_up_to(&self, n: u32) -> u32 {
-        if n == 0 { 0 } else { self.engine().take_up_to(n) }
+        if n == 0 {
+            return 0;
+        }
+        let taken = self.engine().take_up_to(n);
+        self.engine().meter().told(taken, taken > 0, true);
+        taken
     }
 
     /// Takes all tokens that are there, and says how many: so that the next come one by one.
@@ -498,7 +505,8 @@ impl Limiter {
     ///
     /// The same line as [`acquire`](Self::acquire), in which the thread parks until it is served.
     pub fn acquire_blocking(&self, n: u32) -> Result<(), AcquireError> {
-        if self.try_acquire(n).is_ok() {
+        if self.engine().try_take(n).is_ok() {
+            self.engine().meter().granted(n);
             return Ok(());
         }
         // Not through `Acquire`: a task's budget, if this blocks one, is no reason to wait here.
@@ -547,6 +555,12 @@ impl Limiter {
     /// Whether it was [closed](Self::close).
     pub fn is_closed(&self) -> bool {
         self.engine().is_closed()
+    }
+
+    /// What it has done since it was made.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&self) -> crate::Metrics {
+        self.engine().meter().metrics()
     }
 
     /// A stream of the items of `stream`, each of which takes one token; see [`Throttle`].

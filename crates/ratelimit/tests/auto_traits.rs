@@ -110,3 +110,13 @@ mod tower {
     assert_not_impl_any!(RateLimit<*const u8>: Send, Sync);
     assert_not_impl_any!(Delayed<Inner, u8, Acquire<'static>>: Unpin, Clone);
 }
+
+#[cfg(feature = "metrics")]
+mod metrics {
+    use super::*;
+    use selvedge_ratelimit::{KeyedMetrics, Metrics};
+    use std::fmt::Display;
+
+    assert_impl_all!(Metrics: Send, Sync, Unpin, Copy, Eq, Hash, Default, Debug, Display);
+    assert_impl_all!(KeyedMetrics: Send, Sync, Unpin, Copy, Eq, Hash, Default, Debug, Display);
+}

@@ -80,13 +80,14 @@ impl<K: Hash + Clone, S: BuildHasher> Future for AcquireKey<'_, K, S> {
         if this.acquire.is_none() {
             let proceed = ready!(coop::poll_proceed(cx));
             let (keyed, key) = (&**this.keyed, &*this.key);
-            let tried = keyed.try_acquire(key, this.ask.tokens);
+            let tried = keyed.take(key, this.ask.tokens);
             let told = match tried {
                 Ok(()) => Some(Ok(())),
                 Err(TryAcquireError::NotYet(_)) => None,
                 Err(error) => Some(Err(refused(error))),
             };
             if let Some(told) = told {
+                keyed.table.meter().tried(this.ask.tokens, &told);
                 proceed.made_progress();
                 *this.done = true;
                 return Poll::Ready(told);
@@ -95,6 +96,7 @@ impl<K: Hash + Clone, S: BuildHasher> Future for AcquireKey<'_, K, S> {
             let engine = match keyed.table.engine(print, || keyed.fresh(key.clone())) {
                 Ok(engine) => engine,
                 Err(error) => {
+                    keyed.table.meter().refused();
                     proceed.made_progress();
                     *this.done = true;
                     return Poll::Ready(Err(refused(error)));
