@@ -4,15 +4,12 @@
 mod support;
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use futures_sink::Sink;
-use selvedge_ratelimit::{
-    AcquireError, Limiter, Rate, ThrottleSink, ThrottleSinkError, TimerError,
-};
+use selvedge_ratelimit::{AcquireError, Rate, ThrottleSink, ThrottleSinkError, TimerError};
 use support::{SEC, limiter, spent};
 
 /// What became of the items, and what the sink is to do.
@@ -291,8 +288,10 @@ fn sending_without_being_ready_panics() {
 #[cfg(feature = "tokio")]
 #[tokio::test(flavor = "current_thread")]
 async fn an_always_ready_sink_yields_to_tokio() {
+    use selvedge_ratelimit::Limiter;
     use selvedge_testkit::yield_now;
     use std::cell::Cell;
+    use std::future::poll_fn;
 
     let limiter = Limiter::new(Rate::per_second(Rate::MAX_PER_SECOND).burst(u32::MAX));
     let turns = Rc::new(Cell::new(0));

@@ -3,8 +3,7 @@
 
 mod support;
 
-use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
+use std::cell::RefCell;
 use std::future::{Ready, ready};
 use std::pin::pin;
 use std::rc::Rc;
@@ -18,7 +17,7 @@ use selvedge_ratelimit::{
 };
 use selvedge_testkit::CountingWaker;
 use support::{SEC, limiter, poll, spent};
-use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{BoxError, Layer, Service};
 
 /// What became of the requests, and what the service is to do.
 #[derive(Default)]
@@ -383,88 +382,94 @@ fn they_say_who_they_are() {
 }
 
 #[cfg(feature = "tokio")]
-#[tokio::test(flavor = "current_thread", start_paused = true)]
-async fn a_stack_of_services_goes_at_the_pace() {
-    let timer = Timer::ambient().unwrap();
-    let limiter = Limiter::with_timer(Rate::every(SEC).burst(2), timer);
-    let inner = service_fn(async |number: u32| Ok::<_, Infallible>(number));
-    let mut service = ServiceBuilder::new()
-        .map_response(|number: u32| number + 1)
-        .layer(RateLimitLayer::new(limiter))
-        .service(inner);
-    let start = tokio::time::Instant::now();
-    for number in 0..5 {
-        assert_eq!(service.ready().await.unwrap().call(number).await, Ok(number + 1));
-    }
-    assert_eq!(start.elapsed(), 3 * SEC);
-}
+mod under_tokio {
+    use std::cell::Cell;
+    use std::convert::Infallible;
 
-#[cfg(feature = "tokio")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn all_clones_on_all_threads_are_served() {
-    let inner = service_fn(async |number: u32| Ok::<_, Infallible>(number));
-    let layer = RateLimitLayer::new(Limiter::new(Rate::per_second(20_000).burst(3)));
-    let (held, delays) = (layer.layer(inner), layer.clone().delay().layer(inner));
-    let tasks = (0..16).map(|_| {
-        let (mut held, mut delays) = (held.clone(), delays.clone());
-        tokio::spawn(async move {
-            for number in 0..20 {
-                assert_eq!(held.ready().await.unwrap().call(number).await, Ok(number));
-                assert_eq!(delays.ready().await.unwrap().call(number).await, Ok(number));
-            }
-        })
-    });
-    for task in tasks.collect::<Vec<_>>() {
-        task.await.unwrap();
-    }
-}
+    use tower::{ServiceBuilder, ServiceExt, service_fn};
 
-/// How often another task gets its turn while `calls` runs.
-#[cfg(feature = "tokio")]
-async fn turns_of_another(calls: impl Future<Output = ()>) -> u32 {
-    let turns = Rc::new(Cell::new(0));
-    let local = tokio::task::LocalSet::new();
-    let counted = turns.clone();
-    local.spawn_local(async move {
-        loop {
-            counted.set(counted.get() + 1);
-            selvedge_testkit::yield_now().await;
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_stack_of_services_goes_at_the_pace() {
+        let timer = Timer::ambient().unwrap();
+        let limiter = Limiter::with_timer(Rate::every(SEC).burst(2), timer);
+        let inner = service_fn(async |number: u32| Ok::<_, Infallible>(number));
+        let mut service = ServiceBuilder::new()
+            .map_response(|number: u32| number + 1)
+            .layer(RateLimitLayer::new(limiter))
+            .service(inner);
+        let start = tokio::time::Instant::now();
+        for number in 0..5 {
+            assert_eq!(service.ready().await.unwrap().call(number).await, Ok(number + 1));
         }
-    });
-    local.run_until(calls).await;
-    turns.get()
-}
-
-#[cfg(feature = "tokio")]
-#[tokio::test(flavor = "current_thread")]
-async fn loops_of_calls_that_are_answered_at_once_yield() {
-    const CALLS: u32 = 10_000;
-    let fast = Rate::per_second(Rate::MAX_PER_SECOND).burst(u32::MAX);
-    let keyed: Arc<Keyed<u32>> = Arc::new(Keyed::new(fast, 10));
-    let by_key = RateLimitLayer::keyed(keyed, |request: &u32| request % 2);
-    let layer = RateLimitLayer::new(Limiter::new(fast));
-    let (refuses, _clock) = spent(Rate::every(SEC).burst(1));
-    let refuses = RateLimitLayer::new(refuses).reject();
-
-    macro_rules! turns {
-        ($layer:expr) => {{
-            let mut service = $layer.layer(Clones::default());
-            let calls = async move {
-                for number in 0..CALLS {
-                    let _ = service.ready().await.unwrap().call(number).await;
-                }
-            };
-            turns_of_another(calls).await
-        }};
+        assert_eq!(start.elapsed(), 3 * SEC);
     }
-    let turns = [
-        turns!(layer.clone()),
-        turns!(layer.clone().delay()),
-        turns!(layer.reject()),
-        turns!(by_key.clone()),
-        turns!(by_key.reject()),
-        turns!(refuses.clone()),
-        turns!(refuses.reject_with(|_: u32, _| 0)),
-    ];
-    assert!(turns.iter().all(|turns| *turns >= CALLS / 128 - 1), "{turns:?}");
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn all_clones_on_all_threads_are_served() {
+        let inner = service_fn(async |number: u32| Ok::<_, Infallible>(number));
+        let layer = RateLimitLayer::new(Limiter::new(Rate::per_second(20_000).burst(3)));
+        let (held, delays) = (layer.layer(inner), layer.clone().delay().layer(inner));
+        let tasks = (0..16).map(|_| {
+            let (mut held, mut delays) = (held.clone(), delays.clone());
+            tokio::spawn(async move {
+                for number in 0..20 {
+                    assert_eq!(held.ready().await.unwrap().call(number).await, Ok(number));
+                    assert_eq!(delays.ready().await.unwrap().call(number).await, Ok(number));
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+    }
+
+    /// How often another task gets its turn while `calls` runs.
+    async fn turns_of_another(calls: impl Future<Output = ()>) -> u32 {
+        let turns = Rc::new(Cell::new(0));
+        let local = tokio::task::LocalSet::new();
+        let counted = turns.clone();
+        local.spawn_local(async move {
+            loop {
+                counted.set(counted.get() + 1);
+                selvedge_testkit::yield_now().await;
+            }
+        });
+        local.run_until(calls).await;
+        turns.get()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn loops_of_calls_that_are_answered_at_once_yield() {
+        const CALLS: u32 = 10_000;
+        let fast = Rate::per_second(Rate::MAX_PER_SECOND).burst(u32::MAX);
+        let keyed: Arc<Keyed<u32>> = Arc::new(Keyed::new(fast, 10));
+        let by_key = RateLimitLayer::keyed(keyed, |request: &u32| request % 2);
+        let layer = RateLimitLayer::new(Limiter::new(fast));
+        let (refuses, _clock) = spent(Rate::every(SEC).burst(1));
+        let refuses = RateLimitLayer::new(refuses).reject();
+
+        macro_rules! turns {
+            ($layer:expr) => {{
+                let mut service = $layer.layer(Clones::default());
+                let calls = async move {
+                    for number in 0..CALLS {
+                        let _ = service.ready().await.unwrap().call(number).await;
+                    }
+                };
+                turns_of_another(calls).await
+            }};
+        }
+        let turns = [
+            turns!(layer.clone()),
+            turns!(layer.clone().delay()),
+            turns!(layer.reject()),
+            turns!(by_key.clone()),
+            turns!(by_key.reject()),
+            turns!(refuses.clone()),
+            turns!(refuses.reject_with(|_: u32, _| 0)),
+        ];
+        assert!(turns.iter().all(|turns| *turns >= CALLS / 128 - 1), "{turns:?}");
+    }
 }
