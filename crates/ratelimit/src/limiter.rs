@@ -285,8 +285,9 @@ impl Limiter {
     /// - [`TryAcquireError::Closed`].
     #[inline]
     pub fn try_acquire(&self, n: u32) -> Result<(), TryAcquireError> {
-        let told = self.engine().try_take(n);
-        self.engine().meter().tried(n, &told);
+        let engine = self.engine();
+        let told = engine.try_take(n);
+        engine.meter().tried(n, &told);
         told
     }
 
@@ -297,8 +298,9 @@ impl Limiter {
         if n == 0 {
             return 0;
         }
-        let taken = self.engine().take_up_to(n);
-        self.engine().meter().told(taken, taken > 0, true);
+        let engine = self.engine();
+        let taken = engine.take_up_to(n);
+        engine.meter().told(taken, taken > 0, true);
         taken
     }
 
@@ -505,12 +507,13 @@ impl Limiter {
     ///
     /// The same line as [`acquire`](Self::acquire), in which the thread parks until it is served.
     pub fn acquire_blocking(&self, n: u32) -> Result<(), AcquireError> {
-        if self.engine().try_take(n).is_ok() {
-            self.engine().meter().granted(n);
+        let engine = self.engine();
+        if engine.try_take(n).is_ok() {
+            engine.meter().granted(n);
             return Ok(());
         }
         // Not through `Acquire`: a task's budget, if this blocks one, is no reason to wait here.
-        let mut acquiring = pin!(Acquiring::new(Handle::Borrowed(self.engine()), Ask::new(n)));
+        let mut acquiring = pin!(Acquiring::new(Handle::Borrowed(engine), Ask::new(n)));
         block_on(poll_fn(|cx| acquiring.as_mut().poll_acquire(cx)))
     }
 

@@ -8,7 +8,8 @@ use std::thread;
 
 use selvedge_cancel::Context as Tree;
 use selvedge_ratelimit::{Keyed, KeyedMetrics, Limiter, Metrics, Rate, Timer, WhenFull};
-use support::{SEC, limiter, poll, queued, served, spent};
+use selvedge_testkit::watchdog;
+use support::{LIMIT, SEC, limiter, poll, queued, served, spent};
 
 /// At once, after a wait, tokens; refused, cancelled; charged, returned.
 fn counts(metrics: Metrics) -> ([u64; 3], [u64; 2], [u64; 2]) {
@@ -227,8 +228,10 @@ fn exact_under_threads(limiter: &Limiter) {
 #[test]
 fn counts_are_exact_under_threads() {
     let quota = Rate::per_second(2_000_000).burst(40);
-    exact_under_threads(&Limiter::new(quota));
-    exact_under_threads(&Limiter::builder(quota.with_burst(1_000)).leased().build());
+    watchdog(LIMIT, "counting", move || {
+        exact_under_threads(&Limiter::new(quota));
+        exact_under_threads(&Limiter::builder(quota.with_burst(1_000)).leased().build());
+    });
 }
 
 #[test]

@@ -421,7 +421,7 @@ mod under_tokio {
             })
         });
         for task in tasks.collect::<Vec<_>>() {
-            task.await.unwrap();
+            tokio::time::timeout(support::LIMIT, task).await.expect("it hangs").unwrap();
         }
     }
 

@@ -56,6 +56,9 @@ impl RateLimitLayer {
     /// Until there is a request nobody knows its [weight](Self::weigh): what it weighs beyond one is charged late
     /// ([`Limiter::charge`]), and those who come next wait for it; so more than the burst is no error here.
     ///
+    /// What ends a wait in line is an error of being ready ([`RateLimitError::NotAcquired`](super::RateLimitError::NotAcquired)): the limiter is closed,
+    /// as many wait as may, or its timer is gone. Asked again, the service stands in line again.
+    ///
     /// # Panics
     ///
     /// The service panics when it is called without having been ready for it.
