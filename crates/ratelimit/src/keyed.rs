@@ -13,6 +13,7 @@ pub use builder::KeyedBuilder;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_cancel::{Context, RunOrCause};
@@ -20,6 +21,7 @@ use selvedge_primitives::time::{Timer, nanos};
 
 use crate::limiter::{Ask, Settings};
 use crate::{AcquireError, Quota, Reservation, TryAcquireError};
+use acquire::Of;
 use table::Table;
 
 /// A token bucket for each of many keys: so many requests a second for each client, say. Exact and first in, first out, as a
@@ -154,6 +156,18 @@ impl<K, S: BuildHasher> Keyed<K, S> {
         K: Borrow<Q>,
         Q: Hash + ToOwned<Owned = K> + ?Sized,
     {
+        let told = self.take(key, n);
+        self.table.meter().tried(n, &told);
+        told
+    }
+
+    /// The same, and somebody else counts it.
+    #[inline]
+    fn take<Q>(&self, key: &Q, n: u32) -> Result<(), TryAcquireError>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ToOwned<Owned = K> + ?Sized,
+    {
         if n == 0 {
             return Ok(());
         }
@@ -204,7 +218,51 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     /// As [`try_acquire`](Self::try_acquire); and if there are too few tokens, a limiter for the key, for as long as somebody waits for it: two allocations.
     #[track_caller]
     pub fn acquire(&self, key: K, n: u32) -> AcquireKey<'_, K, S> {
-        AcquireKey::new(self, key, Ask::new(n))
+        AcquireKey::new(Of::Borrowed(self), key, Ask::new(n))
+    }
+
+    /// As [`acquire`](Self::acquire), with a future that borrows nothing, so that it can move into a task or a struct.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe, as [`acquire`](Self::acquire).
+    ///
+    /// # Fairness
+    ///
+    /// One line with [`acquire`](Self::acquire).
+    ///
+    /// # Memory ordering
+    ///
+    /// None.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
+    /// # Panics
+    ///
+    /// The future panics when it is polled after it was ready.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use selvedge_ratelimit::{Keyed, Rate};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clients: Arc<Keyed<u64>> = Arc::new(Keyed::new(Rate::per_second(5).burst(2), 1_000));
+    /// tokio::spawn(clients.acquire_owned(7, 1)).await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Algorithm
+    ///
+    /// As [`acquire`](Self::acquire), and a count of the limits.
+    #[track_caller]
+    pub fn acquire_owned(self: &Arc<Self>, key: K, n: u32) -> AcquireKey<'static, K, S> {
+        AcquireKey::new(Of::Shared(Arc::clone(self)), key, Ask::new(n))
     }
 
     /// As [`acquire`](Self::acquire), for no longer than `ctx` lasts; and not at all, if the tokens would be due after its deadline.
@@ -242,7 +300,7 @@ impl<K, S: BuildHasher> Keyed<K, S> {
         K: Hash + Clone,
     {
         let within = ctx.remaining().map_or(u64::MAX, nanos);
-        ctx.run_or_cause(AcquireKey::new(self, key, Ask::new(n)).within(within))
+        ctx.run_or_cause(AcquireKey::new(Of::Borrowed(self), key, Ask::new(n)).within(within))
     }
 
     /// Takes a place in the line of a key for `n` tokens now, to be used when they are due. See [`Reservation`].
@@ -258,7 +316,8 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     {
         let print = self.table.print(key);
         let engine = self.table.engine(print, || self.fresh(key.to_owned()));
-        Reservation::new(&engine.map_err(acquire::refused)?, Ask::new(n))
+        let counted = engine.inspect_err(|_| self.table.meter().refused());
+        Reservation::new(&counted.map_err(acquire::refused)?, Ask::new(n))
     }
 
     /// How many tokens a key has. One that is not there would have its burst, and for that there is none here.
@@ -338,6 +397,12 @@ impl<K, S: BuildHasher> Keyed<K, S> {
         Q: Hash + ?Sized,
     {
         self.table.forget(self.table.print(key))
+    }
+
+    /// What they have done since they were made.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&self) -> crate::KeyedMetrics {
+        self.table.meter().keyed_metrics()
     }
 
     /// The keys whose buckets take longest to be full again, `count` at most, from the hottest on. Not those that are waited for.

@@ -15,9 +15,12 @@
 //! | wait on a plain thread | [`Limiter::acquire_blocking`] | the same |
 //! | have requests of different weight | any of them with `n > 1` | all `n` at once |
 //! | have a stream | [`Limiter::throttle`] | a stream at that pace |
+//! | have a sink | `Limiter::throttle_sink` (feature `sink`) | a sink at that pace |
+//! | have a service of tower, or a server of it | `tower::RateLimitLayer` (feature `tower`) | requests held back, delayed or refused; by key, too |
 //! | tell when to come again (`Retry-After`) | [`Limiter::ready_in`] | how long it is |
 //! | do something now and then (a log line) | [`Sometimes::run`] | it, or nothing |
 //! | tell clients about their quota | [`http`] | the values of header fields |
+//! | want to know what it did | `Limiter::metrics` (feature `metrics`) | exact counts |
 //!
 //! | the pace | the quota |
 //! |---|---|
@@ -74,6 +77,9 @@
 //!
 //! - `tokio` (default): tokio's clock for a limiter that is [given it](Limiter::with_timer), and tokio's
 //!   cooperative budget. Without it everything works on any executor.
+//! - `metrics`: what limiters granted, refused and gave up, counted.
+//! - `sink`: sinks at the pace of a limiter, for the trait of `futures-sink`.
+//! - `tower`: a layer and a service, for the traits of tower.
 //! - `serde`: [`Quota`] and [`Rate`] as text.
 //! - `coarse`: a clock that the program keeps, for refusals that cost next to nothing.
 //! - `tsc`: a clock that reads the time-stamp counter of the processor, for builders that are told so.
@@ -85,9 +91,14 @@ mod clock;
 pub mod http;
 mod keyed;
 mod limiter;
+mod meter;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod quota;
 mod sometimes;
 mod throttle;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 #[cfg(feature = "coarse")]
 pub use clock::CoarseClock;
@@ -96,10 +107,14 @@ pub use limiter::{
     Acquire, AcquireError, Limiter, LimiterBuilder, NotYet, Priority, Ready, Reservation, Standing,
     TryAcquireError,
 };
+#[cfg(feature = "metrics")]
+pub use metrics::{KeyedMetrics, Metrics};
 pub use quota::{Quota, QuotaError, Rate};
 pub use selvedge_primitives::time::{ManualClock, Timer, TimerError};
 pub use sometimes::Sometimes;
 pub use throttle::Throttle;
+#[cfg(feature = "sink")]
+pub use throttle::{ThrottleSink, ThrottleSinkError};
 
 /// The example of the README, compiled and run with the others.
 #[cfg(doctest)]

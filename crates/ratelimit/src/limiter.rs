@@ -285,14 +285,23 @@ impl Limiter {
     /// - [`TryAcquireError::Closed`].
     #[inline]
     pub fn try_acquire(&self, n: u32) -> Result<(), TryAcquireError> {
-        self.engine().try_take(n)
+        let engine = self.engine();
+        let told = engine.try_take(n);
+        engine.meter().tried(n, &told);
+        told
     }
 
     /// Takes as many tokens as there are, at most `n`, and says how many: none while others wait, and none if the limiter is closed.
     ///
     /// Costs a trip to the lock of the line.
     pub fn take_up_to(&self, n: u32) -> u32 {
-        if n == 0 { 0 } else { self.engine().take_up_to(n) }
+        if n == 0 {
+            return 0;
+        }
+        let engine = self.engine();
+        let taken = engine.take_up_to(n);
+        engine.meter().told(taken, taken > 0, true);
+        taken
     }
 
     /// Takes all tokens that are there, and says how many: so that the next come one by one.
@@ -498,11 +507,13 @@ impl Limiter {
     ///
     /// The same line as [`acquire`](Self::acquire), in which the thread parks until it is served.
     pub fn acquire_blocking(&self, n: u32) -> Result<(), AcquireError> {
-        if self.try_acquire(n).is_ok() {
+        let engine = self.engine();
+        if engine.try_take(n).is_ok() {
+            engine.meter().granted(n);
             return Ok(());
         }
         // Not through `Acquire`: a task's budget, if this blocks one, is no reason to wait here.
-        let mut acquiring = pin!(Acquiring::new(Handle::Borrowed(self.engine()), Ask::new(n)));
+        let mut acquiring = pin!(Acquiring::new(Handle::Borrowed(engine), Ask::new(n)));
         block_on(poll_fn(|cx| acquiring.as_mut().poll_acquire(cx)))
     }
 
@@ -549,9 +560,21 @@ impl Limiter {
         self.engine().is_closed()
     }
 
+    /// What it has done since it was made.
+    #[cfg(feature = "metrics")]
+    pub fn metrics(&self) -> crate::Metrics {
+        self.engine().meter().metrics()
+    }
+
     /// A stream of the items of `stream`, each of which takes one token; see [`Throttle`].
     pub fn throttle<S: futures_core::Stream>(&self, stream: S) -> Throttle<S> {
         Throttle::new(stream, self)
+    }
+
+    /// A sink that hands its items on to `sink`, each of which takes one token first; see [`ThrottleSink`](crate::ThrottleSink).
+    #[cfg(feature = "sink")]
+    pub fn throttle_sink<Si, Item>(&self, sink: Si) -> crate::ThrottleSink<Si, Item> {
+        crate::ThrottleSink::new(sink, self)
     }
 }
 

@@ -1,5 +1,11 @@
 //! A stream at the pace of a limiter.
 
+#[cfg(feature = "sink")]
+mod sink;
+
+#[cfg(feature = "sink")]
+pub use sink::{ThrottleSink, ThrottleSinkError};
+
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,7 +17,7 @@ use crate::{Acquire, AcquireError, Limiter};
 
 /// The items of a stream at the pace of a limiter; from [`Limiter::throttle`].
 ///
-/// Each item takes a token before it is given out. The item is taken from the stream first, so that no
+/// Each item takes a token before it is given out, or [as many as it weighs](Self::weigh). The item is taken from the stream first, so that no
 /// token is spent on a stream that has nothing, and none is saved up beyond the burst while it is
 /// pending. So one item may be waiting in here.
 ///
@@ -34,8 +40,8 @@ use crate::{Acquire, AcquireError, Limiter};
 /// # Errors
 ///
 /// Items are `Ok`. One `Err` when an item would have to wait and the limiter has no timer any more, as
-/// [`Limiter::acquire`](Limiter::acquire) has it; then the stream ends, and [`take_waiting`](Self::take_waiting) has
-/// the item.
+/// [`Limiter::acquire`](Limiter::acquire) has it, or the limiter is closed; then the stream ends, and
+/// [`take_waiting`](Self::take_waiting) has the item, and lets it go on.
 ///
 /// # Panics
 ///
@@ -81,12 +87,14 @@ use crate::{Acquire, AcquireError, Limiter};
 /// Nothing is allocated.
 #[pin_project]
 #[must_use = "streams do nothing unless polled"]
-pub struct Throttle<S: Stream> {
+pub struct Throttle<S: Stream, W = fn(&<S as Stream>::Item) -> u32> {
     /// Where the items come from.
     #[pin]
     stream: S,
     /// The limiter.
     limiter: Limiter,
+    /// How many tokens an item takes.
+    weigh: W,
     /// The item that waits for its token.
     item: Option<S::Item>,
     /// The wait for it.
@@ -99,18 +107,51 @@ pub struct Throttle<S: Stream> {
 impl<S: Stream> Throttle<S> {
     /// The items of `stream` at the pace of `limiter`.
     pub(crate) fn new(stream: S, limiter: &Limiter) -> Self {
-        Self { stream, limiter: limiter.clone(), item: None, acquire: None, failed: false }
+        let limiter = limiter.clone();
+        Self { stream, limiter, weigh: one, item: None, acquire: None, failed: false }
+    }
+}
+
+/// What an item weighs if nothing else is said.
+fn one<T>(_: &T) -> u32 {
+    1
+}
+
+impl<S: Stream, W> Throttle<S, W> {
+    /// Each item takes as many tokens as `weigh` says, which is asked once, when the item has come.
+    ///
+    /// One that weighs nothing takes none, and waits for nobody. An item cannot be cut, so one that weighs more than the burst takes its
+    /// tokens [in parts](Acquire::split), as they come, and is given out with the last.
+    ///
+    /// # Examples
+    ///
+    /// So many bytes a second, whatever their frames:
+    ///
+    /// ```
+    /// use futures_core::Stream;
+    /// use selvedge_ratelimit::{AcquireError, Limiter, Rate};
+    ///
+    /// static BYTES: Limiter = Limiter::new(Rate::per_second(1_000_000).burst(64 * 1024));
+    ///
+    /// fn paced<S: Stream<Item = Vec<u8>>>(frames: S) -> impl Stream<Item = Result<Vec<u8>, AcquireError>> {
+    ///     BYTES.throttle(frames).weigh(|frame| frame.len().try_into().unwrap_or(u32::MAX))
+    /// }
+    /// ```
+    pub fn weigh<F: FnMut(&S::Item) -> u32>(self, weigh: F) -> Throttle<S, F> {
+        let Self { stream, limiter, item, acquire, failed, .. } = self;
+        Throttle { stream, limiter, weigh, item, acquire, failed }
     }
 
-    /// Takes out the item that waits for its token, and leaves the line.
+    /// Takes out the item that waits for its tokens, and leaves the line. After an error the stream goes on.
     pub fn take_waiting(self: Pin<&mut Self>) -> Option<S::Item> {
         let mut this = self.project();
         this.acquire.set(None);
+        *this.failed = false;
         this.item.take()
     }
 }
 
-impl<S: Stream> Stream for Throttle<S> {
+impl<S: Stream, W: FnMut(&S::Item) -> u32> Stream for Throttle<S, W> {
     type Item = Result<S::Item, AcquireError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -122,17 +163,16 @@ impl<S: Stream> Stream for Throttle<S> {
             let Some(item) = ready!(this.stream.as_mut().poll_next(cx)) else {
                 return Poll::Ready(None);
             };
+            let weight = (this.weigh)(&item);
             *this.item = Some(item);
-        }
-        if this.acquire.is_none() {
-            this.acquire.set(Some(this.limiter.acquire_owned(1)));
+            this.acquire.set(Some(this.limiter.acquire_owned(weight).split()));
         }
         // The acquisition takes part in the cooperative budget, so an always-ready stream yields here.
-        let acquire = this.acquire.as_mut().as_pin_mut().expect("made above");
+        let acquire = this.acquire.as_mut().as_pin_mut().expect("there is one with an item");
         let acquired = ready!(acquire.poll(cx));
         this.acquire.set(None);
         *this.failed = acquired.is_err();
-        Poll::Ready(Some(acquired.map(|()| this.item.take().expect("taken above"))))
+        Poll::Ready(Some(acquired.map(|()| this.item.take().expect("there is one"))))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -145,7 +185,7 @@ impl<S: Stream> Stream for Throttle<S> {
     }
 }
 
-impl<S: Stream> fmt::Debug for Throttle<S> {
+impl<S: Stream, W> fmt::Debug for Throttle<S, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Throttle")
             .field("limiter", &self.limiter)

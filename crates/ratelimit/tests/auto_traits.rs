@@ -67,3 +67,56 @@ assert_impl_all!(Throttle<Items<Cell<u8>>>: Send);
 assert_not_impl_any!(Throttle<Items<Cell<u8>>>: Sync);
 assert_not_impl_any!(Throttle<Items<*const u8>>: Send, Sync);
 assert_not_impl_any!(Throttle<Items<u8>>: Unpin);
+
+#[cfg(feature = "sink")]
+mod sink {
+    use super::*;
+    use selvedge_ratelimit::{ThrottleSink, ThrottleSinkError};
+
+    assert_impl_all!(ThrottleSink<u8, u8>: Send, Sync, Debug);
+    assert_impl_all!(ThrottleSink<u8, Cell<u8>>: Send);
+    assert_not_impl_any!(ThrottleSink<u8, Cell<u8>>: Sync);
+    assert_not_impl_any!(ThrottleSink<*const u8, u8>: Send, Sync);
+    assert_not_impl_any!(ThrottleSink<u8, u8>: Unpin, Clone);
+    assert_impl_all!(ThrottleSinkError<QuotaError>: Error, Send, Sync, Clone, Eq, Unpin);
+}
+
+#[cfg(feature = "tower")]
+mod tower {
+    use super::*;
+    use selvedge_ratelimit::tower::{
+        Admitted, Answered, BackPressure, ByKey, Delay, Delayed, One, RateLimit, RateLimitError,
+        RateLimitLayer, Reject, RejectWith,
+    };
+    use selvedge_ratelimit::{AcquireKey, Keyed};
+
+    type Key = fn(&u8) -> u8;
+    type Inner = ::tower::util::BoxCloneSyncService<u8, u8, QuotaError>;
+
+    assert_impl_all!(RateLimitLayer: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(RateLimitLayer<Delay<ByKey<u8, Key>>, Key>: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(RateLimit<Inner>: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(BackPressure: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(Reject<Limiter>: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(RejectWith<Limiter, Key>: Send, Sync, Unpin, Clone, Debug);
+    assert_impl_all!(One: Send, Sync, Unpin, Copy, Debug);
+    assert_impl_all!(Admitted<u8>: Send, Sync, Unpin, Debug);
+    assert_impl_all!(Answered<u8, u8>: Send, Sync, Unpin, Debug);
+    assert_impl_all!(Delayed<Inner, u8, Acquire<'static>>: Send, Debug);
+    assert_impl_all!(RateLimitError<QuotaError>: Error, Send, Sync, Clone, Eq, Unpin);
+    assert_impl_all!(AcquireKey<'static, u8, std::hash::RandomState>: Send, Sync, Debug);
+    assert_impl_all!(Keyed<u8>: Send, Sync, Debug);
+
+    assert_not_impl_any!(RateLimit<*const u8>: Send, Sync);
+    assert_not_impl_any!(Delayed<Inner, u8, Acquire<'static>>: Unpin, Clone);
+}
+
+#[cfg(feature = "metrics")]
+mod metrics {
+    use super::*;
+    use selvedge_ratelimit::{KeyedMetrics, Metrics};
+    use std::fmt::Display;
+
+    assert_impl_all!(Metrics: Send, Sync, Unpin, Copy, Eq, Hash, Default, Debug, Display);
+    assert_impl_all!(KeyedMetrics: Send, Sync, Unpin, Copy, Eq, Hash, Default, Debug, Display);
+}

@@ -28,6 +28,14 @@ fn what_makes_no_sense_panics_where_it_is_written() {
         *PLACE.lock().unwrap() = info.location().map(|at| (at.file().to_owned(), at.line()));
     }));
     let limiter = Limiter::new(Rate::per_second(1).burst(1));
+    #[cfg(feature = "tower")]
+    {
+        use tower::{Layer, Service, service_fn};
+        let inner = service_fn(async |_: ()| Ok::<_, std::convert::Infallible>(()));
+        let mut service =
+            selvedge_ratelimit::tower::RateLimitLayer::new(limiter.clone()).layer(inner);
+        assert_eq!(line_of(|| service.call(())), line!());
+    }
     let lines = [
         (line_of(|| Rate::per_second(0)), line!()),
         (line_of(|| Rate::per_minute(0)), line!()),

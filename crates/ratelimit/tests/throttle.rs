@@ -122,6 +122,50 @@ fn a_limiter_that_is_closed_is_shown_once_and_then_it_has_ended() {
 }
 
 #[test]
+fn an_item_takes_as_many_tokens_as_it_weighs() {
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(5));
+    let asked = std::cell::Cell::new(0);
+    let weigh = |item: &u32| {
+        asked.set(asked.get() + 1);
+        *item
+    };
+    let mut stream = pin!(limiter.throttle(count_down(4)).weigh(weigh));
+    assert_eq!(item(poll(stream.as_mut())), Some(3));
+    assert_eq!((item(poll(stream.as_mut())), limiter.available()), (Some(2), 0));
+    assert_eq!((item(poll(stream.as_mut())), item(poll(stream.as_mut()))), (None, None));
+    clock.advance(SEC);
+    assert_eq!(item(poll(stream.as_mut())), Some(1));
+    assert_eq!((item(poll(stream.as_mut())), asked.get()), (Some(0), 4), "nothing is free");
+}
+
+#[test]
+fn an_item_heavier_than_the_burst_takes_its_tokens_in_parts() {
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(2));
+    let mut stream = pin!(limiter.throttle(count_down(2)).weigh(|_: &u32| 5));
+    for _ in 0..3 {
+        assert_eq!(item(poll(stream.as_mut())), None);
+        clock.advance(SEC);
+    }
+    assert_eq!((item(poll(stream.as_mut())), limiter.available()), (Some(1), 0));
+}
+
+#[test]
+fn after_an_error_it_goes_on_without_the_item() {
+    let (limiter, clock) = limiter(Rate::every(SEC).burst(1));
+    let mut stream = pin!(limiter.throttle(count_down(3)));
+    assert_eq!(item(poll(stream.as_mut())), Some(2));
+    assert_eq!(item(poll(stream.as_mut())), None);
+    clock.lose();
+    let lost = AcquireError::NoTimer(TimerError::Lost);
+    assert_eq!(poll(stream.as_mut()), Poll::Ready(Some(Err(lost))));
+    assert_eq!(poll(stream.as_mut()), Poll::Ready(None));
+    assert_eq!(stream.as_mut().take_waiting(), Some(1));
+    clock.advance(SEC);
+    assert_eq!(item(poll(stream.as_mut())), Some(0));
+    assert_eq!(poll(stream.as_mut()), Poll::Ready(None));
+}
+
+#[test]
 fn a_quota_that_changes_changes_the_pace() {
     let (limiter, clock) = limiter(Rate::every(3600 * SEC).burst(1));
     let mut stream = pin!(limiter.throttle(count_down(3)));

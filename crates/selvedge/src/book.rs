@@ -39,6 +39,8 @@ struct BarrierPage;
 #[doc = include_str!("../../../docs/patterns/retry-backoff.md")]
 struct RetryBackoffPage;
 
+// Its middleware needs the feature, as above.
+#[cfg(feature = "tower")]
 #[doc = include_str!("../../../docs/patterns/rate-limit.md")]
 struct RateLimitPage;
 

@@ -28,7 +28,8 @@
 //! channels of `async-channel`. All are on by default. `observe`, which is not, needs `cancel`: contexts, and
 //! whoever waits in a wait queue of any of the crates, are told to the process's observer. Nor are `tokio-util`,
 //! which converts contexts and its tokens, `age`, with which who has entered a context has one, and who holds permits of a semaphore,
-//! and `serde`, with which a rate limit's quota is read from serde's formats and written to them.
+//! and `serde`, with which a rate limit's quota is read from serde's formats and written to them. `sink`, `tower` and `metrics` turn on the
+//! features of these names of `ratelimit`.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cancel")]

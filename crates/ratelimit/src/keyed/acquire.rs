@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::ops::Deref;
 use std::panic::Location;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
@@ -13,12 +15,32 @@ use super::Keyed;
 use crate::limiter::{Ask, Handle};
 use crate::{Acquire, AcquireError, TryAcquireError};
 
+/// What leads to the limits: a borrow or a shared owner.
+pub(super) enum Of<'a, K, S> {
+    /// Somebody's.
+    Borrowed(&'a Keyed<K, S>),
+    /// One's own.
+    Shared(Arc<Keyed<K, S>>),
+}
+
+impl<K, S> Deref for Of<'_, K, S> {
+    type Target = Keyed<K, S>;
+
+    #[inline]
+    fn deref(&self) -> &Keyed<K, S> {
+        match self {
+            Self::Borrowed(keyed) => keyed,
+            Self::Shared(keyed) => keyed,
+        }
+    }
+}
+
 /// Waits for tokens of a key; made by [`Keyed::acquire`], which says what it promises. Dropped, it leaves the line.
 #[pin_project]
 #[must_use = "a future does nothing, and stands in no line, until it is polled"]
 pub struct AcquireKey<'a, K, S> {
     /// The limits.
-    keyed: &'a Keyed<K, S>,
+    keyed: Of<'a, K, S>,
     /// The key.
     key: K,
     /// What is asked for.
@@ -37,7 +59,7 @@ pub struct AcquireKey<'a, K, S> {
 impl<'a, K, S> AcquireKey<'a, K, S> {
     /// Waits on behalf of the caller.
     #[track_caller]
-    pub(super) fn new(keyed: &'a Keyed<K, S>, key: K, ask: Ask) -> Self {
+    pub(super) fn new(keyed: Of<'a, K, S>, key: K, ask: Ask) -> Self {
         let (within, place) = (u64::MAX, Location::caller());
         Self { keyed, key, ask, within, acquire: None, done: false, place }
     }
@@ -57,14 +79,15 @@ impl<K: Hash + Clone, S: BuildHasher> Future for AcquireKey<'_, K, S> {
         assert!(!*this.done, "`AcquireKey` polled after it completed");
         if this.acquire.is_none() {
             let proceed = ready!(coop::poll_proceed(cx));
-            let (keyed, key) = (*this.keyed, &*this.key);
-            let tried = keyed.try_acquire(key, this.ask.tokens);
+            let (keyed, key) = (&**this.keyed, &*this.key);
+            let tried = keyed.take(key, this.ask.tokens);
             let told = match tried {
                 Ok(()) => Some(Ok(())),
                 Err(TryAcquireError::NotYet(_)) => None,
                 Err(error) => Some(Err(refused(error))),
             };
             if let Some(told) = told {
+                keyed.table.meter().tried(this.ask.tokens, &told);
                 proceed.made_progress();
                 *this.done = true;
                 return Poll::Ready(told);
@@ -73,6 +96,7 @@ impl<K: Hash + Clone, S: BuildHasher> Future for AcquireKey<'_, K, S> {
             let engine = match keyed.table.engine(print, || keyed.fresh(key.clone())) {
                 Ok(engine) => engine,
                 Err(error) => {
+                    keyed.table.meter().refused();
                     proceed.made_progress();
                     *this.done = true;
                     return Poll::Ready(Err(refused(error)));

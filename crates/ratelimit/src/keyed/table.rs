@@ -39,6 +39,7 @@ use crate::bucket::scale::LONGEST;
 use crate::bucket::word::{Refusal, State};
 use crate::clock::Clock;
 use crate::limiter::{Engine, Settings, deficit_in};
+use crate::meter::Meter;
 use crate::{NotYet, Quota, TryAcquireError};
 
 /// So many entries are looked at for one to evict.
@@ -69,6 +70,8 @@ pub(super) struct Table<K, S> {
     when_full: WhenFull,
     /// Of the limiters of keys that are waited for.
     settings: Settings,
+    /// Counts.
+    meter: Meter,
 }
 
 /// Why a hit came to nothing.
@@ -109,7 +112,14 @@ impl<K, S: BuildHasher> Table<K, S> {
             hand: AtomicU32::new(0),
             when_full,
             settings,
+            meter: Meter::new(),
         }
+    }
+
+    /// What counts.
+    #[inline]
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// How many keys there may be.
@@ -285,11 +295,13 @@ impl<K, S: BuildHasher> Table<K, S> {
         let piece = self.plans.course(plan.number).piece();
         self.shards.entry(number).begin(print, plan, &piece, now);
         self.shards.insert(&mut keys, number, print, key);
+        self.meter.inserted();
         Ok(number)
     }
 
     /// What becomes of a key for which there is no room.
     fn full(&self) -> Result<u32, TryAcquireError> {
+        self.meter.turned_away();
         let max_keys = self.max_keys();
         match self.when_full {
             WhenFull::Share => Ok(self.shards.shared()),
@@ -372,6 +384,7 @@ impl<K, S: BuildHasher> Table<K, S> {
         let key = self.shards.remove(&mut keys, number, print);
         drop(keys);
         self.plans.leave(plan);
+        self.meter.evicted();
         // The user's code.
         drop(key);
         true
@@ -391,6 +404,7 @@ impl<K, S: BuildHasher> Table<K, S> {
         drop(keys);
         self.plans.leave(plan);
         self.unclaim();
+        self.meter.forgotten();
         drop(key);
         true
     }
@@ -419,7 +433,8 @@ impl<K, S: BuildHasher> Table<K, S> {
             let seen = entry.word.begin_change();
             let deficit = entry.deficit(seen, &piece, now).max(0) as u64;
             let (clock, subject) = (self.clock.clone(), Subject::here("keyed limit"));
-            let engine = Engine::resume(quota, self.settings, clock, subject, now, deficit);
+            let meter = self.meter.clone();
+            let engine = Engine::resume(quota, self.settings, clock, subject, now, deficit, meter);
             let engine = Arc::new(engine);
             keys.engines.insert(print, Arc::clone(&engine));
             entry.word.hand_to_line(seen, seen.granted() + 1);

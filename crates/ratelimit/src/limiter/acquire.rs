@@ -73,6 +73,7 @@ impl<'q> Acquiring<'q> {
         let mut this = self.project();
         if this.place.is_none() {
             if this.handle.try_take(this.ask.tokens).is_ok() {
+                this.handle.meter().granted(this.ask.tokens);
                 return Poll::Ready(Ok(()));
             }
             this.place.set(Some(this.handle.place()));

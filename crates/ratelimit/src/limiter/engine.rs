@@ -76,6 +76,7 @@ use crate::bucket::course::{ANEW, BEGINNING, Course, LARGEST_DEBT, Lack, Outlook
 use crate::bucket::scale::{LARGEST_BURST, LONGEST};
 use crate::bucket::word::{Refusal, State, Word};
 use crate::clock::{Clock, LATE};
+use crate::meter::Meter;
 
 /// What a waiter is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,6 +206,8 @@ pub(crate) struct Engine {
     ahead: AtomicU64,
     /// Those who wait.
     queue: Queue,
+    /// Counts.
+    meter: Meter,
 }
 
 impl Engine {
@@ -212,7 +215,7 @@ impl Engine {
     pub(crate) fn new(quota: Quota, settings: Settings, timer: Timer, subject: Subject) -> Self {
         let clock = settings.clock(timer);
         let now = clock.now();
-        Self::resume(quota, settings, clock, subject, now, 0)
+        Self::resume(quota, settings, clock, subject, now, 0, Meter::new())
     }
 
     /// An engine that began at `now` by this clock, with so many units missing from the burst.
@@ -223,6 +226,7 @@ impl Engine {
         subject: Subject,
         now: u64,
         deficit: u64,
+        meter: Meter,
     ) -> Self {
         let plan = Plan::new(quota, settings);
         let granted = BEGINNING + deficit;
@@ -241,12 +245,18 @@ impl Engine {
         let (word, course) = (OwnLine(Word::new(granted)), Course::new(piece));
         let leases = settings.leased.then(|| Leases::new(piece.burst));
         let [far, far_until, ahead] = std::array::from_fn(|_| AtomicU64::new(0));
-        Self { word, course, clock, leases, far, far_until, ahead, queue }
+        Self { word, course, clock, leases, far, far_until, ahead, queue, meter }
     }
 
     /// The clock.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// What counts.
+    #[inline]
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// The line, for a waiter to hold on to.
@@ -560,6 +570,7 @@ impl Engine {
         if count == 0 {
             return;
         }
+        self.meter.charged(count);
         let (locked, piece, now) = self.open();
         let floor = self.newcomers_floor(&locked, &piece, now);
         self.word.0.charge(piece.units(count), floor, piece.most(now) + LARGEST_DEBT);
@@ -573,9 +584,12 @@ impl Engine {
         cx: &mut Context<'_>,
         ask: Ask,
     ) -> Poll<Grant> {
-        let mut first = false;
+        let (mut first, mut at_once) = (false, false);
         let polled = place.poll_enter(cx, |locked| match self.enter(locked, ask) {
-            Ok(grant) => Entry::Ready(grant),
+            Ok(grant) => {
+                at_once = true;
+                Entry::Ready(grant)
+            }
             Err((request, is_first)) => {
                 first = is_first;
                 Entry::Wait((ask.priority.line(), request))
@@ -583,6 +597,9 @@ impl Engine {
         });
         if first {
             self.serve(self.queue.lock());
+        }
+        if let Poll::Ready(grant) = &polled {
+            self.meter.told(ask.tokens, matches!(grant, Grant::Tokens(_)), at_once);
         }
         polled
     }
@@ -705,16 +722,24 @@ impl Engine {
         match left {
             Left::Granted(Grant::Tokens(receipt)) => (Some(receipt), 0),
             Left::Queued(Request { rest, taken, receipt, .. }) => {
+                self.meter.cancelled();
                 (None, rest + self.refund(receipt, taken))
             }
-            Left::Granted(_) | Left::Nothing => (None, 0),
+            Left::Granted(_) => {
+                self.meter.cancelled();
+                (None, 0)
+            }
+            Left::Nothing => (None, 0),
         }
     }
 
     /// Leaves the line, or gives back what was granted to `place` and not seen. How many tokens others may have now.
     pub(super) fn leave(self: &Arc<Self>, place: Pin<&mut Place<'_>>, ask: Ask) -> u32 {
         match self.withdraw(place, ask) {
-            (Some(receipt), _) => self.refund(receipt, ask.tokens),
+            (Some(receipt), _) => {
+                self.meter.cancelled();
+                self.refund(receipt, ask.tokens)
+            }
             (None, back) => back,
         }
     }

@@ -79,11 +79,15 @@ impl Reservation {
         let engine = Arc::clone(engine);
         let place = Location::caller();
         let granted = match ask.tokens {
-            0 if engine.is_closed() => return Err(AcquireError::Closed),
+            0 if engine.is_closed() => {
+                engine.meter().refused();
+                return Err(AcquireError::Closed);
+            }
             0 => Some(Receipt::default()),
             tokens => engine.take_with_receipt(tokens),
         };
         if let Some(receipt) = granted {
+            engine.meter().granted(ask.tokens);
             return Ok(Self { engine, ask, stage: Stage::Granted(receipt), place });
         }
         let anchor = Anchor::shared(Arc::clone(&engine), |engine| engine.queue());
@@ -168,7 +172,7 @@ impl Reservation {
     pub fn cancel(mut self) -> u32 {
         match std::mem::replace(&mut self.stage, Stage::Ended(None)) {
             Stage::Standing(mut place) => self.engine.leave(place.as_mut(), self.ask),
-            Stage::Granted(receipt) => self.engine.refund(receipt, self.ask.tokens),
+            Stage::Granted(receipt) => self.give_back(receipt, self.ask.tokens),
             Stage::Ended(_) => 0,
         }
     }
@@ -193,11 +197,18 @@ impl Reservation {
         };
         match receipt {
             Some(receipt) if actual < reserved => {
-                self.engine.refund(receipt, reserved - actual);
+                self.give_back(receipt, reserved - actual);
             }
             Some(_) => self.engine.charge(actual - reserved),
             None => self.engine.charge(actual),
         }
+    }
+
+    /// Gives back what was granted and is not used. How many tokens that is.
+    fn give_back(&self, receipt: Receipt, tokens: u32) -> u32 {
+        let back = self.engine.refund(receipt, tokens);
+        self.engine.meter().returned(back);
+        back
     }
 
     /// Sees to it that it is granted if it is due: perhaps the timer is late.
@@ -233,7 +244,9 @@ impl Drop for Reservation {
         self.look();
         if let Stage::Standing(place) = &mut self.stage {
             // One that was granted meanwhile has its tokens, and they are spent.
-            self.engine.withdraw(place.as_mut(), self.ask);
+            if self.engine.withdraw(place.as_mut(), self.ask).0.is_some() {
+                self.engine.meter().waited(self.ask.tokens);
+            }
         }
     }
 }
