@@ -1,0 +1,235 @@
+//! Taking without waiting: from the word, by the coarse clock, from a lease, and under the lock.
+
+use selvedge_primitives::atomic::Ordering;
+
+use super::{Engine, Locked};
+use crate::bucket::course::{LARGEST_DEBT, Lack, Outlook, Piece};
+use crate::bucket::word::{Refusal, State};
+use crate::clock::LATE;
+use crate::limiter::lease::Leases;
+use crate::limiter::refund::Receipt;
+use crate::{NotYet, TryAcquireError};
+
+impl Engine {
+    /// Takes `wanted` tokens without waiting and without overtaking.
+    #[inline]
+    pub(crate) fn try_take(&self, wanted: u32) -> Result<(), TryAcquireError> {
+        if wanted == 0 {
+            return if self.is_closed() { Err(TryAcquireError::Closed) } else { Ok(()) };
+        }
+        if let Some(leases) = &self.leases {
+            let taken = self.word.0.snapshot().is_plain() && leases.hit(wanted);
+            return if taken { Ok(()) } else { self.try_lease(leases, wanted) };
+        }
+        // Acquire: pairs with the Release in `note_far`; the time is of this note, or a later one.
+        let far = self.far.load(Ordering::Acquire);
+        if far != 0
+            && let Some(lack) = self.try_far(wanted, far)
+        {
+            return Err(TryAcquireError::NotYet(NotYet::new(lack)));
+        }
+        self.word.0.attempt(
+            |granted, now| self.course.outlook(granted, wanted, now),
+            || self.clock.now(),
+            |seen, lack| {
+                if lack.is_beyond(2 * LATE) {
+                    self.note_far(seen);
+                }
+                TryAcquireError::NotYet(NotYet::new(lack))
+            },
+            |refusal| self.try_locked(wanted, refusal),
+        )
+    }
+
+    /// Who is refused for longer than the coarse clock may be late notes for which word that is, and until when. While the word stays the same,
+    /// which is what it does in a limiter that is asked for far more than it admits, others are refused by the coarse clock, which costs a
+    /// third of the exact one: what it says is late, so whoever is refused even if it is late by all it may be is refused by the exact
+    /// one, too.
+    ///
+    /// Word and time are two numbers. They are of one note, or the time is of a later one: then the word has changed since, and if it came back to
+    /// what it was (by a refund), one try may be refused that need not be, and the next finds another word noted.
+    #[inline]
+    pub(super) fn try_far(&self, wanted: u32, far: u64) -> Option<Lack> {
+        let seen = self.word.0.snapshot();
+        if seen.number() != far {
+            // Relaxed: a hint.
+            self.far.store(0, Ordering::Relaxed);
+            return None;
+        }
+        let now = self.clock.coarse()?;
+        // Relaxed: a hint.
+        if now >= self.far_until.load(Ordering::Relaxed) {
+            return None;
+        }
+        let lack = self.course.lack(seen.granted(), wanted, now)?;
+        self.word.0.is_still(seen).then_some(lack)
+    }
+
+    /// A token is far away by this word.
+    #[cold]
+    pub(super) fn note_far(&self, seen: State) {
+        let piece = self.course.piece();
+        let due = piece.due(piece.needs(seen.granted(), 1)).unwrap_or(u64::MAX);
+        let over = piece.since.saturating_add(piece.lasts);
+        if self.clock.coarse().is_some() && self.word.0.is_still(seen) {
+            // Relaxed: the next store publishes it.
+            self.far_until.store(due.min(over).saturating_sub(LATE), Ordering::Relaxed);
+            // Release: publishes the time; pairs with the Acquire in `try_take`.
+            self.far.store(seen.number(), Ordering::Release);
+        }
+    }
+
+    /// What the word alone does not tell.
+    #[cold]
+    pub(super) fn try_locked(&self, wanted: u32, refusal: Refusal) -> Result<(), TryAcquireError> {
+        match refusal {
+            Refusal::Closed => return Err(TryAcquireError::Closed),
+            Refusal::Queued => {
+                let (now, seen) = (self.clock.now(), self.word.0.snapshot());
+                let piece = self.course.piece();
+                let fits = wanted <= piece.burst && !piece.is_over(now);
+                if fits && seen.is_queued() && self.word.0.is_still(seen) {
+                    let lack = self.lack(seen, &piece, now, wanted);
+                    return Err(TryAcquireError::NotYet(NotYet::new(lack)));
+                }
+            }
+            Refusal::OverBurst | Refusal::Unsettled => {}
+        }
+        let (mut locked, piece, now) = self.open();
+        self.take_locked(&mut locked, &piece, now, wanted)
+    }
+
+    /// Under the lock: takes `wanted` tokens if nobody is in line; and in leased mode a batch more, if it is there.
+    pub(super) fn take_locked(
+        &self,
+        locked: &mut Locked<'_>,
+        piece: &Piece,
+        now: u64,
+        wanted: u32,
+    ) -> Result<(), TryAcquireError> {
+        let state = self.word.0.snapshot();
+        if state.is_closed() {
+            return Err(TryAcquireError::Closed);
+        }
+        if wanted > piece.burst {
+            return Err(TryAcquireError::OverBurst { wanted, burst: piece.burst });
+        }
+        let (floor, most) = (self.floor_leased(locked, piece, now), piece.most(now));
+        let there = piece.tokens(most.saturating_sub(state.granted().max(floor)));
+        let mut more = 0;
+        if let Some(leases) = self.leases.as_ref().filter(|_| !state.is_queued() && wanted <= there)
+        {
+            more = leases.room().min(there - wanted);
+            // Before the word is written, so that whoever finds the bucket empty finds them.
+            leases.put(more);
+            locked.leased = leases.held();
+        }
+        let units = piece.units(wanted.saturating_add(more));
+        // Without leases, somebody else may have been faster.
+        if !state.is_queued() && self.word.0.take(units, floor, most, false).is_some() {
+            return Ok(());
+        }
+        Err(TryAcquireError::NotYet(NotYet::new(self.lack(state, piece, now, wanted))))
+    }
+
+    /// In leased mode, when the slot of this thread has too little: takes a batch, or what others have not used.
+    #[cold]
+    pub(super) fn try_lease(&self, leases: &Leases, wanted: u32) -> Result<(), TryAcquireError> {
+        if let Some(lack) = self.try_short(leases, wanted) {
+            return Err(TryAcquireError::NotYet(NotYet::new(lack)));
+        }
+        let mut locked = self.queue.lock();
+        let now = self.clock.now();
+        let piece = self.course.piece();
+        if !piece.is_over(now) {
+            let taken = self.take_locked(&mut locked, &piece, now, wanted);
+            if taken.is_ok() || locked.leased == 0 {
+                return taken;
+            }
+        }
+        let piece = self.prepare(&mut locked, now, true);
+        self.take_locked(&mut locked, &piece, now, wanted)
+    }
+
+    /// A refusal that needs no lock: there is too little in the bucket, and nothing in any slot.
+    pub(super) fn try_short(&self, leases: &Leases, wanted: u32) -> Option<Lack> {
+        // Acquire: as in `try_take`.
+        let far = self.far.load(Ordering::Acquire);
+        if far != 0 {
+            // Nothing was in slots when it was noted, and nothing gets there without a change of the word.
+            let lack = self.try_far(wanted, far);
+            if lack.is_some() {
+                return lack;
+            }
+        }
+        let (now, seen) = (self.clock.now(), self.word.0.snapshot());
+        if !seen.is_plain() || leases.held() > 0 {
+            return None;
+        }
+        match self.course.outlook(seen.granted(), wanted, now) {
+            Outlook::Short(lack) if self.word.0.is_still(seen) => {
+                if lack.is_beyond(2 * LATE) {
+                    self.note_far(seen);
+                }
+                Some(lack)
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes as many tokens as there are, `count` at most, without overtaking.
+    pub(in crate::limiter) fn take_up_to(&self, count: u32) -> u32 {
+        let (_locked, piece, now) = self.open();
+        let state = self.word.0.snapshot();
+        if state.is_queued() || state.is_closed() {
+            return 0;
+        }
+        self.word.0.take_up_to(count, piece.scale.unit, piece.floor(now), piece.most(now))
+    }
+
+    /// Takes `wanted` tokens without waiting and without overtaking, and keeps a receipt.
+    pub(in crate::limiter) fn take_with_receipt(&self, wanted: u32) -> Option<Receipt> {
+        let (locked, piece, now) = self.open();
+        let state = self.word.0.snapshot();
+        if state.is_queued() || state.is_closed() {
+            return None;
+        }
+        let units = piece.units(wanted);
+        let granted = self.word.0.take(units, piece.floor(now), piece.most(now), false)?;
+        Some(locked.refunds.receipt(granted))
+    }
+
+    /// Takes `count` tokens, whether they are there or not: those who come later wait for them.
+    pub(in crate::limiter) fn charge(&self, count: u32) {
+        if count == 0 {
+            return;
+        }
+        self.meter.charged(count);
+        let (locked, piece, now) = self.open();
+        let floor = self.newcomers_floor(&locked, &piece, now);
+        self.word.0.charge(piece.units(count), floor, piece.most(now) + LARGEST_DEBT);
+        // The alarm of those in line rings too early now, and is set anew when it has.
+    }
+
+    /// Under the lock: what lies in leases goes back into the bucket, as if it had never been granted.
+    pub(super) fn recall(&self, locked: &mut Locked<'_>, now: u64) {
+        let Some(leases) = &self.leases else { return };
+        if locked.leased == 0 {
+            return;
+        }
+        // A try that finds nothing in the slots comes to the lock, because what was there is not in the bucket yet.
+        let seen = self.word.0.begin_change();
+        let piece = self.course.piece();
+        let held = piece.units(leases.recall());
+        let granted = seen.granted().max(self.floor_leased(locked, &piece, now)) - held;
+        locked.peak = locked.peak.max(seen.granted());
+        locked.leased = 0;
+        self.word.0.end_change(seen, granted);
+    }
+
+    /// Under the lock, in leased mode: below this, what has come is lost. What lay in leases when the lock was released last is within the
+    /// burst, also if it has been used since.
+    pub(super) fn floor_leased(&self, locked: &Locked<'_>, piece: &Piece, now: u64) -> u64 {
+        piece.floor(now) + piece.units(locked.leased)
+    }
+}
