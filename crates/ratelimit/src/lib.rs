@@ -12,8 +12,13 @@
 //! | wait in a task | [`Limiter::acquire`] | nothing: a token is used up |
 //! | wait in a task of its own, or in a struct | [`Limiter::acquire_owned`] | the same, without a borrow |
 //! | will not wait | [`Limiter::try_acquire`] | yes or no |
+//! | wait until a deadline | [`Limiter::acquire_in`] | the same, or at once that it would be too late |
 //! | wait on a plain thread | [`Limiter::acquire_blocking`] | the same |
 //! | have requests of different weight | any of them with `n > 1` | all `n` at once |
+//! | want them later, or know the cost later | [`Limiter::reserve`] | a [`Reservation`] |
+//! | limit each client, host or user | [`Keyed`] | a bucket for each key |
+//! | want a tick that is never hurried | [`Limiter::strict`] | a limiter without catch-up |
+//! | ask it from many threads | [`LimiterBuilder::leased`] | the same, in batches |
 //! | have a stream | [`Limiter::throttle`] | a stream at that pace |
 //! | have a sink | `Limiter::throttle_sink` (feature `sink`) | a sink at that pace |
 //! | have a service of tower, or a server of it | `tower::RateLimitLayer` (feature `tower`) | requests held back, delayed or refused; by key, too |
@@ -49,23 +54,22 @@
 //!
 //! # Guarantees
 //!
-//! - **Never too much.** In every span of time at most the burst and what comes in that time are granted,
-//!   whatever threads, clocks and dropped futures do; to those who wait, up to what comes in
-//!   [2 ms](Limiter::CATCH_UP) more, when their timer was late.
-//! - **Never too little.** A token is there in the nanosecond in which it is due, at any rate up to
-//!   [`Rate::MAX_PER_SECOND`]; nothing drifts.
-//! - **First in, first out**, by position: who leaves the line lets everybody behind it move up.
-//! - **No token is lost.** What was granted to a future that is dropped goes to the next, unless it comes
-//!   back too late to be within the quota ([exactness](Limiter#exactness) has the details).
-//! - **Nobody is held up by a waiter that is not polled.**
-//! - **No request blocks the line for ever** by its size: more than the burst is an error at once.
-//! - **Nothing is allocated** by a place in the line; a limiter costs its timer one registration, however
-//!   many wait.
-//! - **A quota makes sense** or is not made: zero, NaN and too much are errors, of the compiler where it
-//!   can know.
+//! - **Never too much.** In every span of time at most the burst and what comes in that time are granted, whatever threads, clocks, dropped
+//!   futures and changes of the quota do; to those who wait, and who comes right after them, up to what comes in [2 ms](Limiter::CATCH_UP)
+//!   more, when their timer was late.
+//! - **Never too little.** A token is late by less than 2 ns in a hundred years, at any rate up to [`Rate::MAX_PER_SECOND`], and at the rates that
+//!   people write not at all; nothing drifts.
+//! - **First in, first out**, by position, in each of three classes: who leaves the line lets everybody behind it move up.
+//! - **No token is lost.** What was granted to a future that is dropped goes to the next, unless it comes back too late to be within
+//!   the quota ([exactness](Limiter#exactness) has the details).
+//! - **Nobody is held up by a waiter that is not polled**, or by a key that is not one's own.
+//! - **No request blocks the line for ever** by its size: more than the burst is an error at once, if it is not to be taken in parts.
+//! - **What cannot be in time is refused at once**, and takes no token.
+//! - **Nothing is allocated** by a place in the line; a limiter costs its timer one registration, however many wait.
+//! - **Memory is bounded** also for limits by key, and nobody has to sweep.
+//! - **A quota makes sense** or is not made: zero, NaN and too much are errors, of the compiler where it can know.
 //!
-//! Waits end with a context if they are run under it (`Context::run` of `selvedge-cancel`). The races
-//! are explored by loom on the real code (`tests/loom.rs`).
+//! Waits end with a context ([`Limiter::acquire_in`]). The races are explored by loom on the real code (`tests/loom.rs`).
 //!
 //! # When not to use it
 //!
