@@ -538,6 +538,23 @@ fn split_leaves_vs_ring() {
     });
 }
 
+// Somebody looks whether its reservation is due, and commits it, while the timer rings for it: it is due or will be, and is charged once.
+#[test]
+fn reservation_vs_ring() {
+    model::check(|| {
+        let (limiter, clock) = limiter(2, 0);
+        let reservation = limiter.reserve(1).unwrap();
+        let rings = rings(&clock);
+        let due = reservation.due_in().expect("it will be");
+        assert!(due == SEC || due.is_zero());
+        reservation.commit(2);
+        rings.join().unwrap();
+        assert_left(&limiter, &clock, 0);
+        clock.advance(2 * SEC);
+        assert_left(&limiter, &clock, 1);
+    });
+}
+
 /// A limiter in leased mode: one token a second, `burst` at once.
 fn leased(burst: u32) -> (Limiter, Arc<ManualClock>) {
     let (timer, clock) = Timer::manual();

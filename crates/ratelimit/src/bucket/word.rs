@@ -32,13 +32,13 @@
 //! # Orderings
 //!
 //! Tokens carry nothing from one who used them to the next, and the line has its lock. What has to be ordered are the reads of the
-//! piece between the load of the word and the CAS:
+//! piece between the load of the word and what is made of them: a CAS, or another load that finds the word unchanged.
 //!
 //! - The load is Acquire: it reads from the Release store that ended the last change, or from a CAS behind it in its release
 //!   sequence. So the reads see that change's piece, or a later one.
-//! - A later one is seen only if the CAS fails: had it succeeded, the RMW that begins the later change would come behind it, and
-//!   read from it or from a RMW behind it. The CAS is Release and that RMW Acquire, so the reads happen before the writes of that change,
-//!   and cannot see them.
+//! - A change begins with a RMW of the word, and a Release fence stands before its writes. An Acquire fence stands behind the reads. So if a read
+//!   has seen what a later change wrote, that change's RMW happens before what comes behind the fence: the CAS finds another value, and
+//!   so does the load.
 
 use selvedge_primitives::atomic::{AtomicU64, Ordering, fence};
 
@@ -139,12 +139,17 @@ impl Word {
         State(self.bits.load(Ordering::Acquire))
     }
 
+    /// Stands behind the reads of the course, and before what is made of them.
+    #[inline]
+    fn read(&self) {
+        // Fence Acquire: against the Release fence in `begin_change`, see the header.
+        fence(Ordering::Acquire);
+    }
+
     /// The word after what was read of the course since `seen`: whether that was whole, and still is. Not so while it changes.
     #[inline]
     pub(crate) fn is_still(&self, seen: State) -> bool {
-        // Fence Acquire: a read that saw what a change wrote has that change's RMW of the word before the next load: the writes are
-        // behind a Release fence in `begin_change`.
-        fence(Ordering::Acquire);
+        self.read();
         // Relaxed: the fence orders it.
         self.bits.load(Ordering::Relaxed) == seen.0 && !seen.is_changing()
     }
@@ -155,8 +160,8 @@ impl Word {
         let exchanged = self.bits.compare_exchange_weak(
             seen.0,
             next.0,
-            // Release: what was read of the course happens before the next change, see the header.
-            Ordering::Release,
+            // Relaxed: ordered by the fence in `read`, or by the lock.
+            Ordering::Relaxed,
             // Acquire: as in `snapshot`; the next attempt reads the course again.
             Ordering::Acquire,
         );
@@ -189,6 +194,7 @@ impl Word {
             }
             let outlook = outlook(seen.granted(), by_now);
             if let Outlook::Granted(granted) = outlook {
+                self.read();
                 match self.exchange(seen, seen.with(granted)) {
                     Ok(()) => return Ok(()),
                     Err(changed) => seen = changed,
@@ -305,10 +311,9 @@ impl Word {
 
     /// Under the lock: from here on nobody takes, until [`end_change`](Self::end_change). Gives the word before.
     pub(crate) fn begin_change(&self) -> State {
-        // Acquire: pairs with the Release of the takes before it, whose reads of the course happen before it is written.
-        let seen = State(self.bits.fetch_or(CHANGING_BIT, Ordering::Acquire));
-        // Fence Release: against the Acquire fence in `is_still`: who reads what is written from here on finds CHANGING, or what came
-        // after it.
+        // Relaxed: the next line orders it before what is written from here on.
+        let seen = State(self.bits.fetch_or(CHANGING_BIT, Ordering::Relaxed));
+        // Fence Release: against the Acquire fence in `read`: who reads what is written from here on finds CHANGING, or what came after it.
         fence(Ordering::Release);
         seen
     }

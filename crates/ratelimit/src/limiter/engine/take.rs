@@ -21,8 +21,8 @@ impl Engine {
             let taken = self.word.0.snapshot().is_plain() && leases.hit(wanted);
             return if taken { Ok(()) } else { self.try_lease(leases, wanted) };
         }
-        // Acquire: pairs with the Release in `note_far`; the time is of this note, or a later one.
-        let far = self.far.load(Ordering::Acquire);
+        // Relaxed: a hint, see `try_far`.
+        let far = self.far.load(Ordering::Relaxed);
         if far != 0
             && let Some(lack) = self.try_far(wanted, far)
         {
@@ -46,8 +46,8 @@ impl Engine {
     /// third of the exact one: what it says is late, so whoever is refused even if it is late by all it may be is refused by the exact
     /// one, too.
     ///
-    /// Word and time are two numbers. They are of one note, or the time is of a later one: then the word has changed since, and if it came back to
-    /// what it was (by a refund), one try may be refused that need not be, and the next finds another word noted.
+    /// Word and time are two numbers, and may be of two notes. Then the word has changed between them, and a refund or a change of the quota may have
+    /// brought the token nearer: so a try may be refused as if it had come before that, until the other number is seen as well.
     #[inline]
     pub(super) fn try_far(&self, wanted: u32, far: u64) -> Option<Lack> {
         let seen = self.word.0.snapshot();
@@ -72,10 +72,10 @@ impl Engine {
         let due = piece.due(piece.needs(seen.granted(), 1)).unwrap_or(u64::MAX);
         let over = piece.since.saturating_add(piece.lasts);
         if self.clock.coarse().is_some() && self.word.0.is_still(seen) {
-            // Relaxed: the next store publishes it.
+            // Relaxed: a hint, as the next.
             self.far_until.store(due.min(over).saturating_sub(LATE), Ordering::Relaxed);
-            // Release: publishes the time; pairs with the Acquire in `try_take`.
-            self.far.store(seen.number(), Ordering::Release);
+            // Relaxed: a hint.
+            self.far.store(seen.number(), Ordering::Relaxed);
         }
     }
 
@@ -153,8 +153,8 @@ impl Engine {
 
     /// A refusal that needs no lock: there is too little in the bucket, and nothing in any slot.
     pub(super) fn try_short(&self, leases: &Leases, wanted: u32) -> Option<Lack> {
-        // Acquire: as in `try_take`.
-        let far = self.far.load(Ordering::Acquire);
+        // Relaxed: a hint, as in `try_take`.
+        let far = self.far.load(Ordering::Relaxed);
         if far != 0 {
             // Nothing was in slots when it was noted, and nothing gets there without a change of the word.
             let lack = self.try_far(wanted, far);
