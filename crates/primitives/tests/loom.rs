@@ -952,3 +952,30 @@ fn lines_waker_enters() {
         assert_eq!(many.lock().remove(id), Some(1));
     });
 }
+
+/// Race: a look at what was granted against the grant; and who stands before one that waits, against one that leaves.
+#[test]
+fn lines_outcome_vs_grant() {
+    model::check(|| {
+        let many = many();
+        let id = many.lock().insert(0);
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut first = Box::pin(LineWaiter::new(Anchor::shared(Arc::clone(&many), |many| many)));
+        let mut second = pin!(LineWaiter::new(Anchor::shared(Arc::clone(&many), |many| many)));
+        assert!(poll_in(first.as_mut(), id, &mut cx).is_pending());
+        assert!(poll_in(second.as_mut(), id, &mut cx).is_pending());
+        let grants = {
+            let many = Arc::clone(&many);
+            spawn(move || grant_in(&many, id, 1))
+        };
+        let mut before = 0;
+        let ahead = second.as_ref().ahead(|()| before += 1, |_, line| line);
+        assert!(ahead == Some(id) && before <= 1);
+        let seen = first.as_ref().outcome(|outcome| *outcome);
+        assert!(seen.is_none_or(|outcome| outcome == 1));
+        grants.join().unwrap();
+        assert_eq!(first.as_ref().outcome(|outcome| *outcome), Some(1));
+        assert_eq!(poll_in(first.as_mut(), id, &mut cx), Poll::Ready(1));
+        assert_eq!(second.as_ref().outcome(|outcome| *outcome), None);
+    });
+}

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | an atomic operation with an ordering | each weaker one; the failure ordering apart |
 //! | `fence(..)` | `fence-dropped` |
-//! | `wake(..)`, `notify_one`, `notify_all`, `grant_while`, `grant_each`, `serve_each`, `WakeBatch::new()` | `wake-dropped` |
+//! | `wake(..)`, `notify_one`, `notify_all`, `grant_while`, `grant_each`, `grant_from`, `serve_each`, `WakeBatch::new()` | `wake-dropped` |
 //! | `release_then(..)` | `lock-held` |
 //!
 //! What has no place of its own is an error that says how to give it one: an operation in a
@@ -124,7 +124,8 @@ const PAST: &str = "wake_by_ref";
 const ORDERINGS: [&str; 5] = ["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
 
 /// Methods whose calls are sites.
-const WAKES: [&str; 5] = ["notify_one", "notify_all", "grant_while", "grant_each", "serve_each"];
+const WAKES: [&str; 6] =
+    ["notify_one", "notify_all", "grant_while", "grant_each", "grant_from", "serve_each"];
 
 /// Atomic operations with one ordering, which is the last argument.
 const ATOMICS: [&str; 7] =

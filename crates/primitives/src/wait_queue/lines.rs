@@ -124,12 +124,22 @@ impl<S, T, R, O> Lines<S, T, R, O> {
     pub fn grant_from<'a>(
         &'a self,
         locked: LockedLines<'a, S, T, R, O>,
+        next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<(LineId, O)>,
+    ) {
+        self.grant_next(locked, WakeBatch::new(), next);
+    }
+
+    /// Grants to whoever is next, in whatever line, by way of `batch`.
+    fn grant_next<'a>(
+        &'a self,
+        locked: LockedLines<'a, S, T, R, O>,
+        batch: WakeBatch,
         mut next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<(LineId, O)>,
     ) {
         in_batches(
             locked,
             || self.lock(),
-            WakeBatch::new(),
+            batch,
             |locked, batch| loop {
                 if batch.is_full() {
                     break true;
