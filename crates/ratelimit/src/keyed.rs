@@ -45,8 +45,8 @@ use table::Table;
 /// `max_keys` room, or refuse the new ones.
 ///
 /// A key is told by a fingerprint of 64 bits that a keyed hasher makes, std's SipHash with random keys if nothing else is said, so nobody can choose keys that collide.
-/// Two of `n` keys have the same with a chance of `n^2 / 2^65`, one in four billion for a hundred thousand; these two share a bucket, for as long as both are
-/// there.
+/// Two of `n` keys have the same with a chance of `n^2 / 2^65`, one in four billion for a hundred thousand (of tables of fewer than 2,000 keys, in which it has
+/// 61 bits, of one in a trillion); these two share a bucket, for as long as both are there.
 ///
 /// # Fairness
 ///
@@ -70,10 +70,11 @@ use table::Table;
 ///
 /// # Algorithm
 ///
-/// One word a key, as a [`Limiter`](crate::Limiter#algorithm) has, beside the fingerprint in half a line of the cache; found by an index with open addressing
-/// (linear probing), which is read without a lock. To take is a hash, a read of the clock and one compare-and-swap, and nothing is written that
-/// all keys share. About 60 bytes a key with keys of 8 bytes, 52 of which are there from the beginning, for `max_keys`. A key that comes new costs a lock and, when there are as many as may, a look at
-/// sixteen others. A key that is waited for has a limiter of its own as long as that lasts.
+/// One word a key, as a [`Limiter`](crate::Limiter#algorithm) has, beside the fingerprint, four to a line of the cache; found by words of tags that
+/// are read without a lock (after F14; the source has the references). To take is a hash, a read of the clock and one compare-and-swap, and nothing is written that
+/// all keys share. About 40 bytes a key with keys of 8 bytes, half of which are there from the beginning, for `max_keys`. A key that comes new costs a lock and, when there are as many as may, a look at
+/// sixteen others. A key that is waited for has a limiter of its own as long as that lasts. What is counted are units of some sixteen nanoseconds' worth; every
+/// 26 days (at rates above a hundred million a second, every few hours) the first to come reckons all keys anew, which takes as long as a change of the quota.
 pub struct Keyed<K, S = RandomState> {
     /// The keys.
     table: Table<K, S>,

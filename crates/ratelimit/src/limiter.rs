@@ -36,7 +36,7 @@ use acquire::Acquiring;
 pub(crate) use acquire::Handle;
 pub(crate) use engine::{Ask, Engine};
 pub(crate) use plan::Settings;
-pub(crate) use refund::deficit_in;
+pub(crate) use refund::deficit_between;
 
 /// A token bucket: admits what its [`Quota`] says, exactly, first in, first out.
 ///

@@ -682,7 +682,7 @@ fn leaving_frees_the_lock() {
     });
 }
 
-/// Every key has the same home.
+/// Every key has the same home and the same tag.
 #[derive(Clone, Default)]
 struct Collides(u64);
 
@@ -692,7 +692,7 @@ impl Hasher for Collides {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.0 = 64 * (1 + u64::from(bytes[0]));
+        self.0 = (1 + u64::from(bytes[0])) << 11;
     }
 }
 
@@ -749,9 +749,9 @@ fn keyed_hit_vs_evict_vs_insert() {
     });
 }
 
-// A hit against the move of its key: another is taken out before it, and it closes the gap.
+// A hit against the removal of a key that lies before it in the same group.
 #[test]
-fn keyed_hit_vs_move() {
+fn keyed_hit_vs_remove() {
     model::check(|| {
         let (keyed, _clock) = keyed(2, 3);
         assert!(keyed.try_acquire(&1, 1).is_ok() && keyed.try_acquire(&2, 1).is_ok());

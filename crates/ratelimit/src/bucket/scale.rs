@@ -48,17 +48,22 @@ impl Scale {
 
     /// The units for a quota.
     pub(crate) fn new(quota: &Quota) -> Self {
+        Self::coarse(quota, 0, LARGEST_BURST)
+    }
+
+    /// Units that are as many times larger, as a power of two, and of which a burst has `largest` at most.
+    pub(crate) fn coarse(quota: &Quota, larger: u32, largest: u64) -> Self {
         let Some((tokens, period)) = quota.rate().fraction() else { return Self::UNLIMITED };
-        let most = LARGEST_BURST / u64::from(quota.burst_size());
+        let most = largest / u64::from(quota.burst_size());
         // Both powers of two: the one that brings the units of a nanosecond below the most, and the one that brings a token's.
         let fast = (0..).find(|by| tokens >> by < FASTEST).expect("zero is below");
         let large = (0..).find(|by| period >> by <= most).expect("zero is below");
-        let exact = fast.max(large);
+        let exact = (fast + larger).max(large);
         let unit = if exact <= period.trailing_zeros() {
             period >> exact
         } else {
             // Between one and two units a nanosecond, if that is possible.
-            let unit = 2 * u128::from(period) / u128::from(tokens);
+            let unit = (2 * u128::from(period) / u128::from(tokens)) >> larger;
             u64::try_from(unit).unwrap_or(u64::MAX).clamp(1, most)
         };
         Self::of(unit, u128::from(tokens) * u128::from(unit), period)

@@ -1,40 +1,50 @@
-//! What there is of a key: a word, and what it takes to reckon with it. Half a line of the cache.
+//! What there is of a key: two words, a quarter of a line of the cache.
+//!
+//! ```text
+//!           63          52 51                      3   2..0
+//!         +--------------+-------------------------+--------+
+//! word    | generation   | granted                 | flags  |
+//!         +--------------+-------------------------+--------+
+//!           63                      11   10    9             0
+//!         +-----------------------------+-----+---------------+
+//! print   | of the fingerprint          | own | plan          |
+//!         +-----------------------------+-----+---------------+
+//! ```
+//!
+//! The word is that of a bucket ([`word`](crate::bucket::word)), whose count has two parts here: what was granted, on the course of the plan, and a
+//! generation, which is another whenever the entry gets another key or another plan. Four thousand changes later it comes round; but what was granted
+//! begins where the course of the plan is at that time, which goes up all the time, and in which no entry can be changed as often as that before it
+//! has gone on. So the word has never had the value with which a change ends, and who has reckoned for the key or the plan that was there before
+//! cannot put its result into it.
+//!
+//! The print is read as the course of a limiter is: between a load of the word and a CAS, or another load, that finds it unchanged; and it is
+//! written while the word has CHANGING, under the lock of the shard to which the key belongs. An entry of no key has CHANGING.
 
-use selvedge_primitives::atomic::{AtomicU32, AtomicU64, Ordering};
+use selvedge_primitives::atomic::{AtomicU64, Ordering};
 
-use crate::bucket::course::{ANEW, BEGINNING, Piece};
+use crate::bucket::course::Piece;
 use crate::bucket::word::{State, Word};
 
-/// The place of nobody: the entry's key is not among the keys of its shard at the moment.
-pub(super) const NOWHERE: u32 = u32::MAX;
-
-/// The fingerprint of no key.
-pub(super) const NONE: u64 = 0;
-
-/// An entry. Its print, its offset and its plan are read as the course of a limiter is: between a load of the word and a CAS, or another load,
-/// that finds it unchanged; and they are written while the word has CHANGING, under the lock of the shard to which the key belongs. An entry
-/// of no key has CHANGING.
-///
-/// What is earned on the course of the plan begins for all keys at one time. That of an entry is the same and its `offset`, so that its word may
-/// begin where it likes: above whatever it has been. That is the generation of the entry: who has reckoned for the key that it had before
-/// cannot put its result into the word.
-#[derive(Debug)]
-#[repr(align(32))]
-pub(super) struct Entry {
-    /// What was granted.
-    pub(super) word: Word,
-    /// The key's fingerprint.
-    print: AtomicU64,
-    /// What is to be added to what is earned on the course of the plan; modulo 2^64.
-    offset: AtomicU64,
-    /// The number of the plan, and [`OWN_BIT`].
-    plan: AtomicU32,
-    /// The place of the key among those of its shard. Under the lock of the shard.
-    place: AtomicU32,
-}
-
+/// Where the generation is in the count of the word.
+const GENERATION_SHIFT: u32 = 49;
+/// What was granted.
+const GRANTED_MASK: u64 = (1 << GENERATION_SHIFT) - 1;
+/// Where the part of the fingerprint is.
+pub(super) const PRINT_SHIFT: u32 = 11;
 /// The plan is the key's own: it stays when that of all others changes.
-const OWN_BIT: u32 = 1 << 31;
+const OWN_BIT: u64 = 1 << 10;
+/// The number of the plan.
+const PLAN_MASK: u64 = OWN_BIT - 1;
+
+/// An entry.
+#[derive(Debug)]
+#[repr(align(16))]
+pub(super) struct Entry {
+    /// Generation, what was granted, and flags.
+    pub(super) word: Word,
+    /// Whose, and by which plan.
+    print: AtomicU64,
+}
 
 /// Which plan an entry has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,68 +55,60 @@ pub(super) struct PlanOf {
     pub(super) is_own: bool,
 }
 
+/// What was granted, of the count of a word.
+#[inline]
+pub(super) const fn granted(count: u64) -> u64 {
+    count & GRANTED_MASK
+}
+
+/// The count of the same generation, with so much granted.
+#[inline]
+pub(super) const fn with_granted(count: u64, granted: u64) -> u64 {
+    count & !GRANTED_MASK | granted & GRANTED_MASK
+}
+
 impl Entry {
     /// Of no key.
     pub(super) fn new() -> Self {
-        Self {
-            word: Word::idle(),
-            print: AtomicU64::new(NONE),
-            offset: AtomicU64::new(0),
-            plan: AtomicU32::new(0),
-            place: AtomicU32::new(NOWHERE),
-        }
+        Self { word: Word::idle(), print: AtomicU64::new(0) }
     }
 
-    /// The fingerprint of its key, or [`NONE`].
+    /// Whether it is of a key with this fingerprint, as far as is written here.
     #[inline]
+    pub(super) fn is_of(&self, print: u64) -> bool {
+        // Relaxed: as the fields of a course; the word orders it.
+        self.print.load(Ordering::Relaxed) >> PRINT_SHIFT == print >> PRINT_SHIFT
+    }
+
+    /// The fingerprint of its key, as far as is written here; the rest is zero.
     pub(super) fn print(&self) -> u64 {
-        // Relaxed: as the fields of a course, see `Word`; the word orders it.
-        self.print.load(Ordering::Relaxed)
-    }
-
-    /// What is to be added to what is earned.
-    #[inline]
-    pub(super) fn offset(&self) -> u64 {
         // Relaxed: as above.
-        self.offset.load(Ordering::Relaxed)
+        self.print.load(Ordering::Relaxed) >> PRINT_SHIFT << PRINT_SHIFT
     }
 
     /// Its plan.
     #[inline]
     pub(super) fn plan(&self) -> PlanOf {
         // Relaxed: as above.
-        let plan = self.plan.load(Ordering::Relaxed);
-        PlanOf { number: plan & !OWN_BIT, is_own: plan & OWN_BIT != 0 }
-    }
-
-    /// Under the lock of the shard: where its key is.
-    pub(super) fn place(&self) -> u32 {
-        // Relaxed: the lock.
-        self.place.load(Ordering::Relaxed)
-    }
-
-    /// Under the lock of the shard: its key is there now.
-    pub(super) fn set_place(&self, place: u32) {
-        // Relaxed: the lock.
-        self.place.store(place, Ordering::Relaxed);
+        let print = self.print.load(Ordering::Relaxed);
+        PlanOf { number: (print & PLAN_MASK) as u32, is_own: print & OWN_BIT != 0 }
     }
 
     /// How many units are missing from a full bucket at `now`, on this piece of its plan; less than nothing says how many have come since it
     /// was full. The word has been looked at, and will be again, or has CHANGING.
     pub(super) fn deficit(&self, seen: State, piece: &Piece, now: u64) -> i64 {
-        let granted = seen.granted().wrapping_sub(self.offset());
-        granted.wrapping_sub(piece.earned(now)) as i64
+        granted(seen.granted()).wrapping_sub(piece.earned(now)) as i64
     }
 
     /// Under the lock, while the word has CHANGING: gives it to a key, with a full bucket.
     pub(super) fn begin(&self, print: u64, plan: PlanOf, piece: &Piece, now: u64) {
-        // Relaxed: published by the word, as the next two.
+        // Relaxed: published by the word.
         self.print.store(print, Ordering::Relaxed);
-        let granted = self.suit(self.word.snapshot(), plan, piece, now, 0);
-        self.word.begin(granted);
+        let count = self.suit(self.word.snapshot(), plan, piece, now, 0);
+        self.word.begin(count);
     }
 
-    /// Under the lock, while the word has CHANGING: from now on it goes by this plan, with such a deficit. Gives the granted to go on with.
+    /// Under the lock, while the word has CHANGING: from now on it goes by this plan, with such a deficit. Gives the count to go on with.
     pub(super) fn suit(
         &self,
         seen: State,
@@ -115,16 +117,14 @@ impl Entry {
         now: u64,
         deficit: u64,
     ) -> u64 {
-        let granted = Some(seen.granted() + 1).filter(|granted| *granted < ANEW);
-        let granted = granted.unwrap_or(BEGINNING);
-        let base = granted.wrapping_sub(deficit).wrapping_sub(piece.earned(now));
-        // Relaxed: published by the word.
-        self.offset.store(base, Ordering::Relaxed);
         let own = if plan.is_own { OWN_BIT } else { 0 };
         // Relaxed: published by the word.
-        self.plan.store(plan.number | own, Ordering::Relaxed);
-        granted
+        self.print.store(self.print() | own | u64::from(plan.number), Ordering::Relaxed);
+        // The highest bits of a word are those of the generation, so it comes round by itself.
+        let next = (seen.granted() >> GENERATION_SHIFT) + 1;
+        let generation = next << GENERATION_SHIFT & (u64::MAX >> 3);
+        generation | granted(piece.earned(now) + deficit)
     }
 }
 
-const _: () = assert!(cfg!(selvedge_loom) || size_of::<Entry>() == 32);
+const _: () = assert!(cfg!(selvedge_loom) || size_of::<Entry>() == 16);

@@ -9,10 +9,23 @@ use selvedge_primitives::Mutex;
 
 use crate::Quota;
 use crate::bucket::course::{Course, Piece};
-use crate::bucket::scale::Scale;
+use crate::bucket::scale::{LONGEST, Scale};
 
 /// So many plans at most, at a time.
 const MOST: usize = if cfg!(selvedge_loom) { 3 } else { 1024 };
+
+/// The units of a key are larger than those of a limiter by this power of two, so that less room is needed to count them: about sixteen
+/// nanoseconds' worth.
+const LARGER: u32 = 6;
+/// A burst has so many of them at most.
+const LARGEST_BURST: u64 = 1 << 43;
+/// A late charge as many more.
+pub(super) const LARGEST_DEBT: u64 = 1 << 46;
+/// So many come in the time of a plan: then there is another. 26 days, or ten hours at the highest rates.
+const SPAN: u64 = 1 << 47;
+/// By which power of two of a nanosecond the beginnings of plans are told apart: in less time no entry can be changed as often as there are
+/// generations.
+const STEP: u32 = 12;
 
 /// The plans.
 #[derive(Debug)]
@@ -58,9 +71,12 @@ impl Plans {
 
     /// What has come by a quota, from now on.
     fn piece_of(quota: &Quota, now: u64) -> Piece {
-        let scale = Scale::new(quota);
+        let scale = Scale::coarse(quota, LARGER, LARGEST_BURST);
         let burst = if scale.unit == 0 { u32::MAX } else { quota.burst_size() };
-        Piece::new(scale, burst, now)
+        let lasts = scale.due(SPAN).unwrap_or(LONGEST);
+        // Two plans that begin at different times begin at different counts.
+        let base = (now >> STEP) % SPAN;
+        Piece { base, lasts, ..Piece::new(scale, burst, now) }
     }
 
     /// One more goes by this quota: its number.

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use selvedge_primitives::atomic::{AtomicU64, Ordering};
 use selvedge_primitives::{Mutex, prefetch};
 
-use super::entry::{Entry, NOWHERE};
+use super::entry::{Entry, PRINT_SHIFT};
 use crate::limiter::Engine;
 
 /// As many shards at most: a power of two.
@@ -43,6 +43,9 @@ const HIGHS: u64 = ONES << 7;
 const PASSED_SHIFT: u32 = 56;
 /// One that passed.
 const ONE_PASSED: u64 = 1 << PASSED_SHIFT;
+
+/// The place of nobody: the key of the slot is not among the keys at the moment.
+const NOWHERE: u32 = u32::MAX;
 
 /// The entries, and the keys.
 pub(super) struct Shards<K> {
@@ -62,10 +65,12 @@ pub(super) struct Keys<K> {
     list: Vec<K>,
     /// The entry of each.
     owners: Vec<u32>,
+    /// The place of the key of each slot in the list.
+    places: Box<[u32]>,
     /// How many slots have a key.
     used: usize,
-    /// The limiters of those that are waited for, by fingerprint.
-    pub(super) engines: BTreeMap<u64, Arc<Engine>>,
+    /// The limiters of those that are waited for, by entry.
+    pub(super) engines: BTreeMap<u32, Arc<Engine>>,
 }
 
 impl<K> Shards<K> {
@@ -79,7 +84,8 @@ impl<K> Shards<K> {
         let each = (room + room / 5).div_ceil(LANES);
         let keys = (0..shards).map(|_| {
             let (list, owners, engines) = (Vec::new(), Vec::new(), BTreeMap::new());
-            Mutex::new(Keys { list, owners, used: 0, engines })
+            let places = vec![NOWHERE; each * LANES].into();
+            Mutex::new(Keys { list, owners, places, used: 0, engines })
         });
         let keys = keys.collect();
         let groups = (0..shards * each).map(|_| AtomicU64::new(0)).collect();
@@ -106,7 +112,23 @@ impl<K> Shards<K> {
     /// The keys among which a fingerprint belongs.
     #[inline]
     pub(super) fn keys(&self, print: u64) -> &Mutex<Keys<K>> {
-        &self.keys[print as usize & (self.keys.len() - 1)]
+        &self.keys[self.shard(print)]
+    }
+
+    /// The keys among which that of an entry is; the shared one has none, and the first shard looks after it.
+    pub(super) fn keys_of(&self, number: u32) -> &Mutex<Keys<K>> {
+        &self.keys[number as usize / (self.each * LANES) % self.keys.len()]
+    }
+
+    /// The number of the shard of a fingerprint.
+    #[inline]
+    fn shard(&self, print: u64) -> usize {
+        print as usize & (self.keys.len() - 1)
+    }
+
+    /// The number of a slot in its shard.
+    fn slot(&self, number: u32) -> usize {
+        number as usize % (self.each * LANES)
     }
 
     /// The keys of all shards.
@@ -117,8 +139,13 @@ impl<K> Shards<K> {
     /// The first group of the shard of a fingerprint, and its home there.
     #[inline]
     fn home(&self, print: u64) -> (usize, usize) {
-        let shard = print as usize & (self.keys.len() - 1);
-        (shard * self.each, (((print >> 32) * self.each as u64) >> 32) as usize)
+        (self.shard(print) * self.each, self.group(print))
+    }
+
+    /// The home of a fingerprint in its shard.
+    #[inline]
+    fn group(&self, print: u64) -> usize {
+        (((print >> 32) * self.each as u64) >> 32) as usize
     }
 
     /// The group behind another, in its shard.
@@ -140,7 +167,7 @@ impl<K> Shards<K> {
     /// The entry of a fingerprint. Without the lock it may be missed, or be another's by now.
     #[inline]
     pub(super) fn find(&self, print: u64) -> Option<u32> {
-        self.look(print, |entry| entry.print() == print)
+        self.look(print, |entry| entry.is_of(print))
     }
 
     /// The first entry with the tag of a fingerprint that `is_it`.
@@ -188,7 +215,7 @@ impl<K> Shards<K> {
     pub(super) fn insert(&self, keys: &mut Keys<K>, number: u32, print: u64, key: K) {
         self.put(keys, number, key);
         keys.used += 1;
-        self.pass(number, print, |passed| passed + 1);
+        self.pass(number, |passed| passed + 1);
         let (group, lane) = (number as usize / LANES, number as usize % LANES);
         // Relaxed: written under the lock that is held here.
         let tags = self.groups[group].load(Ordering::Relaxed);
@@ -197,7 +224,7 @@ impl<K> Shards<K> {
     }
 
     /// Under the lock: takes a key out, whose entry has CHANGING. None if the key is on its way somewhere.
-    pub(super) fn remove(&self, keys: &mut Keys<K>, number: u32, print: u64) -> Option<K> {
+    pub(super) fn remove(&self, keys: &mut Keys<K>, number: u32) -> Option<K> {
         let key = self.take(keys, number);
         keys.used -= 1;
         let (group, lane) = (number as usize / LANES, number as usize % LANES);
@@ -205,13 +232,14 @@ impl<K> Shards<K> {
         let tags = self.groups[group].load(Ordering::Relaxed);
         // Relaxed: a hint; whoever does not find it comes to the lock.
         self.groups[group].store(tags & !(0xff << (8 * lane)), Ordering::Relaxed);
-        self.pass(number, print, |passed| passed - 1);
+        self.pass(number, |passed| passed - 1);
         key
     }
 
     /// Under the lock: counts anew in each group that a key has passed on its way to its slot.
-    fn pass(&self, number: u32, print: u64, count: impl Fn(u64) -> u64) {
-        let (from, mut group) = self.home(print);
+    fn pass(&self, number: u32, count: impl Fn(u64) -> u64) {
+        let from = number as usize / (self.each * LANES) * self.each;
+        let mut group = self.group(self.entry(number).print());
         while from + group != number as usize / LANES {
             // Relaxed: written under the lock that is held here.
             let tags = self.groups[from + group].load(Ordering::Relaxed);
@@ -233,32 +261,35 @@ impl<K> Shards<K> {
             keys.list.reserve_exact(more);
             keys.owners.reserve_exact(more);
         }
-        self.entry(number).set_place(keys.list.len() as u32);
+        keys.places[self.slot(number)] = keys.list.len() as u32;
         keys.list.push(key);
         keys.owners.push(number);
     }
 
     /// Under the lock: takes the key of an entry, if it is there.
     pub(super) fn take(&self, keys: &mut Keys<K>, number: u32) -> Option<K> {
-        let entry = self.entry(number);
-        let place = entry.place();
+        let place = std::mem::replace(&mut keys.places[self.slot(number)], NOWHERE);
         if place == NOWHERE {
             return None;
         }
-        entry.set_place(NOWHERE);
         let key = keys.list.swap_remove(place as usize);
         keys.owners.swap_remove(place as usize);
         if let Some(moved) = keys.owners.get(place as usize) {
-            self.entry(*moved).set_place(place);
+            keys.places[self.slot(*moved)] = place;
         }
         Some(key)
     }
+
+    /// Under the lock: whether the key of an entry is on its way somewhere.
+    pub(super) fn is_away(&self, keys: &Keys<K>, number: u32) -> bool {
+        keys.places[self.slot(number)] == NOWHERE
+    }
 }
 
-/// The tag of a fingerprint: bits that choose neither shard nor home, and not zero.
+/// The tag of a fingerprint, not zero: what the entry has not of it, but for the lowest bits, by which the shard is chosen.
 #[inline]
 const fn tag(print: u64) -> u64 {
-    let tag = print >> 8 & 0xff;
+    let tag = (print >> (PRINT_SHIFT - 8)) & 0xff;
     if tag == 0 { 1 } else { tag }
 }
 

@@ -17,7 +17,7 @@
 //! # The races
 //!
 //! - *Hit against insert*: of two that insert a key one finds the other's under the lock.
-//! - *Hit against evict*: the eviction begins with a RMW of the word, and ends with another value of it, which the word has never had. A hit
+//! - *Hit against evict*: the eviction begins with a RMW of the word, and ends with another generation of it, a value which the word has never had. A hit
 //!   that has read the entry before fails, whatever the entry is by now, and looks again.
 //! - *Evict against insert*: a victim is taken out under the lock of its own shard before the lock of another is taken: nobody has two.
 
@@ -31,21 +31,21 @@ use selvedge_primitives::time::Timer;
 use selvedge_primitives::{Mutex, MutexGuard};
 
 use super::WhenFull;
-use super::entry::{Entry, NONE, NOWHERE, PlanOf};
-use super::plans::{Plans, TooMany};
+use super::entry::{Entry, PRINT_SHIFT, PlanOf, granted, with_granted};
+use super::plans::{LARGEST_DEBT, Plans, TooMany};
 use super::shard::{Keys, Shards};
-use crate::bucket::course::{LARGEST_DEBT, Outlook, Piece};
-use crate::bucket::scale::LONGEST;
+use crate::bucket::course::{LARGEST_DEBT as LIMITERS_DEBT, Outlook, Piece};
+use crate::bucket::scale::{LONGEST, Scale};
 use crate::bucket::word::{Refusal, State};
 use crate::clock::Clock;
-use crate::limiter::{Engine, Settings, deficit_in};
+use crate::limiter::{Engine, Settings, deficit_between};
 use crate::meter::Meter;
 use crate::{NotYet, Quota, TryAcquireError};
 
 /// So many entries are looked at for one to evict.
 const LOOKS: u32 = 16;
-/// The fingerprint of the entry that keys share that found no room.
-const SHARED: u64 = NONE + 1;
+/// The fingerprint of the entry that keys share that found no room: of no key.
+const SHARED: u64 = 0;
 /// As often before a key is refused or shares.
 const ROUNDS: u32 = 4;
 /// See the module's page.
@@ -141,17 +141,15 @@ impl<K, S: BuildHasher> Table<K, S> {
     /// The fingerprint of a key.
     #[inline]
     pub(super) fn print<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        // That of no key, and of the shared one, are not those of keys.
-        self.hasher.hash_one(key).max(SHARED + 1)
+        self.hasher.hash_one(key).max((SHARED + 1) << PRINT_SHIFT)
     }
 
     /// What becomes of a request of an entry.
     #[inline(always)]
-    fn outlook(&self, entry: &Entry, granted: u64, tokens: u32, now: u64) -> Outlook {
-        let offset = entry.offset();
+    fn outlook(&self, entry: &Entry, count: u64, tokens: u32, now: u64) -> Outlook {
         let course = self.plans.course(entry.plan().number);
-        match course.outlook(granted.wrapping_sub(offset), tokens, now) {
-            Outlook::Granted(next) => Outlook::Granted(next.wrapping_add(offset)),
+        match course.outlook(granted(count), tokens, now) {
+            Outlook::Granted(next) => Outlook::Granted(with_granted(count, next)),
             other => other,
         }
     }
@@ -162,8 +160,8 @@ impl<K, S: BuildHasher> Table<K, S> {
         let entry = self.shards.entry(number);
         let first = Cell::new(Some(now));
         entry.word.attempt(
-            |granted, now| match entry.print() == print {
-                true => self.outlook(entry, granted, tokens, now),
+            |count, now| match entry.is_of(print) {
+                true => self.outlook(entry, count, tokens, now),
                 false => Outlook::Over,
             },
             || first.take().unwrap_or_else(|| self.clock.now()),
@@ -192,7 +190,7 @@ impl<K, S: BuildHasher> Table<K, S> {
         // The read of the clock takes about as long as the entry takes to come.
         let fetched = self.shards.fetch(print);
         let now = self.clock.now();
-        let is_it = |number: &u32| self.shards.entry(*number).print() == print;
+        let is_it = |number: &u32| self.shards.entry(*number).is_of(print);
         if let Some(number) = fetched.filter(is_it).or_else(|| self.shards.find(print)) {
             match self.hit(number, print, tokens, now) {
                 Ok(()) => return Ok(()),
@@ -234,9 +232,9 @@ impl<K, S: BuildHasher> Table<K, S> {
             if self.shards.find(print) != Some(number) {
                 continue;
             }
-            if let Some(engine) = keys.engines.get(&print) {
+            if let Some(engine) = keys.engines.get(&number) {
                 let engine = Arc::clone(engine);
-                if self.demote(keys, number, print) {
+                if self.demote(keys, number) {
                     drop(engine);
                     continue;
                 }
@@ -369,9 +367,8 @@ impl<K, S: BuildHasher> Table<K, S> {
     /// Takes an entry from its key, if that is still as it was.
     fn take_away(&self, number: u32, now: u64) -> bool {
         let entry = self.shards.entry(number);
-        let print = entry.print();
-        let mut keys = self.shards.keys(print).lock();
-        if self.shards.find(print) != Some(number) || !entry.word.snapshot().is_plain() {
+        let mut keys = self.shards.keys_of(number).lock();
+        if !entry.word.snapshot().is_plain() {
             return false;
         }
         let seen = entry.word.begin_change();
@@ -381,7 +378,7 @@ impl<K, S: BuildHasher> Table<K, S> {
             entry.word.cancel_change(seen);
             return false;
         }
-        let key = self.shards.remove(&mut keys, number, print);
+        let key = self.shards.remove(&mut keys, number);
         drop(keys);
         self.plans.leave(plan);
         self.meter.evicted();
@@ -400,7 +397,7 @@ impl<K, S: BuildHasher> Table<K, S> {
         }
         entry.word.begin_change();
         let plan = entry.plan().number;
-        let key = self.shards.remove(&mut keys, number, print);
+        let key = self.shards.remove(&mut keys, number);
         drop(keys);
         self.plans.leave(plan);
         self.unclaim();
@@ -418,12 +415,11 @@ impl<K, S: BuildHasher> Table<K, S> {
         loop {
             let number = self.admit(print, &fresh)?;
             let is_shared = number == self.shards.shared();
-            let print = if is_shared { SHARED } else { print };
-            let mut keys = self.shards.keys(print).lock();
+            let mut keys = self.shards.keys_of(number).lock();
             if !is_shared && self.shards.find(print) != Some(number) {
                 continue;
             }
-            if let Some(engine) = keys.engines.get(&print) {
+            if let Some(engine) = keys.engines.get(&number) {
                 return Ok(Arc::clone(engine));
             }
             let entry = self.shards.entry(number);
@@ -431,33 +427,39 @@ impl<K, S: BuildHasher> Table<K, S> {
             let (quota, now) = (self.plans.quota(plan), self.clock.now());
             let piece = self.plans.course(plan).piece();
             let seen = entry.word.begin_change();
-            let deficit = entry.deficit(seen, &piece, now).max(0) as u64;
+            let deficit = entry.deficit(seen, &piece, now).max(0).into();
+            // Its units are finer.
+            let fine = Scale::new(&quota).unit;
+            let deficit = deficit_between(piece.scale.unit, deficit, fine);
+            let deficit = u64::try_from(deficit).unwrap_or(u64::MAX).min(LIMITERS_DEBT);
             let (clock, subject) = (self.clock.clone(), Subject::here("keyed limit"));
             let meter = self.meter.clone();
             let engine = Engine::resume(quota, self.settings, clock, subject, now, deficit, meter);
             let engine = Arc::new(engine);
-            keys.engines.insert(print, Arc::clone(&engine));
+            keys.engines.insert(number, Arc::clone(&engine));
             entry.word.hand_to_line(seen, seen.granted() + 1);
             return Ok(engine);
         }
     }
 
     /// Under the lock of its shard, which is released if it has a limiter that nobody needs: what that has goes back into the entry.
-    fn demote(&self, mut keys: MutexGuard<'_, Keys<K>>, number: u32, print: u64) -> bool {
-        let Some(engine) = keys.engines.get(&print) else { return false };
+    fn demote(&self, mut keys: MutexGuard<'_, Keys<K>>, number: u32) -> bool {
+        let Some(engine) = keys.engines.get(&number) else { return false };
         // The caller may have one, and there is one here: nobody who has none gets one without the lock.
         if Arc::strong_count(engine) > 2 || engine.waiting() > 0 {
             return false;
         }
         let now = self.clock.now();
         let deficit = engine.deficit(now);
-        let engine = keys.engines.remove(&print);
+        let fine = Scale::new(&engine.quota()).unit;
+        let engine = keys.engines.remove(&number);
         let entry = self.shards.entry(number);
         let plan = entry.plan();
         let piece = self.plans.course(plan.number).piece();
+        let deficit = coarse(deficit_between(fine, deficit.into(), piece.scale.unit), &piece);
         let seen = entry.word.begin_change();
-        let granted = entry.suit(seen, plan, &piece, now, deficit);
-        entry.word.begin(granted);
+        let count = entry.suit(seen, plan, &piece, now, deficit);
+        entry.word.begin(count);
         drop(keys);
         drop(engine);
         true
@@ -465,14 +467,9 @@ impl<K, S: BuildHasher> Table<K, S> {
 
     /// As [`demote`](Self::demote), for one that the hand has come to.
     fn try_demote(&self, number: u32) {
-        let print = self.shards.entry(number).print();
-        let keys = self.shards.keys(print).lock();
-        if self.shards.find(print) == Some(number) {
-            let idle =
-                keys.engines.get(&print).is_some_and(|engine| Arc::strong_count(engine) == 1);
-            if idle {
-                self.demote(keys, number, print);
-            }
+        let keys = self.shards.keys_of(number).lock();
+        if keys.engines.get(&number).is_some_and(|engine| Arc::strong_count(engine) == 1) {
+            self.demote(keys, number);
         }
     }
 
@@ -501,7 +498,7 @@ impl<K, S: BuildHasher> Table<K, S> {
         let shared = self.shards.shared();
         let mut waited_for = Vec::new();
         if self.shards.entry(shared).plan().number == old {
-            let keys = self.shards.keys(SHARED).lock();
+            let keys = self.shards.keys_of(shared).lock();
             waited_for.extend(self.move_to(&keys, shared, PlanOf { number: new, is_own: false }));
         }
         for keys in self.shards.all() {
@@ -532,14 +529,12 @@ impl<K, S: BuildHasher> Table<K, S> {
         let end = old_piece.since.saturating_add(old_piece.lasts);
         let after = old_piece.scale.earned(now.saturating_sub(end).min(LONGEST));
         let deficit = entry.deficit(seen, &old_piece, now).saturating_sub_unsigned(after).max(0);
-        let deficit = deficit_in(&old_piece, deficit.into(), piece.scale.unit);
-        let most = piece.burst_units() + LARGEST_DEBT;
-        let deficit = u64::try_from(deficit).unwrap_or(u64::MAX).min(most);
-        let granted = entry.suit(seen, plan, &piece, now, deficit);
+        let deficit = deficit_between(old_piece.scale.unit, deficit.into(), piece.scale.unit);
+        let count = entry.suit(seen, plan, &piece, now, coarse(deficit, &piece));
         // QUEUED stays if it is there.
-        entry.word.end_change(seen, granted);
+        entry.word.end_change(seen, count);
         self.plans.leave(old.number);
-        keys.engines.get(&entry.print()).map(Arc::clone)
+        keys.engines.get(&number).map(Arc::clone)
     }
 
     /// Another quota for all keys that have none of their own.
@@ -576,7 +571,7 @@ impl<K, S: BuildHasher> Table<K, S> {
     pub(super) fn available(&self, print: u64) -> Option<u32> {
         let keys = self.shards.keys(print).lock();
         let number = self.shards.find(print)?;
-        if let Some(engine) = keys.engines.get(&print) {
+        if let Some(engine) = keys.engines.get(&number) {
             return Some(engine.available());
         }
         let entry = self.shards.entry(number);
@@ -600,38 +595,46 @@ impl<K, S: BuildHasher> Table<K, S> {
             let is_used = seen.is_plain() && deficit > 0 && entry.word.is_still(seen);
             is_used.then(|| {
                 let there = piece.tokens(piece.burst_units().saturating_sub(deficit as u64));
-                (piece.scale.due(deficit as u64).unwrap_or(u64::MAX), print, there)
+                let full_in = piece.scale.due(deficit as u64).unwrap_or(u64::MAX);
+                (full_in, number, print, there)
             })
         };
         let mut hot: Vec<_> = (0..self.shards.len()).filter_map(look).collect();
         hot.sort_unstable_by(|a, b| b.cmp(a));
         hot.truncate(count);
-        let keys = hot
-            .into_iter()
-            .filter_map(|(full_in, print, there)| Some((self.clone_key(print)?, full_in, there)));
+        let keys = hot.into_iter().filter_map(|(full_in, number, print, there)| {
+            Some((self.clone_key(number, print)?, full_in, there))
+        });
         keys.collect()
     }
 
-    /// A clone of the key of a fingerprint, made with no lock held: it is taken out for that, and put back if it is still there.
-    fn clone_key(&self, print: u64) -> Option<K>
+    /// A clone of the key of an entry, if that has this print, made with no lock held: the key is taken out for that, and put back if it is still
+    /// its own.
+    fn clone_key(&self, number: u32, print: u64) -> Option<K>
     where
         K: Clone,
     {
+        let entry = self.shards.entry(number);
+        // One that has CHANGING while the lock is free is of no key.
+        let is_its_own = || {
+            let seen = entry.word.snapshot();
+            entry.print() == print && (seen.is_plain() || seen.is_queued())
+        };
         let key = {
-            let mut keys = self.shards.keys(print).lock();
-            let number = self.shards.find(print)?;
+            let mut keys = self.shards.keys_of(number).lock();
+            if !is_its_own() {
+                return None;
+            }
             self.shards.take(&mut keys, number)?
         };
         let clone = key.clone();
-        let mut keys = self.shards.keys(print).lock();
-        let back = self.shards.find(print);
-        match back.filter(|number| self.shards.entry(*number).place() == NOWHERE) {
-            Some(number) => self.shards.put(&mut keys, number, key),
-            None => {
-                // It has gone meanwhile. The user's code comes after the lock.
-                drop(keys);
-                drop(key);
-            }
+        let mut keys = self.shards.keys_of(number).lock();
+        if is_its_own() && self.shards.is_away(&keys, number) {
+            self.shards.put(&mut keys, number, key);
+        } else {
+            // It has gone meanwhile. The user's code comes after the lock.
+            drop(keys);
+            drop(key);
         }
         Some(clone)
     }
@@ -643,12 +646,19 @@ impl<K, S: BuildHasher> Table<K, S> {
     {
         let mut all = Vec::new();
         for keys in self.shards.all() {
-            let print = |number: &u32| self.shards.entry(*number).print();
-            let prints: Vec<u64> = keys.lock().owners().iter().map(print).collect();
-            all.extend(prints.into_iter().filter_map(|print| self.clone_key(print)));
+            let print = |number: &u32| (*number, self.shards.entry(*number).print());
+            let there: Vec<_> = keys.lock().owners().iter().map(print).collect();
+            all.extend(
+                there.into_iter().filter_map(|(number, print)| self.clone_key(number, print)),
+            );
         }
         all
     }
+}
+
+/// A deficit that fits into an entry.
+fn coarse(deficit: i128, piece: &Piece) -> u64 {
+    u64::try_from(deficit).unwrap_or(u64::MAX).min(piece.burst_units() + LARGEST_DEBT)
 }
 
 /// How long a deficit takes to go away, in nanoseconds; less than nothing: for how long there has been none.

@@ -270,7 +270,7 @@ impl Engine {
     }
 
     /// What it admits.
-    pub(super) fn quota(&self) -> Quota {
+    pub(crate) fn quota(&self) -> Quota {
         self.queue.lock().plan.quota
     }
 

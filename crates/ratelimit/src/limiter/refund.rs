@@ -152,9 +152,14 @@ fn units(measure: i128, unit: u64) -> i128 {
     tokens.saturating_mul(unit.into()).saturating_add(part)
 }
 
-/// How many units of a quota a deficit of another is, rounded up. A bucket without a limit is full.
-pub(crate) fn deficit_in(old: &Piece, deficit: i128, unit: u64) -> i128 {
-    match old.scale.unit {
+/// How many units a deficit is that is so many of another piece, rounded up. A bucket without a limit is full.
+pub(super) fn deficit_in(old: &Piece, deficit: i128, unit: u64) -> i128 {
+    deficit_between(old.scale.unit, deficit, unit)
+}
+
+/// The same, where a token was `old` units and is `unit` now.
+pub(crate) fn deficit_between(old: u64, deficit: i128, unit: u64) -> i128 {
+    match old {
         0 => 0,
         same if same == unit => deficit,
         other => {
