@@ -89,12 +89,13 @@ type QuotaBy<K> = Box<dyn Fn(&K) -> Quota + Send + Sync>;
 /// are sixteen at a time, one after the other, and up to 64 before anybody is refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum WhenFull {
-    /// The one of those looked at that is nearest to a full bucket goes, and begins with a full one when it comes back.
+    /// The one of those looked at that is nearest to a full bucket goes, and begins with a full one when it comes back; and with a quota of its own only
+    /// if [`quota_by`](KeyedBuilder::quota_by) gives it one. The new one is refused if all that are looked at are waited for.
     #[default]
     Evict,
     /// The new one is refused, with [`TryAcquireError::TooManyKeys`].
     Refuse,
-    /// The new ones share one bucket, of the quota that keys have.
+    /// The new ones share one bucket, of the quota that keys have which have none of their own.
     Share,
 }
 
@@ -149,8 +150,8 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     ///
     /// As [`Limiter::try_acquire`](crate::Limiter::try_acquire), and for a key that comes new
     ///
-    /// - [`TryAcquireError::TooManyKeys`], if that is [what is to be done](WhenFull);
-    /// - [`TryAcquireError::TooManyQuotas`], if it has one of its own and 1024 different ones are in use.
+    /// - [`TryAcquireError::TooManyKeys`], if that is [what is to be done](WhenFull), or no other can go because all that are looked at are waited for;
+    /// - [`TryAcquireError::TooManyQuotas`], if it has one of its own and 1022 different ones are in use.
     #[inline]
     pub fn try_acquire<Q>(&self, key: &Q, n: u32) -> Result<(), TryAcquireError>
     where
@@ -300,8 +301,12 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     where
         K: Hash + Clone,
     {
-        let within = ctx.remaining().map_or(u64::MAX, nanos);
-        ctx.run_or_cause(AcquireKey::new(Of::Borrowed(self), key, Ask::new(n)).within(within))
+        let latest = match ctx.remaining() {
+            Some(span) => self.table.clock().now().saturating_add(nanos(span)),
+            None => u64::MAX,
+        };
+        let ask = Ask { latest, ..Ask::new(n) };
+        ctx.run_or_cause(AcquireKey::new(Of::Borrowed(self), key, ask))
     }
 
     /// Takes a place in the line of a key for `n` tokens now, to be used when they are due. See [`Reservation`].
@@ -318,7 +323,8 @@ impl<K, S: BuildHasher> Keyed<K, S> {
         let print = self.table.print(key);
         let engine = self.table.engine(print, || self.fresh(key.to_owned()));
         let counted = engine.inspect_err(|_| self.table.meter().refused());
-        Reservation::new(&counted.map_err(acquire::refused)?, Ask::new(n))
+        let (_, engine) = counted.map_err(acquire::refused)?;
+        Reservation::new(&engine, Ask::new(n))
     }
 
     /// How many tokens a key has. One that is not there would have its burst, and for that there is none here.
@@ -352,7 +358,8 @@ impl<K, S: BuildHasher> Keyed<K, S> {
 
     /// Another quota for all keys that have none of their own, from now on: see [a quota that changes](crate::Limiter#a-quota-that-changes).
     ///
-    /// Costs a walk along all keys, in parts, between which others get their locks; takes of a key are held up while that one is changed.
+    /// Changes come one after the other: of several at the same time the last is that of every key. Costs a walk along all keys, in parts, between which
+    /// others get their locks; takes of a key are held up while that one is changed.
     pub fn set_quota(&self, quota: Quota) {
         self.table.set_quota(quota);
     }
@@ -362,7 +369,7 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     ///
     /// # Errors
     ///
-    /// [`TryAcquireError::TooManyQuotas`], if 1024 different ones are in use.
+    /// [`TryAcquireError::TooManyQuotas`], if 1022 different ones are in use.
     pub fn set_quota_of<Q>(&self, key: &Q, quota: Option<Quota>) -> Result<bool, TryAcquireError>
     where
         K: Borrow<Q>,
@@ -374,16 +381,18 @@ impl<K, S: BuildHasher> Keyed<K, S> {
 
     /// Asks [`quota_by`](KeyedBuilder::quota_by) again, for every key that is there, and gives it what that says. How many were asked for.
     ///
-    /// Keys are cloned, and the function is called, with no lock held.
+    /// Keys are cloned, and the function is called, with no lock held. A key that comes meanwhile has what the function says after this was called. What a
+    /// key was [given](Self::set_quota_of) is replaced as well.
     ///
     /// # Errors
     ///
-    /// [`TryAcquireError::TooManyQuotas`], if more than 1024 different ones would be in use. Some keys have their new ones then.
+    /// [`TryAcquireError::TooManyQuotas`], if more than 1022 different ones would be in use. Some keys have their new ones then.
     pub fn reload(&self) -> Result<usize, TryAcquireError>
     where
         K: Hash + Clone,
     {
         let Some(quota_by) = &self.quota_by else { return Ok(0) };
+        self.table.reload();
         let keys = self.table.all_keys();
         for key in &keys {
             self.set_quota_of(key, Some(quota_by(key)))?;
@@ -391,7 +400,8 @@ impl<K, S: BuildHasher> Keyed<K, S> {
         Ok(keys.len())
     }
 
-    /// Forgets a key, with what it has used: when it comes again it has its burst. Whether it was there; one that is waited for stays.
+    /// Forgets a key, with what it has used and any quota that it was given: when it comes again it has its burst. Whether it has gone; one that is waited for
+    /// stays, and one with a [`Reservation`] that is still held.
     pub fn forget<Q>(&self, key: &Q) -> bool
     where
         K: Borrow<Q>,
@@ -408,7 +418,8 @@ impl<K, S: BuildHasher> Keyed<K, S> {
 
     /// The keys whose buckets take longest to be full again, `count` at most, from the hottest on. Not those that are waited for.
     ///
-    /// A look at each entry, one after the other; keys are cloned with no lock held.
+    /// A look at each entry, one after the other; keys are cloned with no lock held. `Clone` of a key must not call this or [`reload`](Self::reload): a key
+    /// that is being cloned is waited for.
     pub fn hottest(&self, count: usize) -> Vec<Heat<K>>
     where
         K: Clone,

@@ -255,13 +255,19 @@ fn a_key_that_is_forgotten_comes_back_full() {
     assert!(keyed.try_acquire(&3, 1).is_ok());
 }
 
+/// The hash that a table makes this fingerprint of.
+fn unmixed(print: u64) -> u64 {
+    let mixed = (print ^ print >> 32).wrapping_mul(0xf1de_83e1_9937_733d);
+    mixed ^ mixed >> 32
+}
+
 /// Every key has the same home.
 #[derive(Clone, Default)]
 struct Collides(u64);
 
 impl Hasher for Collides {
     fn finish(&self) -> u64 {
-        self.0 << 32 | 7
+        unmixed(self.0 << 32 | 7)
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -365,4 +371,203 @@ fn a_centuries_long_leap_leaves_every_key_full() {
         assert!(keyed.try_acquire(&1, 1).is_err());
     }
     assert!(keyed.try_acquire(&2, 2).is_ok());
+}
+
+/// Keys are their own fingerprints.
+#[derive(Clone, Default)]
+struct Chosen(u64);
+
+impl Hasher for Chosen {
+    fn finish(&self) -> u64 {
+        unmixed(self.0)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = u64::from_le_bytes(bytes.try_into().unwrap());
+    }
+}
+
+impl BuildHasher for Chosen {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self::default()
+    }
+}
+
+#[test]
+fn an_empty_slot_is_nobodys_whatever_the_fingerprint() {
+    watchdog(Duration::from_secs(60), "tags", || {
+        for tag in 0..256 {
+            let (timer, _clock) = Timer::manual();
+            let builder = Keyed::builder(Rate::per_hour(1).burst(1), 7);
+            let keyed: Keyed<u64, _> = builder.timer(timer).hasher(Chosen::default()).build();
+            // The tag is in the bits from the third on; the higher ones tell them apart.
+            let key = |number: u64| number << 20 | tag << 3;
+            for number in 1..=3 {
+                assert!(keyed.try_acquire(&key(number), 1).is_ok());
+            }
+            for number in 1..=3 {
+                assert!(keyed.forget(&key(number)));
+                assert_eq!(keyed.available(&key(number)), None);
+                assert!(keyed.try_acquire(&key(number), 1).is_ok(), "{tag} {number}");
+                assert!(keyed.try_acquire(&key(number), 1).is_err(), "{tag} {number}");
+            }
+            assert_eq!(keyed.len(), 3);
+        }
+    });
+}
+
+/// The worst that a hasher may do and still tell keys apart: multiples of a large number.
+#[derive(Clone, Default)]
+struct Weak(u64);
+
+impl Hasher for Weak {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = u64::from_le_bytes(bytes.try_into().unwrap()) << 12;
+    }
+}
+
+impl BuildHasher for Weak {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self::default()
+    }
+}
+
+#[test]
+fn there_is_room_for_all_keys_whatever_bits_their_hashes_leave_out() {
+    let (timer, _clock) = Timer::manual();
+    let builder = Keyed::builder(Rate::per_hour(1).burst(1), 20_000).when_full(WhenFull::Refuse);
+    let keyed: Keyed<u64, _> = builder.timer(timer).hasher(Weak::default()).build();
+    assert!((0..20_000).all(|key| keyed.try_acquire(&key, 1).is_ok()));
+    assert_eq!(keyed.len(), 20_000);
+}
+
+#[test]
+fn who_shares_a_bucket_for_which_somebody_waits_is_told() {
+    watchdog(Duration::from_secs(60), "shared and queued", || {
+        let (keyed, clock) = keyed(Rate::per_second(1).burst(1), 2, WhenFull::Share);
+        assert!((0..2).all(|key| keyed.try_acquire(&key, 1).is_ok()));
+        assert!(keyed.try_acquire(&3, 1).is_ok(), "the first that shares");
+        let mut waits = std::pin::pin!(keyed.acquire(4, 1));
+        assert!(poll(waits.as_mut()).is_pending());
+        // In line behind it.
+        let refused = keyed.try_acquire(&5, 1).unwrap_err();
+        assert_eq!(refused.retry_in(), Some(2 * SEC));
+        clock.advance(SEC);
+        assert_eq!(poll(waits.as_mut()), Poll::Ready(Ok(())));
+    });
+}
+
+#[test]
+fn a_limiter_of_a_key_goes_with_the_last_who_waits() {
+    let (keyed, clock) = keyed(Rate::per_second(1).burst(1), 4, WhenFull::Refuse);
+    assert!(keyed.try_acquire(&1, 1).is_ok());
+    {
+        let mut waits = std::pin::pin!(keyed.acquire(1, 1));
+        assert!(poll(waits.as_mut()).is_pending());
+        assert!(!keyed.forget(&1), "somebody waits");
+    }
+    // Dropped: it is the key's own again, with what it had.
+    assert_eq!(keyed.hottest(9).len(), 1);
+    assert_eq!(keyed.available(&1), Some(0));
+    let mut waits = std::pin::pin!(keyed.acquire(1, 1));
+    assert!(poll(waits.as_mut()).is_pending());
+    clock.advance(SEC);
+    assert_eq!(poll(waits.as_mut()), Poll::Ready(Ok(())));
+    assert_eq!(keyed.hottest(9).len(), 1);
+    // A reservation that is over is no reason to keep a key.
+    drop(keyed.reserve(&1, 1).unwrap());
+    assert!(keyed.forget(&1));
+}
+
+#[test]
+fn whoever_changes_the_quota_last_is_heard_by_every_key() {
+    watchdog(Duration::from_secs(120), "changes", || {
+        let (keyed, _clock) = keyed(Rate::per_second(1).burst(1), 200, WhenFull::Refuse);
+        let quotas: Vec<Quota> =
+            (1..5).map(|burst| Rate::per_hour(burst.into()).burst(burst)).collect();
+        assert!((0..100).all(|key| keyed.try_acquire(&key, 1).is_ok()));
+        let mut waits: Vec<_> = (0..10).map(|key| Box::pin(keyed.acquire(key, 1))).collect();
+        assert!(waits.iter_mut().all(|waits| poll(waits.as_mut()).is_pending()));
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let (keyed, quotas) = (&keyed, &quotas);
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        keyed.set_quota(quotas[(thread + round) % quotas.len()]);
+                        let key = 100 + (thread * 200 + round) as u64 % 100;
+                        let _ = keyed.try_acquire(&key, 1);
+                        keyed.forget(&key);
+                        keyed.set_quota_of(&(key - 100), Some(quotas[round % 3])).unwrap();
+                        keyed.set_quota_of(&(key - 100), None).unwrap();
+                        assert!(keyed.hottest(200).len() <= 200);
+                    }
+                });
+            }
+        });
+        keyed.set_quota(Rate::per_hour(9).burst(9));
+        for key in 0..100 {
+            // Nobody has a tenth of anything: the burst is that of the last quota.
+            let told = keyed.try_acquire(&key, 10);
+            assert_eq!(told, Err(TryAcquireError::OverBurst { wanted: 10, burst: 9 }), "{key}");
+        }
+    });
+}
+
+#[test]
+fn all_others_can_change_their_quota_however_many_are_in_use() {
+    let (keyed, _clock) = keyed(Rate::per_hour(1).burst(1), 2_000, WhenFull::Refuse);
+    assert!((0..2_000).all(|key| keyed.try_acquire(&key, 1).is_ok()));
+    let full = (0..1_100).position(|key| {
+        let quota = Rate::per_hour(1).burst(100 + key as u32);
+        keyed.set_quota_of(&key, Some(quota)).is_err()
+    });
+    assert_eq!(full, Some(1022));
+    for burst in 2..20 {
+        keyed.set_quota(Rate::per_hour(1).burst(burst));
+        let wanted = burst + 1;
+        let told = keyed.try_acquire(&1_999, wanted);
+        assert_eq!(told, Err(TryAcquireError::OverBurst { wanted, burst }));
+        // One whose quota is that of all others has it as its own, and stays with it.
+        assert!(keyed.set_quota_of(&0, Some(keyed.quota())).is_err());
+    }
+}
+
+thread_local! {
+    static BREAKS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// A key whose clone panics when it is told to.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Fragile(u64);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Self {
+        assert!(!BREAKS.get(), "told to");
+        Self(self.0)
+    }
+}
+
+#[test]
+fn a_key_whose_clone_panics_stays_where_it_is() {
+    let keyed: Keyed<Fragile> = Keyed::new(Rate::per_hour(1).burst(1), 10);
+    assert!(keyed.try_acquire(&Fragile(1), 1).is_ok());
+    BREAKS.set(true);
+    let told = |f: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+    assert!(told(&|| drop(keyed.hottest(1))).is_err());
+    // The clone that the table would keep.
+    assert!(told(&|| keyed.try_acquire(&Fragile(2), 1).unwrap()).is_err());
+    BREAKS.set(false);
+    assert_eq!(keyed.hottest(9)[0].key, Fragile(1));
+    assert_eq!(keyed.len(), 1);
+    assert!(keyed.try_acquire(&Fragile(2), 1).is_ok());
+    assert!(keyed.forget(&Fragile(1)));
+    assert_eq!(keyed.hottest(9)[0].key, Fragile(2));
 }

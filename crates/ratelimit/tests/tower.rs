@@ -234,10 +234,19 @@ fn a_limiter_that_is_closed_is_told_by_every_mode() {
 }
 
 #[test]
-#[should_panic(expected = "`call` without `poll_ready`")]
+#[should_panic(expected = "`call` before `poll_ready` was ready")]
 fn a_call_without_a_token_panics() {
     let (limiter, _clock) = limiter(Rate::every(SEC).burst(1));
     drop(held(&limiter).call(1));
+}
+
+#[test]
+#[should_panic(expected = "`call` before `poll_ready` was ready")]
+fn a_call_before_its_token_has_come_panics() {
+    let (limiter, _clock) = spent(Rate::every(SEC).burst(1));
+    let mut service = held(&limiter);
+    assert!(is_ready(&mut service).is_pending());
+    let _ = call(&mut service, 1);
 }
 
 #[test]

@@ -16,7 +16,7 @@ static NOW: AtomicU64 = AtomicU64::new(0);
 ///
 /// A thread of its own writes the time each `interval`, until this is dropped. Only refusals of what is more than 40 ms away go by it, and by
 /// the exact clock once it is nearer. If the thread is held up, such refusals last as much longer; nothing is ever granted by
-/// it.
+/// it. A process that is forked has no such thread: there the limiters that use it have to be kept anew, or refuse for good what is far away.
 ///
 /// Where the kernel does not tell its count (elsewhere than on Linux and Android) it is not used.
 ///

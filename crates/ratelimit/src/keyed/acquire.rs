@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use pin_project::pin_project;
+use pin_project::{pin_project, pinned_drop};
 use selvedge_primitives::coop;
 
 use super::Keyed;
@@ -36,7 +36,7 @@ impl<K, S> Deref for Of<'_, K, S> {
 }
 
 /// Waits for tokens of a key; made by [`Keyed::acquire`], which says what it promises. Dropped, it leaves the line.
-#[pin_project]
+#[pin_project(PinnedDrop)]
 #[must_use = "a future does nothing, and stands in no line, until it is polled"]
 pub struct AcquireKey<'a, K, S> {
     /// The limits.
@@ -45,11 +45,11 @@ pub struct AcquireKey<'a, K, S> {
     key: K,
     /// What is asked for.
     ask: Ask,
-    /// For how long it is worth to wait from the first poll on, in nanoseconds.
-    within: u64,
     /// The waiting, when there is something to wait for.
     #[pin]
     acquire: Option<Acquire<'static>>,
+    /// The number of the entry that is waited for.
+    number: u32,
     /// Whether it has completed.
     done: bool,
     /// Who called `acquire`.
@@ -60,14 +60,8 @@ impl<'a, K, S> AcquireKey<'a, K, S> {
     /// Waits on behalf of the caller.
     #[track_caller]
     pub(super) fn new(keyed: Of<'a, K, S>, key: K, ask: Ask) -> Self {
-        let (within, place) = (u64::MAX, Location::caller());
-        Self { keyed, key, ask, within, acquire: None, done: false, place }
-    }
-
-    /// Not if it takes longer than that, in nanoseconds.
-    pub(super) fn within(mut self, within: u64) -> Self {
-        self.within = within;
-        self
+        let place = Location::caller();
+        Self { keyed, key, ask, acquire: None, number: 0, done: false, place }
     }
 }
 
@@ -93,7 +87,7 @@ impl<K: Hash + Clone, S: BuildHasher> Future for AcquireKey<'_, K, S> {
                 return Poll::Ready(told);
             }
             let print = keyed.table.print(key);
-            let engine = match keyed.table.engine(print, || keyed.fresh(key.clone())) {
+            let (number, engine) = match keyed.table.engine(print, || keyed.fresh(key.clone())) {
                 Ok(engine) => engine,
                 Err(error) => {
                     keyed.table.meter().refused();
@@ -102,16 +96,27 @@ impl<K: Hash + Clone, S: BuildHasher> Future for AcquireKey<'_, K, S> {
                     return Poll::Ready(Err(refused(error)));
                 }
             };
-            if *this.within != u64::MAX {
-                this.ask.latest = engine.clock().now().saturating_add(*this.within);
-            }
+            *this.number = number;
             this.acquire.set(Some(Acquire::new(Handle::Shared(engine), *this.ask)));
         }
         let acquire = this.acquire.as_mut().as_pin_mut().expect("made above");
         let acquired = ready!(acquire.poll(cx));
         this.acquire.set(None);
         *this.done = true;
+        this.keyed.table.try_demote(*this.number);
         Poll::Ready(acquired)
+    }
+}
+
+#[pinned_drop]
+impl<K, S> PinnedDrop for AcquireKey<'_, K, S> {
+    fn drop(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        if this.acquire.is_some() {
+            this.acquire.set(None);
+            // The last to wait takes the limiter along.
+            this.keyed.table.try_demote(*this.number);
+        }
     }
 }
 

@@ -5,10 +5,10 @@
 //!         +--------------+-------------------------+--------+
 //! word    | generation   | granted                 | flags  |
 //!         +--------------+-------------------------+--------+
-//!           63                      11   10    9             0
-//!         +-----------------------------+-----+---------------+
-//! print   | of the fingerprint          | own | plan          |
-//!         +-----------------------------+-----+---------------+
+//!           63                            11   10            0
+//!         +-----------------------------------+---------------+
+//! print   | of the fingerprint                | plan          |
+//!         +-----------------------------------+---------------+
 //! ```
 //!
 //! The word is that of a bucket ([`word`](crate::bucket::word)), whose count has two parts here: what was granted, on the course of the plan, and a
@@ -31,10 +31,8 @@ const GENERATION_SHIFT: u32 = 49;
 const GRANTED_MASK: u64 = (1 << GENERATION_SHIFT) - 1;
 /// Where the part of the fingerprint is.
 pub(super) const PRINT_SHIFT: u32 = 11;
-/// The plan is the key's own: it stays when that of all others changes.
-const OWN_BIT: u64 = 1 << 10;
 /// The number of the plan.
-const PLAN_MASK: u64 = OWN_BIT - 1;
+const PLAN_MASK: u64 = (1 << PRINT_SHIFT) - 1;
 
 /// An entry.
 #[derive(Debug)]
@@ -44,15 +42,6 @@ pub(super) struct Entry {
     pub(super) word: Word,
     /// Whose, and by which plan.
     print: AtomicU64,
-}
-
-/// Which plan an entry has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PlanOf {
-    /// Its number.
-    pub(super) number: u32,
-    /// Whether it is the key's own.
-    pub(super) is_own: bool,
 }
 
 /// What was granted, of the count of a word.
@@ -86,12 +75,23 @@ impl Entry {
         self.print.load(Ordering::Relaxed) >> PRINT_SHIFT << PRINT_SHIFT
     }
 
-    /// Its plan.
+    /// The number of its plan.
     #[inline]
-    pub(super) fn plan(&self) -> PlanOf {
+    pub(super) fn plan(&self) -> u32 {
         // Relaxed: as above.
-        let print = self.print.load(Ordering::Relaxed);
-        PlanOf { number: (print & PLAN_MASK) as u32, is_own: print & OWN_BIT != 0 }
+        (self.print.load(Ordering::Relaxed) & PLAN_MASK) as u32
+    }
+
+    /// Whether it is of a key. Under the lock: one that has CHANGING while nobody else changes it is of none.
+    pub(super) fn is_taken(&self) -> bool {
+        let seen = self.word.snapshot();
+        seen.is_plain() || seen.is_queued()
+    }
+
+    /// Under the lock, while the word has CHANGING: it is of no key.
+    pub(super) fn clear(&self) {
+        // Relaxed: who finds CHANGING does not ask.
+        self.print.store(0, Ordering::Relaxed);
     }
 
     /// How many units are missing from a full bucket at `now`, on this piece of its plan; less than nothing says how many have come since it
@@ -101,7 +101,7 @@ impl Entry {
     }
 
     /// Under the lock, while the word has CHANGING: gives it to a key, with a full bucket.
-    pub(super) fn begin(&self, print: u64, plan: PlanOf, piece: &Piece, now: u64) {
+    pub(super) fn begin(&self, print: u64, plan: u32, piece: &Piece, now: u64) {
         // Relaxed: published by the word.
         self.print.store(print, Ordering::Relaxed);
         let count = self.suit(self.word.snapshot(), plan, piece, now, 0);
@@ -112,14 +112,13 @@ impl Entry {
     pub(super) fn suit(
         &self,
         seen: State,
-        plan: PlanOf,
+        plan: u32,
         piece: &Piece,
         now: u64,
         deficit: u64,
     ) -> u64 {
-        let own = if plan.is_own { OWN_BIT } else { 0 };
         // Relaxed: published by the word.
-        self.print.store(self.print() | own | u64::from(plan.number), Ordering::Relaxed);
+        self.print.store(self.print() | u64::from(plan), Ordering::Relaxed);
         // The highest bits of a word are those of the generation, so it comes round by itself.
         let next = (seen.granted() >> GENERATION_SHIFT) + 1;
         let generation = next << GENERATION_SHIFT & (u64::MAX >> 3);

@@ -11,8 +11,8 @@ use crate::Quota;
 use crate::bucket::course::{Course, Piece};
 use crate::bucket::scale::{LONGEST, Scale};
 
-/// So many plans at most, at a time.
-const MOST: usize = if cfg!(selvedge_loom) { 3 } else { 1024 };
+/// So many plans at most, at a time. Two are kept for all keys that have none of their own: one to go by, and one to change to.
+const MOST: usize = if cfg!(selvedge_loom) { 5 } else { 1024 };
 
 /// The units of a key are larger than those of a limiter by this power of two, so that less room is needed to count them: about sixteen
 /// nanoseconds' worth.
@@ -39,12 +39,25 @@ pub(super) struct Plans {
 /// What is known of the plans.
 #[derive(Debug)]
 struct Book {
-    /// Which plan a quota is.
-    numbers: HashMap<Quota, u32>,
-    /// Their quotas, and how many keys go by each.
-    rows: Vec<(Quota, usize)>,
+    /// Which plan a quota is: of keys that have it as their own, or of all others.
+    numbers: HashMap<(Quota, bool), u32>,
+    /// All of them, by number.
+    rows: Vec<Row>,
     /// Those without keys.
     free: Vec<u32>,
+    /// How many are of keys that have them as their own.
+    own: usize,
+}
+
+/// What is known of a plan.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    /// Its quota.
+    quota: Quota,
+    /// Whether it is of keys that have it as their own.
+    is_own: bool,
+    /// How many keys go by it, or are about to.
+    count: usize,
 }
 
 /// More quotas are in use than there may be.
@@ -58,7 +71,7 @@ impl Plans {
         let room = keys.saturating_add(3).min(MOST);
         let piece = Self::piece_of(&quota, now);
         let courses = (0..room).map(|_| Course::new(piece)).collect();
-        let book = Book { numbers: HashMap::new(), rows: Vec::new(), free: Vec::new() };
+        let book = Book { numbers: HashMap::new(), rows: Vec::new(), free: Vec::new(), own: 0 };
         Self { courses, book: Mutex::new(book) }
     }
 
@@ -79,53 +92,80 @@ impl Plans {
         Piece { base, lasts, ..Piece::new(scale, burst, now) }
     }
 
-    /// One more goes by this quota: its number.
-    pub(super) fn enter(&self, quota: Quota, now: u64) -> Result<u32, TooMany> {
+    /// One more goes by this quota, which is its own or that of all others: the number of the plan.
+    pub(super) fn enter(&self, quota: Quota, is_own: bool, now: u64) -> Result<u32, TooMany> {
         let mut book = self.book.lock();
-        if let Some(&number) = book.numbers.get(&quota)
-            // One that is over is for nobody who comes.
-            && !self.courses[number as usize].piece().is_over(now)
-        {
-            book.rows[number as usize].1 += 1;
+        if let Some(number) = self.running(&mut book, quota, is_own, now) {
             return Ok(number);
         }
+        if is_own && book.own >= self.courses.len() - 2 {
+            return Err(TooMany);
+        }
+        self.begin(&mut book, Row { quota, is_own, count: 1 }, now)
+    }
+
+    /// For all that go by a plan which is over, or is about to be of another quota: the number of the plan that comes after it. One at a time, so
+    /// that there is always room for it.
+    pub(super) fn follow(&self, number: u32, quota: Quota, now: u64) -> Result<u32, TooMany> {
+        let mut book = self.book.lock();
+        let is_own = book.rows[number as usize].is_own;
+        match self.running(&mut book, quota, is_own, now) {
+            Some(number) => Ok(number),
+            None => self.begin(&mut book, Row { quota, is_own, count: 1 }, now),
+        }
+    }
+
+    /// One more goes by the plan of a quota, if there is one that is not over: that is for nobody who comes.
+    fn running(&self, book: &mut Book, quota: Quota, is_own: bool, now: u64) -> Option<u32> {
+        let number = *book.numbers.get(&(quota, is_own))?;
+        if self.courses[number as usize].piece().is_over(now) {
+            return None;
+        }
+        book.rows[number as usize].count += 1;
+        Some(number)
+    }
+
+    /// A plan more.
+    fn begin(&self, book: &mut Book, row: Row, now: u64) -> Result<u32, TooMany> {
         let number = match book.free.pop() {
             Some(number) => {
-                book.rows[number as usize] = (quota, 1);
+                book.rows[number as usize] = row;
                 number
             }
             None if book.rows.len() == self.courses.len() => return Err(TooMany),
             None => {
-                book.rows.push((quota, 1));
+                book.rows.push(row);
                 (book.rows.len() - 1) as u32
             }
         };
-        book.numbers.insert(quota, number);
-        self.courses[number as usize].set(Self::piece_of(&quota, now));
+        book.own += usize::from(row.is_own);
+        book.numbers.insert((row.quota, row.is_own), number);
+        self.courses[number as usize].set(Self::piece_of(&row.quota, now));
         Ok(number)
     }
 
     /// One more goes by a plan by which somebody goes.
     pub(super) fn join(&self, number: u32) {
-        self.book.lock().rows[number as usize].1 += 1;
+        self.book.lock().rows[number as usize].count += 1;
     }
 
     /// One does not any more.
     pub(super) fn leave(&self, number: u32) {
         let mut book = self.book.lock();
-        let (quota, count) = &mut book.rows[number as usize];
-        *count -= 1;
-        if *count == 0 {
-            let quota = *quota;
-            if book.numbers.get(&quota) == Some(&number) {
-                book.numbers.remove(&quota);
+        let row = &mut book.rows[number as usize];
+        row.count -= 1;
+        let Row { quota, is_own, count } = *row;
+        if count == 0 {
+            if book.numbers.get(&(quota, is_own)) == Some(&number) {
+                book.numbers.remove(&(quota, is_own));
             }
+            book.own -= usize::from(is_own);
             book.free.push(number);
         }
     }
 
     /// The quota of a plan by which somebody goes.
     pub(super) fn quota(&self, number: u32) -> Quota {
-        self.book.lock().rows[number as usize].0
+        self.book.lock().rows[number as usize].quota
     }
 }

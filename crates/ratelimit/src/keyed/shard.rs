@@ -21,6 +21,7 @@
 //! tables", 2019); that of tags beside the slots is older (Abseil's Swiss tables, 2017).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use selvedge_primitives::atomic::{AtomicU64, Ordering};
@@ -136,6 +137,13 @@ impl<K> Shards<K> {
         &self.keys
     }
 
+    /// All shards: the keys of each, and the numbers of its slots.
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (&Mutex<Keys<K>>, Range<u32>)> {
+        let slots = (self.each * LANES) as u32;
+        let from = (0..).step_by(self.each * LANES);
+        self.keys.iter().zip(from).map(move |(keys, from)| (keys, from..from + slots))
+    }
+
     /// The first group of the shard of a fingerprint, and its home there.
     #[inline]
     fn home(&self, print: u64) -> (usize, usize) {
@@ -223,7 +231,7 @@ impl<K> Shards<K> {
         self.groups[group].store(tags | tag(print) << (8 * lane), Ordering::Relaxed);
     }
 
-    /// Under the lock: takes a key out, whose entry has CHANGING. None if the key is on its way somewhere.
+    /// Under the lock: takes a key out, whose entry has CHANGING and keeps it. None if the key is on its way somewhere.
     pub(super) fn remove(&self, keys: &mut Keys<K>, number: u32) -> Option<K> {
         let key = self.take(keys, number);
         keys.used -= 1;
@@ -233,6 +241,7 @@ impl<K> Shards<K> {
         // Relaxed: a hint; whoever does not find it comes to the lock.
         self.groups[group].store(tags & !(0xff << (8 * lane)), Ordering::Relaxed);
         self.pass(number, |passed| passed - 1);
+        self.entry(number).clear();
         key
     }
 
@@ -286,19 +295,15 @@ impl<K> Shards<K> {
     }
 }
 
-/// The tag of a fingerprint, not zero: what the entry has not of it, but for the lowest bits, by which the shard is chosen.
+/// The tag of a fingerprint: what the entry has not of it, but for the lowest bits, by which the shard is chosen. Not zero, which is an empty slot, nor
+/// one, which differs from zero so little that `look` would take an empty slot for its own.
 #[inline]
 const fn tag(print: u64) -> u64 {
     let tag = (print >> (PRINT_SHIFT - 8)) & 0xff;
-    if tag == 0 { 1 } else { tag }
+    if tag < 2 { tag | 2 } else { tag }
 }
 
 impl<K> Keys<K> {
-    /// The entries whose keys are there.
-    pub(super) fn owners(&self) -> &[u32] {
-        &self.owners
-    }
-
     /// How many keys there are, those on their way as well.
     pub(super) fn len(&self) -> usize {
         self.used

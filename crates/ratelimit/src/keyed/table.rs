@@ -28,10 +28,10 @@ use std::sync::Arc;
 use selvedge_primitives::atomic::{AtomicU32, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{Mutex, MutexGuard};
+use selvedge_primitives::{Backoff, Mutex, MutexGuard, contain};
 
 use super::WhenFull;
-use super::entry::{Entry, PRINT_SHIFT, PlanOf, granted, with_granted};
+use super::entry::{Entry, PRINT_SHIFT, granted, with_granted};
 use super::plans::{LARGEST_DEBT, Plans, TooMany};
 use super::shard::{Keys, Shards};
 use crate::bucket::course::{LARGEST_DEBT as LIMITERS_DEBT, Outlook, Piece};
@@ -48,6 +48,9 @@ const LOOKS: u32 = 16;
 const SHARED: u64 = 0;
 /// As often before a key is refused or shares.
 const ROUNDS: u32 = 4;
+/// Mixes fingerprints: the odd number next to 2^64 over the golden ratio (Knuth, "The Art of Computer Programming", volume 3, 6.4).
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// See the module's page.
 pub(super) struct Table<K, S> {
     /// The entries and the keys.
@@ -60,6 +63,10 @@ pub(super) struct Table<K, S> {
     plans: Plans,
     /// The plan of keys that have none of their own. Changes under the lock.
     default: Mutex<u32>,
+    /// Held by who moves keys from one plan to another.
+    changes: Mutex<()>,
+    /// How often the quotas of keys were asked for anew.
+    reloads: AtomicU32,
     /// Tells the time.
     clock: Clock,
     /// Makes fingerprints.
@@ -95,18 +102,21 @@ impl<K, S: BuildHasher> Table<K, S> {
         let clock = settings.clock(timer);
         let now = clock.now();
         let plans = Plans::new(max_keys as usize, quota, now);
-        let Ok(default) = plans.enter(quota, now) else { unreachable!("there is room for three") };
+        let Ok(default) = plans.enter(quota, false, now) else {
+            unreachable!("there is room for three")
+        };
         let shards = Shards::new(max_keys as usize);
-        let plan = PlanOf { number: default, is_own: false };
         plans.join(default);
         let shared = shards.entry(shards.shared());
-        shared.begin(SHARED, plan, &plans.course(default).piece(), now);
+        shared.begin(SHARED, default, &plans.course(default).piece(), now);
         Self {
             shards,
             max_keys,
             count: AtomicU32::new(0),
             plans,
             default: Mutex::new(default),
+            changes: Mutex::new(()),
+            reloads: AtomicU32::new(0),
             clock,
             hasher,
             hand: AtomicU32::new(0),
@@ -141,13 +151,16 @@ impl<K, S: BuildHasher> Table<K, S> {
     /// The fingerprint of a key.
     #[inline]
     pub(super) fn print<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        self.hasher.hash_one(key).max((SHARED + 1) << PRINT_SHIFT)
+        // Not all hashers fill the highest and the lowest bits, by which the place is chosen. No two become the same by this.
+        let hash = self.hasher.hash_one(key);
+        let mixed = (hash ^ hash >> 32).wrapping_mul(ODD);
+        (mixed ^ mixed >> 32).max((SHARED + 1) << PRINT_SHIFT)
     }
 
     /// What becomes of a request of an entry.
     #[inline(always)]
     fn outlook(&self, entry: &Entry, count: u64, tokens: u32, now: u64) -> Outlook {
-        let course = self.plans.course(entry.plan().number);
+        let course = self.plans.course(entry.plan());
         match course.outlook(granted(count), tokens, now) {
             Outlook::Granted(next) => Outlook::Granted(with_granted(count, next)),
             other => other,
@@ -169,7 +182,7 @@ impl<K, S: BuildHasher> Table<K, S> {
             |refusal| {
                 Err(match refusal {
                     Refusal::OverBurst => {
-                        let burst = self.plans.course(entry.plan().number).burst();
+                        let burst = self.plans.course(entry.plan()).burst();
                         Miss::Told(TryAcquireError::OverBurst { wanted: tokens, burst })
                     }
                     Refusal::Closed | Refusal::Queued | Refusal::Unsettled => Miss::Unsettled,
@@ -209,39 +222,30 @@ impl<K, S: BuildHasher> Table<K, S> {
         tokens: u32,
         fresh: impl Fn() -> (K, Option<Quota>),
     ) -> Result<(), TryAcquireError> {
+        let mut backoff = Backoff::new();
         loop {
             let number = self.admit(print, &fresh)?;
-            let now = self.clock.now();
-            match self.hit(number, print, tokens, now) {
+            // The shared one has a print of its own.
+            let print = if number == self.shards.shared() { SHARED } else { print };
+            match self.hit(number, print, tokens, self.clock.now()) {
                 Ok(()) => return Ok(()),
                 Err(Miss::Told(error)) => return Err(error),
                 Err(Miss::Unsettled) => {}
             }
-            if number == self.shards.shared() {
-                // The shared one has a print of its own.
-                return match self.hit(number, SHARED, tokens, now) {
-                    Ok(()) => Ok(()),
-                    Err(Miss::Told(error)) => Err(error),
-                    Err(Miss::Unsettled) => {
-                        self.renew(number);
-                        continue;
-                    }
-                };
-            }
-            let keys = self.shards.keys(print).lock();
-            if self.shards.find(print) != Some(number) {
+            let keys = self.shards.keys_of(number).lock();
+            if !self.shards.entry(number).is_of(print) {
                 continue;
             }
-            if let Some(engine) = keys.engines.get(&number) {
-                let engine = Arc::clone(engine);
-                if self.demote(keys, number) {
-                    drop(engine);
-                    continue;
-                }
-                return engine.try_take(tokens);
+            if keys.engines.contains_key(&number) {
+                let Err(keys) = self.demote(keys, number) else { continue };
+                let engine = keys.engines.get(&number).map(Arc::clone);
+                drop(keys);
+                // It wakes others, with no lock held.
+                return engine.expect("looked at above").try_take(tokens);
             }
             drop(keys);
             self.renew(number);
+            backoff.snooze();
         }
     }
 
@@ -249,7 +253,7 @@ impl<K, S: BuildHasher> Table<K, S> {
     fn admit(
         &self,
         print: u64,
-        fresh: impl Fn() -> (K, Option<Quota>),
+        fresh: &impl Fn() -> (K, Option<Quota>),
     ) -> Result<u32, TryAcquireError> {
         let found = {
             let _keys = self.shards.keys(print).lock();
@@ -258,13 +262,15 @@ impl<K, S: BuildHasher> Table<K, S> {
         if let Some(number) = found {
             return Ok(number);
         }
+        // Relaxed: compared under the lock, below.
+        let reloads = self.reloads.load(Ordering::Relaxed);
         // The user's code, with no lock held.
         let (key, quota) = fresh();
         if !self.claim() {
             return self.full();
         }
         let now = self.clock.now();
-        let plan = match quota.map(|quota| self.plans.enter(quota, now)) {
+        let plan = match quota.map(|quota| self.plans.enter(quota, true, now)) {
             Some(Ok(number)) => Some(number),
             None => None,
             Some(Err(TooMany)) => {
@@ -275,22 +281,23 @@ impl<K, S: BuildHasher> Table<K, S> {
         let mut keys = self.shards.keys(print).lock();
         let found = self.shards.find(print);
         let free = self.shards.free(print);
-        let (None, Some(number)) = (found, free) else {
-            // Somebody else was faster. (Or far more keys fell into the shard than can be by chance.)
+        // Relaxed: who asks anew counts first, and then comes to every shard under its lock: before this key is there, and it is seen here; or after that,
+        // and the key is asked for.
+        let is_stale = self.reloads.load(Ordering::Relaxed) != reloads;
+        let (None, Some(number), false) = (found, free, is_stale) else {
             drop(keys);
             plan.into_iter().for_each(|plan| self.plans.leave(plan));
             self.unclaim();
-            return found.map_or_else(|| self.full(), Ok);
+            return match found {
+                // Somebody else was faster.
+                Some(found) => Ok(found),
+                None if is_stale => self.admit(print, fresh),
+                // Far more keys fell into the shard than can be by chance.
+                None => self.full(),
+            };
         };
-        let plan = plan.map_or_else(
-            || {
-                let default = self.default.lock();
-                self.plans.join(*default);
-                PlanOf { number: *default, is_own: false }
-            },
-            |number| PlanOf { number, is_own: true },
-        );
-        let piece = self.plans.course(plan.number).piece();
+        let plan = plan.unwrap_or_else(|| self.join_default());
+        let piece = self.plans.course(plan).piece();
         self.shards.entry(number).begin(print, plan, &piece, now);
         self.shards.insert(&mut keys, number, print, key);
         self.meter.inserted();
@@ -353,7 +360,7 @@ impl<K, S: BuildHasher> Table<K, S> {
                     }
                     return None;
                 }
-                let piece = self.plans.course(entry.plan().number).piece();
+                let piece = self.plans.course(entry.plan()).piece();
                 let deficit = entry.deficit(seen, &piece, now);
                 let spare = self.when_full == WhenFull::Evict || deficit <= 0;
                 let is_whole = entry.word.is_still(seen) && spare;
@@ -372,7 +379,7 @@ impl<K, S: BuildHasher> Table<K, S> {
             return false;
         }
         let seen = entry.word.begin_change();
-        let plan = entry.plan().number;
+        let plan = entry.plan();
         let deficit = entry.deficit(seen, &self.plans.course(plan).piece(), now);
         if self.when_full != WhenFull::Evict && deficit > 0 {
             entry.word.cancel_change(seen);
@@ -383,35 +390,41 @@ impl<K, S: BuildHasher> Table<K, S> {
         self.plans.leave(plan);
         self.meter.evicted();
         // The user's code.
-        drop(key);
+        contain(|| drop(key));
         true
     }
 
     /// Forgets a key, and what it has used: it is as if it had never been there. Whether it was; not one that is waited for.
     pub(super) fn forget(&self, print: u64) -> bool {
-        let mut keys = self.shards.keys(print).lock();
-        let Some(number) = self.shards.find(print) else { return false };
+        let (mut keys, number) = loop {
+            let keys = self.shards.keys(print).lock();
+            let Some(number) = self.shards.find(print) else { return false };
+            if !keys.engines.contains_key(&number) {
+                break (keys, number);
+            }
+            if self.demote(keys, number).is_err() {
+                return false;
+            }
+        };
         let entry = self.shards.entry(number);
-        if !entry.word.snapshot().is_plain() {
-            return false;
-        }
         entry.word.begin_change();
-        let plan = entry.plan().number;
+        let plan = entry.plan();
         let key = self.shards.remove(&mut keys, number);
         drop(keys);
         self.plans.leave(plan);
         self.unclaim();
         self.meter.forgotten();
-        drop(key);
+        // The user's code.
+        contain(|| drop(key));
         true
     }
 
-    /// The limiter of a key that is to be waited for.
+    /// The limiter of a key that is to be waited for, and the number of its entry.
     pub(super) fn engine(
         &self,
         print: u64,
         fresh: impl Fn() -> (K, Option<Quota>),
-    ) -> Result<Arc<Engine>, TryAcquireError> {
+    ) -> Result<(u32, Arc<Engine>), TryAcquireError> {
         loop {
             let number = self.admit(print, &fresh)?;
             let is_shared = number == self.shards.shared();
@@ -420,10 +433,10 @@ impl<K, S: BuildHasher> Table<K, S> {
                 continue;
             }
             if let Some(engine) = keys.engines.get(&number) {
-                return Ok(Arc::clone(engine));
+                return Ok((number, Arc::clone(engine)));
             }
             let entry = self.shards.entry(number);
-            let plan = entry.plan().number;
+            let plan = entry.plan();
             let (quota, now) = (self.plans.quota(plan), self.clock.now());
             let piece = self.plans.course(plan).piece();
             let seen = entry.word.begin_change();
@@ -438,55 +451,37 @@ impl<K, S: BuildHasher> Table<K, S> {
             let engine = Arc::new(engine);
             keys.engines.insert(number, Arc::clone(&engine));
             entry.word.hand_to_line(seen, seen.granted() + 1);
-            return Ok(engine);
+            return Ok((number, engine));
         }
     }
 
-    /// Under the lock of its shard, which is released if it has a limiter that nobody needs: what that has goes back into the entry.
-    fn demote(&self, mut keys: MutexGuard<'_, Keys<K>>, number: u32) -> bool {
-        let Some(engine) = keys.engines.get(&number) else { return false };
-        // The caller may have one, and there is one here: nobody who has none gets one without the lock.
-        if Arc::strong_count(engine) > 2 || engine.waiting() > 0 {
-            return false;
-        }
-        let now = self.clock.now();
-        let deficit = engine.deficit(now);
-        let fine = Scale::new(&engine.quota()).unit;
-        let engine = keys.engines.remove(&number);
-        let entry = self.shards.entry(number);
-        let plan = entry.plan();
-        let piece = self.plans.course(plan.number).piece();
-        let deficit = coarse(deficit_between(fine, deficit.into(), piece.scale.unit), &piece);
-        let seen = entry.word.begin_change();
-        let count = entry.suit(seen, plan, &piece, now, deficit);
-        entry.word.begin(count);
-        drop(keys);
-        drop(engine);
-        true
-    }
-
-    /// As [`demote`](Self::demote), for one that the hand has come to.
-    fn try_demote(&self, number: u32) {
-        let keys = self.shards.keys_of(number).lock();
-        if keys.engines.get(&number).is_some_and(|engine| Arc::strong_count(engine) == 1) {
-            self.demote(keys, number);
-        }
-    }
-
-    /// The course of an entry is over, or its word was changing: a new plan of the same quota, if that is so.
+    /// The course of an entry may be over, or its word was changing: a new plan of the same quota, if it is over.
     fn renew(&self, number: u32) {
-        let plan = self.shards.entry(number).plan().number;
-        let piece = self.plans.course(plan).piece();
-        if piece.is_over(self.clock.now()) {
-            let quota = self.plans.quota(plan);
-            self.replan(plan, quota, true);
-        }
+        let entry = self.shards.entry(number);
+        let changes = self.changes.lock();
+        let (plan, quota) = {
+            let _keys = self.shards.keys_of(number).lock();
+            let plan = entry.plan();
+            if !entry.is_taken() || !self.plans.course(plan).piece().is_over(self.clock.now()) {
+                return;
+            }
+            // So that it stays what it is.
+            self.plans.join(plan);
+            (plan, self.plans.quota(plan))
+        };
+        let waited_for = self.replan(plan, quota);
+        self.plans.leave(plan);
+        drop(changes);
+        self.tell(waited_for);
     }
 
-    /// All entries of a plan go by another quota from now on; those with a plan of their own as well if `own` says so.
-    fn replan(&self, old: u32, quota: Quota, own: bool) {
-        let now = self.clock.now();
-        let Ok(new) = self.plans.enter(quota, now) else { return };
+    /// All entries of a plan, which somebody holds, go by another quota from now on. Gives the limiters of those that are waited for, which are to be told. One
+    /// at a time.
+    #[must_use]
+    fn replan(&self, old: u32, quota: Quota) -> Vec<(u32, Arc<Engine>)> {
+        let Ok(new) = self.plans.follow(old, quota, self.clock.now()) else {
+            unreachable!("there is room for one to change to")
+        };
         {
             let mut default = self.default.lock();
             if *default == old {
@@ -495,35 +490,30 @@ impl<K, S: BuildHasher> Table<K, S> {
                 self.plans.leave(old);
             }
         }
-        let shared = self.shards.shared();
         let mut waited_for = Vec::new();
-        if self.shards.entry(shared).plan().number == old {
-            let keys = self.shards.keys_of(shared).lock();
-            waited_for.extend(self.move_to(&keys, shared, PlanOf { number: new, is_own: false }));
-        }
-        for keys in self.shards.all() {
+        for (keys, numbers) in self.shards.ranges() {
+            // A key that comes from here on, under the lock, goes by the new one.
             let keys = keys.lock();
-            for &number in keys.owners() {
-                let plan = self.shards.entry(number).plan();
-                if plan.number == old && (own || !plan.is_own) {
-                    waited_for.extend(self.move_to(&keys, number, PlanOf { number: new, ..plan }));
+            let shared = (numbers.start == 0).then(|| self.shards.shared());
+            for number in numbers.chain(shared) {
+                let entry = self.shards.entry(number);
+                if entry.is_taken() && entry.plan() == old {
+                    waited_for.extend(self.move_to(&keys, number, new));
                 }
             }
         }
         self.plans.leave(new);
-        // That wakes those who are served, with no lock held.
-        waited_for.iter().for_each(|engine| engine.change(|_| quota));
+        waited_for
     }
 
     /// Under the lock of its shard: an entry goes by another plan from now on, by which somebody goes. What has come until now came by the old one.
     /// If it is waited for, its limiter is to be told.
     #[must_use]
-    fn move_to(&self, keys: &Keys<K>, number: u32, plan: PlanOf) -> Option<Arc<Engine>> {
+    fn move_to(&self, keys: &Keys<K>, number: u32, plan: u32) -> Option<(u32, Arc<Engine>)> {
         let entry = self.shards.entry(number);
         let (old, now) = (entry.plan(), self.clock.now());
-        let (old_piece, piece) =
-            (self.plans.course(old.number).piece(), self.plans.course(plan.number).piece());
-        self.plans.join(plan.number);
+        let (old_piece, piece) = (self.plans.course(old).piece(), self.plans.course(plan).piece());
+        self.plans.join(plan);
         let seen = entry.word.begin_change();
         // What came after the end of the old course as well.
         let end = old_piece.since.saturating_add(old_piece.lasts);
@@ -533,38 +523,69 @@ impl<K, S: BuildHasher> Table<K, S> {
         let count = entry.suit(seen, plan, &piece, now, coarse(deficit, &piece));
         // QUEUED stays if it is there.
         entry.word.end_change(seen, count);
-        self.plans.leave(old.number);
-        keys.engines.get(&number).map(Arc::clone)
+        self.plans.leave(old);
+        keys.engines.get(&number).map(|engine| (number, Arc::clone(engine)))
+    }
+
+    /// Limiters of keys that are waited for change as their entries did. That wakes those who are served, with no lock held.
+    fn tell(&self, waited_for: impl IntoIterator<Item = (u32, Arc<Engine>)>) {
+        for (number, engine) in waited_for {
+            // Whoever changes the entry meanwhile comes here as well: the last to look finds them alike.
+            while let Some(quota) = self.quota_of(number, &engine) {
+                engine.change(|_| quota);
+            }
+            drop(engine);
+            self.try_demote(number);
+        }
+    }
+
+    /// The quota by which an entry goes, if its limiter goes by another.
+    fn quota_of(&self, number: u32, engine: &Arc<Engine>) -> Option<Quota> {
+        let keys = self.shards.keys_of(number).lock();
+        if !keys.engines.get(&number).is_some_and(|there| Arc::ptr_eq(there, engine)) {
+            return None;
+        }
+        let quota = self.plans.quota(self.shards.entry(number).plan());
+        (engine.quota() != quota).then_some(quota)
     }
 
     /// Another quota for all keys that have none of their own.
     pub(super) fn set_quota(&self, quota: Quota) {
-        let old = *self.default.lock();
-        if self.plans.quota(old) != quota {
-            self.replan(old, quota, false);
-        }
+        let changes = self.changes.lock();
+        let old = self.join_default();
+        let is_other = self.plans.quota(old) != quota;
+        let waited_for = if is_other { self.replan(old, quota) } else { Vec::new() };
+        self.plans.leave(old);
+        drop(changes);
+        self.tell(waited_for);
+    }
+
+    /// One more goes by the plan of all that have none of their own: its number.
+    fn join_default(&self) -> u32 {
+        let default = self.default.lock();
+        self.plans.join(*default);
+        *default
     }
 
     /// A quota of its own for a key that is there; none, and it has the one of all others. Whether it is there.
     pub(super) fn set_own(&self, print: u64, quota: Option<Quota>) -> Result<bool, TooMany> {
         let keys = self.shards.keys(print).lock();
         let Some(number) = self.shards.find(print) else { return Ok(false) };
-        let (new, quota) = match quota {
-            Some(quota) => (self.plans.enter(quota, self.clock.now())?, quota),
-            None => {
-                let default = *self.default.lock();
-                self.plans.join(default);
-                (default, self.plans.quota(default))
-            }
+        let new = match quota {
+            Some(quota) => self.plans.enter(quota, true, self.clock.now())?,
+            None => self.join_default(),
         };
-        let is_own = new != *self.default.lock();
-        let waited_for = self.move_to(&keys, number, PlanOf { number: new, is_own });
+        let waited_for = self.move_to(&keys, number, new);
         drop(keys);
         self.plans.leave(new);
-        if let Some(engine) = waited_for {
-            engine.change(|_| quota);
-        }
+        self.tell(waited_for);
         Ok(true)
+    }
+
+    /// From here on keys that come have the quotas that they are said to have now.
+    pub(super) fn reload(&self) {
+        // Relaxed: see where it is read.
+        self.reloads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many tokens a key has; none if it is not there, which is as good as a full bucket.
@@ -575,7 +596,7 @@ impl<K, S: BuildHasher> Table<K, S> {
             return Some(engine.available());
         }
         let entry = self.shards.entry(number);
-        let piece = self.plans.course(entry.plan().number).piece();
+        let piece = self.plans.course(entry.plan()).piece();
         // Others may take meanwhile; it does not change hands under the lock.
         let deficit = entry.deficit(entry.word.snapshot(), &piece, self.clock.now()).max(0) as u64;
         Some(piece.tokens(piece.burst_units().saturating_sub(deficit)))
@@ -590,7 +611,7 @@ impl<K, S: BuildHasher> Table<K, S> {
         let look = |number: u32| {
             let entry = self.shards.entry(number);
             let seen: State = entry.word.snapshot();
-            let piece = self.plans.course(entry.plan().number).piece();
+            let piece = self.plans.course(entry.plan()).piece();
             let (deficit, print) = (entry.deficit(seen, &piece, now), entry.print());
             let is_used = seen.is_plain() && deficit > 0 && entry.word.is_still(seen);
             is_used.then(|| {
@@ -609,34 +630,26 @@ impl<K, S: BuildHasher> Table<K, S> {
     }
 
     /// A clone of the key of an entry, if that has this print, made with no lock held: the key is taken out for that, and put back if it is still
-    /// its own.
+    /// its own. Waits for others that do the same.
     fn clone_key(&self, number: u32, print: u64) -> Option<K>
     where
         K: Clone,
     {
-        let entry = self.shards.entry(number);
-        // One that has CHANGING while the lock is free is of no key.
-        let is_its_own = || {
-            let seen = entry.word.snapshot();
-            entry.print() == print && (seen.is_plain() || seen.is_queued())
-        };
-        let key = {
+        let mut backoff = Backoff::new();
+        loop {
             let mut keys = self.shards.keys_of(number).lock();
-            if !is_its_own() {
+            if !self.is_its_own(number, print) {
                 return None;
             }
-            self.shards.take(&mut keys, number)?
-        };
-        let clone = key.clone();
-        let mut keys = self.shards.keys_of(number).lock();
-        if is_its_own() && self.shards.is_away(&keys, number) {
-            self.shards.put(&mut keys, number, key);
-        } else {
-            // It has gone meanwhile. The user's code comes after the lock.
+            if let Some(key) = self.shards.take(&mut keys, number) {
+                drop(keys);
+                // It goes back also if `clone` panics.
+                let away = Away { table: self, number, print, key: Some(key) };
+                return away.key.clone();
+            }
             drop(keys);
-            drop(key);
+            backoff.snooze();
         }
-        Some(clone)
     }
 
     /// Every key that is there now, each cloned with no lock held.
@@ -645,14 +658,93 @@ impl<K, S: BuildHasher> Table<K, S> {
         K: Clone,
     {
         let mut all = Vec::new();
-        for keys in self.shards.all() {
-            let print = |number: &u32| (*number, self.shards.entry(*number).print());
-            let there: Vec<_> = keys.lock().owners().iter().map(print).collect();
+        for (keys, numbers) in self.shards.ranges() {
+            let there: Vec<_> = {
+                let _keys = keys.lock();
+                let taken = numbers.filter(|number| self.shards.entry(*number).is_taken());
+                taken.map(|number| (number, self.shards.entry(number).print())).collect()
+            };
             all.extend(
                 there.into_iter().filter_map(|(number, print)| self.clone_key(number, print)),
             );
         }
         all
+    }
+}
+
+impl<K, S> Table<K, S> {
+    /// Under the lock: whether an entry is of the key with this print.
+    fn is_its_own(&self, number: u32, print: u64) -> bool {
+        let entry = self.shards.entry(number);
+        entry.print() == print && entry.is_taken()
+    }
+
+    /// A key that was taken out goes back.
+    fn put_back(&self, number: u32, print: u64, key: K) {
+        let mut keys = self.shards.keys_of(number).lock();
+        if self.is_its_own(number, print) && self.shards.is_away(&keys, number) {
+            self.shards.put(&mut keys, number, key);
+        } else {
+            // It has gone meanwhile. The user's code comes after the lock.
+            drop(keys);
+            contain(|| drop(key));
+        }
+    }
+
+    /// Under the lock of its shard, which is given back if somebody holds on to the limiter of the entry: what that has goes back into the entry.
+    fn demote<'a>(
+        &self,
+        mut keys: MutexGuard<'a, Keys<K>>,
+        number: u32,
+    ) -> Result<(), MutexGuard<'a, Keys<K>>> {
+        let now = self.clock.now();
+        // The only owner: who has none gets one under the lock only. That also says that nobody waits.
+        let alone = keys.engines.get_mut(&number).and_then(Arc::get_mut);
+        let Some(engine) = alone else { return Err(keys) };
+        let (deficit, fine) = (engine.deficit(now), Scale::new(&engine.quota()).unit);
+        let engine = keys.engines.remove(&number);
+        let entry = self.shards.entry(number);
+        let plan = entry.plan();
+        let piece = self.plans.course(plan).piece();
+        let deficit = coarse(deficit_between(fine, deficit.into(), piece.scale.unit), &piece);
+        let seen = entry.word.begin_change();
+        let count = entry.suit(seen, plan, &piece, now, deficit);
+        entry.word.begin(count);
+        drop(keys);
+        drop(engine);
+        Ok(())
+    }
+
+    /// The limiter of an entry goes, if there is one that nobody holds on to.
+    pub(super) fn try_demote(&self, number: u32) {
+        let keys = self.shards.keys_of(number).lock();
+        let _ = self.demote(keys, number);
+    }
+
+    /// Tells the time.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+/// A key that was taken out of its shard, and goes back.
+struct Away<'a, K, S> {
+    /// From where.
+    table: &'a Table<K, S>,
+    /// The number of its entry.
+    number: u32,
+    /// The print of that.
+    print: u64,
+    /// There, until it is dropped.
+    key: Option<K>,
+}
+
+impl<K, S> Drop for Away<'_, K, S> {
+    fn drop(&mut self) {
+        self.key
+            .take()
+            .into_iter()
+            .for_each(|key| self.table.put_back(self.number, self.print, key));
     }
 }
 

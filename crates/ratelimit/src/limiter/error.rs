@@ -41,7 +41,7 @@ pub enum AcquireError {
         /// How many.
         max_keys: u32,
     },
-    /// As many different quotas are in use as may: 1024.
+    /// As many different quotas are in use as may: 1022.
     #[error("tokens not acquired: too many different quotas are in use")]
     TooManyQuotas,
     /// They have not come yet, and nothing would tell when they have.

@@ -57,7 +57,7 @@ impl RateLimitLayer {
     /// ([`Limiter::charge`]), and those who come next wait for it; so more than the burst is no error here.
     ///
     /// What ends a wait in line is an error of being ready ([`RateLimitError::NotAcquired`](super::RateLimitError::NotAcquired)): the limiter is closed,
-    /// as many wait as may, or its timer is gone. Asked again, the service stands in line again.
+    /// as many wait as may (a service that waits to be ready is one of them), or its timer is gone. Asked again, the service stands in line again.
     ///
     /// # Panics
     ///

@@ -18,20 +18,21 @@ pub struct BackPressure {
 impl BackPressure {
     /// By this limiter, in no line yet.
     pub(super) fn new(limiter: Limiter) -> Self {
-        Self { limiter, held: Held(None) }
+        Self { limiter, held: Held::default() }
     }
 
     /// Ready when there is a token for the next call.
     pub(super) fn poll_token(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), AcquireError>> {
-        let reservation = match &mut self.held.0 {
+        let reservation = match &mut self.held.reservation {
             Some(reservation) => reservation,
             none => none.insert(self.limiter.reserve(1)?),
         };
         // It takes part in the cooperative budget, so a loop of calls yields here.
         let told = ready!(pin!(reservation.ready()).poll(cx));
+        self.held.is_granted = told.is_ok();
         if told.is_err() {
             // It is void. Polled again, it stands in line again.
-            self.held.0 = None;
+            self.held.reservation = None;
         }
         Poll::Ready(told)
     }
@@ -39,10 +40,12 @@ impl BackPressure {
     /// Uses the token for a request of that weight.
     #[track_caller]
     pub(super) fn spend(&mut self, weight: u32) {
-        assert!(self.held.0.is_some(), "`call` without `poll_ready`: there is no token");
+        assert!(self.held.is_granted, "`call` before `poll_ready` was ready: there is no token");
         // A request that weighs nothing leaves it for the next.
         if weight > 0 {
-            self.held.0.take().into_iter().for_each(|reservation| reservation.commit(weight));
+            self.held.is_granted = false;
+            let reservation = self.held.reservation.take();
+            reservation.into_iter().for_each(|reservation| reservation.commit(weight));
         }
     }
 }
@@ -51,25 +54,31 @@ impl fmt::Debug for BackPressure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BackPressure")
             .field("limiter", &self.limiter)
-            .field("held", &self.held.0)
+            .field("held", &self.held.reservation)
             .finish()
     }
 }
 
 /// A token for the next call, or the place in line for it.
-struct Held(Option<Reservation>);
+#[derive(Default)]
+struct Held {
+    /// What stands in line.
+    reservation: Option<Reservation>,
+    /// Whether the token is there.
+    is_granted: bool,
+}
 
 /// Each clone has its own.
 impl Clone for Held {
     fn clone(&self) -> Self {
-        Self(None)
+        Self::default()
     }
 }
 
 impl Drop for Held {
     /// What was not used goes back.
     fn drop(&mut self) {
-        if let Some(reservation) = self.0.take() {
+        if let Some(reservation) = self.reservation.take() {
             reservation.cancel();
         }
     }
