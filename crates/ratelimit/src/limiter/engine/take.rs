@@ -68,10 +68,13 @@ impl Engine {
     /// A token is far away by this word.
     #[cold]
     pub(super) fn note_far(&self, seen: State) {
+        if self.clock.coarse().is_none() {
+            return;
+        }
         let piece = self.course.piece();
         let due = piece.due(piece.needs(seen.granted(), 1)).unwrap_or(u64::MAX);
         let over = piece.since.saturating_add(piece.lasts);
-        if self.clock.coarse().is_some() && self.word.0.is_still(seen) {
+        if self.word.0.is_still(seen) {
             // Relaxed: a hint, as the next.
             self.far_until.store(due.min(over).saturating_sub(LATE), Ordering::Relaxed);
             // Relaxed: a hint.
