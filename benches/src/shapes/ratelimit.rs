@@ -257,6 +257,8 @@ fn kept_coarse(parameter: &'static str, threads: usize) -> Shape {
     Shape::new("ratelimit", "refused", parameter, Work::Calibrated(2))
         .ours(move |n| {
             let _kept = CoarseClock::keep(UPKEEP).expect("a thread");
+            // The other's thread has long begun as well.
+            std::thread::sleep(2 * UPKEEP);
             asked::<Ours>(threads, false, n)
         })
         .peer("governor, upkeep clock", move |n| {

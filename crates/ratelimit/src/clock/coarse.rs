@@ -51,15 +51,20 @@ impl CoarseClock {
         let interval = interval.clamp(Duration::from_micros(10), Duration::from_millis(10));
         let shared = Arc::new(AtomicU64::new(1));
         let goes_on = Arc::clone(&shared);
+        let write = || {
+            // Relaxed: whatever is there was true once.
+            NOW.store(monotonic().unwrap_or(0), Ordering::Relaxed);
+        };
         let keeps = move || {
             // Relaxed: all it says is that it is over.
             while goes_on.load(Ordering::Relaxed) != 0 {
-                // Relaxed: whatever is there was true once.
-                NOW.store(monotonic().unwrap_or(0), Ordering::Relaxed);
+                write();
                 std::thread::park_timeout(interval);
             }
         };
         let thread = Builder::new().name("selvedge-coarse".to_owned()).spawn(keeps)?;
+        // It takes a while until the thread does.
+        write();
         Ok(Self { shared, thread: Some(thread) })
     }
 }
