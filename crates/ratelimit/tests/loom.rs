@@ -812,6 +812,44 @@ fn keyed_hit_vs_wait() {
     });
 }
 
+// Two change the quota of all keys at the same time: every key goes by the one that all have then.
+#[test]
+fn keyed_change_vs_change() {
+    model::check(|| {
+        let (keyed, _clock) = keyed(2, 1);
+        assert!(keyed.try_acquire(&1, 1).is_ok());
+        let changes = {
+            let keyed = Arc::clone(&keyed);
+            spawn(move || keyed.set_quota(Rate::every(SEC).burst(3)))
+        };
+        keyed.set_quota(Rate::every(SEC).burst(4));
+        changes.join().unwrap();
+        let burst = keyed.quota().burst_size();
+        let told = keyed.try_acquire(&1, 5);
+        assert_eq!(told, Err(TryAcquireError::OverBurst { wanted: 5, burst }));
+    });
+}
+
+// The quota changes while the last who waits for a key leaves: the limiter of the key goes, and its entry has the new quota.
+#[test]
+fn keyed_change_vs_leave() {
+    model::check(|| {
+        let (keyed, clock) = keyed(1, 1);
+        assert!(keyed.try_acquire(&1, 1).is_ok());
+        let mut waits = Box::pin(keyed.acquire(1, 1));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let changes = {
+            let keyed = Arc::clone(&keyed);
+            spawn(move || keyed.set_quota(Rate::every(SEC).burst(2)))
+        };
+        drop(waits);
+        changes.join().unwrap();
+        let told = keyed.try_acquire(&1, 3);
+        assert_eq!(told, Err(TryAcquireError::OverBurst { wanted: 3, burst: 2 }));
+        assert_eq!((keyed.hottest(1).len(), clock.registered()), (1, 0));
+    });
+}
+
 /// What runs sometimes, on a clock that is moved by hand and that began long ago.
 fn sometimes(rules: Sometimes) -> (Arc<Sometimes>, Arc<ManualClock>) {
     let (timer, clock) = Timer::manual();
