@@ -758,12 +758,9 @@ fn keyed_hit_vs_remove() {
     model::check(|| {
         let (keyed, _clock) = keyed(2, 3);
         assert!(keyed.try_acquire(&1, 1).is_ok() && keyed.try_acquire(&2, 1).is_ok());
-        let forgets = {
-            let keyed = Arc::clone(&keyed);
-            spawn(move || keyed.forget(&1))
-        };
-        assert!(keyed.try_acquire(&2, 1).is_ok(), "it has two");
-        assert!(forgets.join().unwrap());
+        let other = takes(&keyed, 2);
+        assert!(keyed.forget(&1));
+        assert!(other.join().unwrap(), "it has two");
         assert!(keyed.try_acquire(&2, 1).is_err());
         assert_eq!((keyed.len(), keyed.available(&2)), (1, Some(0)));
     });
