@@ -345,21 +345,6 @@ mod on_tokio {
         });
     }
 
-    /// How often another task got its turn while `work` ran, which is always ready.
-    async fn turns_of_another(work: impl Future) -> u32 {
-        let turns = std::rc::Rc::new(std::cell::Cell::new(0));
-        let local = tokio::task::LocalSet::new();
-        let counted = turns.clone();
-        local.spawn_local(async move {
-            loop {
-                counted.set(counted.get() + 1);
-                yield_now().await;
-            }
-        });
-        local.run_until(work).await;
-        turns.get()
-    }
-
     #[tokio::test(flavor = "current_thread")]
     async fn always_ready_loops_yield_to_tokio() {
         let limiter = Limiter::new(Rate::per_second(Rate::MAX_PER_SECOND).burst(u32::MAX));

@@ -2,47 +2,16 @@
 //! is lost and none is made, no waker and no registration is left.
 #![cfg(all(not(selvedge_loom), any(feature = "sink", feature = "tower")))]
 
+mod support;
+
 use std::cell::Cell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use selvedge_ratelimit::{Limiter, ManualClock, Rate, Timer};
+use selvedge_ratelimit::{ManualClock, Rate, Timer};
 use selvedge_testkit::{CountingWaker, Run, sweep};
-
-const SEC: Duration = Duration::from_secs(1);
-
-/// Three tokens at once, one a second; none is left. How many seconds went by.
-struct Scene {
-    limiter: Limiter,
-    clock: ManualClock,
-    seconds: Cell<u32>,
-}
-
-impl Scene {
-    fn new() -> Self {
-        let (timer, clock) = Timer::manual();
-        let limiter = Limiter::with_timer(Rate::every(SEC).burst(3), timer);
-        limiter.try_acquire(3).unwrap();
-        Self { limiter, clock, seconds: Cell::new(0) }
-    }
-
-    /// A second goes by.
-    fn second(&self) {
-        self.clock.advance(SEC);
-        self.seconds.set(self.seconds.get() + 1);
-    }
-
-    /// What was granted for good, with what is there, is what came: as long as no more than the burst did.
-    #[track_caller]
-    fn conserves(&self, run: &Run, used: u32) {
-        assert_eq!(self.limiter.available() + used, self.seconds.get().min(used + 3));
-        assert_eq!((self.limiter.waiting(), self.clock.registered()), (0, 0));
-        assert_eq!(run.live_wakers(), 0);
-        let left = self.limiter.available();
-        assert_eq!(self.limiter.drain(), left, "nobody is in line");
-    }
-}
+use support::SEC;
+use support::scene::Scene;
 
 /// Where numbers go at once.
 #[cfg(feature = "sink")]

@@ -1,14 +1,15 @@
 //! A stream at the pace of a limiter.
 #![cfg(not(selvedge_loom))]
 
+mod support;
+
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_core::Stream;
-use selvedge_ratelimit::{AcquireError, Limiter, ManualClock, Quota, Rate, Timer, TimerError};
-
-const SEC: Duration = Duration::from_secs(1);
+use selvedge_ratelimit::{AcquireError, Limiter, Rate, Timer, TimerError};
+use support::{SEC, limiter};
 
 /// Counts down; every second poll is pending if it dawdles.
 struct CountDown {
@@ -37,11 +38,6 @@ impl Stream for CountDown {
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.left as usize, Some(self.left as usize))
     }
-}
-
-fn limiter(quota: Quota) -> (Limiter, ManualClock) {
-    let (timer, clock) = Timer::manual();
-    (Limiter::with_timer(quota, timer), clock)
 }
 
 fn poll<S: Stream>(stream: Pin<&mut S>) -> Poll<Option<S::Item>> {
@@ -203,27 +199,13 @@ fn it_says_who_it_is() {
 #[cfg(feature = "tokio")]
 #[tokio::test(flavor = "current_thread")]
 async fn an_always_ready_stream_yields_to_tokio() {
-    use selvedge_testkit::{next, yield_now};
-    use std::cell::Cell;
-    use std::rc::Rc;
-
     let limiter = Limiter::new(Rate::per_second(Rate::MAX_PER_SECOND).burst(u32::MAX));
-    let turns = Rc::new(Cell::new(0));
-    let local = tokio::task::LocalSet::new();
-    let counted = turns.clone();
-    local.spawn_local(async move {
-        loop {
-            counted.set(counted.get() + 1);
-            yield_now().await;
-        }
+    let turns = support::turns_of_another(async {
+        let mut stream = Box::pin(limiter.throttle(count_down(10_000)));
+        while selvedge_testkit::next(&mut stream).await.is_some() {}
     });
-    local
-        .run_until(async {
-            let mut stream = Box::pin(limiter.throttle(count_down(10_000)));
-            while next(&mut stream).await.is_some() {}
-        })
-        .await;
-    assert!(turns.get() >= 10_000 / 128 - 1, "{}", turns.get());
+    let turns = turns.await;
+    assert!(turns >= 10_000 / 128 - 1, "{turns}");
 }
 
 #[cfg(feature = "tokio")]

@@ -289,28 +289,16 @@ fn sending_without_being_ready_panics() {
 #[tokio::test(flavor = "current_thread")]
 async fn an_always_ready_sink_yields_to_tokio() {
     use selvedge_ratelimit::Limiter;
-    use selvedge_testkit::yield_now;
-    use std::cell::Cell;
     use std::future::poll_fn;
 
     let limiter = Limiter::new(Rate::per_second(Rate::MAX_PER_SECOND).burst(u32::MAX));
-    let turns = Rc::new(Cell::new(0));
-    let local = tokio::task::LocalSet::new();
-    let counted = turns.clone();
-    local.spawn_local(async move {
-        loop {
-            counted.set(counted.get() + 1);
-            yield_now().await;
+    let turns = support::turns_of_another(async {
+        let mut sink = pin!(limiter.throttle_sink(Log::default()));
+        for item in 0..10_000 {
+            poll_fn(|cx| sink.as_mut().poll_ready(cx)).await.unwrap();
+            sink.as_mut().start_send(item).unwrap();
         }
     });
-    local
-        .run_until(async {
-            let mut sink = pin!(limiter.throttle_sink(Log::default()));
-            for item in 0..10_000 {
-                poll_fn(|cx| sink.as_mut().poll_ready(cx)).await.unwrap();
-                sink.as_mut().start_send(item).unwrap();
-            }
-        })
-        .await;
-    assert!(turns.get() >= 10_000 / 128 - 1, "{}", turns.get());
+    let turns = turns.await;
+    assert!(turns >= 10_000 / 128 - 1, "{turns}");
 }

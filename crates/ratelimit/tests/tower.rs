@@ -392,7 +392,6 @@ fn they_say_who_they_are() {
 
 #[cfg(feature = "tokio")]
 mod under_tokio {
-    use std::cell::Cell;
     use std::convert::Infallible;
 
     use tower::{ServiceBuilder, ServiceExt, service_fn};
@@ -434,21 +433,6 @@ mod under_tokio {
         }
     }
 
-    /// How often another task gets its turn while `calls` runs.
-    async fn turns_of_another(calls: impl Future<Output = ()>) -> u32 {
-        let turns = Rc::new(Cell::new(0));
-        let local = tokio::task::LocalSet::new();
-        let counted = turns.clone();
-        local.spawn_local(async move {
-            loop {
-                counted.set(counted.get() + 1);
-                selvedge_testkit::yield_now().await;
-            }
-        });
-        local.run_until(calls).await;
-        turns.get()
-    }
-
     #[tokio::test(flavor = "current_thread")]
     async fn loops_of_calls_that_are_answered_at_once_yield() {
         const CALLS: u32 = 10_000;
@@ -467,7 +451,7 @@ mod under_tokio {
                         let _ = service.ready().await.unwrap().call(number).await;
                     }
                 };
-                turns_of_another(calls).await
+                support::turns_of_another(calls).await
             }};
         }
         let turns = [

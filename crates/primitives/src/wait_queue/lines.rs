@@ -108,10 +108,14 @@ impl<S, T, R, O> Lines<S, T, R, O> {
         &'a self,
         locked: LockedLines<'a, S, T, R, O>,
         id: LineId,
-        next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<O>,
+        mut next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<O>,
         last: impl FnOnce(&mut LockedLines<'_, S, T, R, O>),
     ) {
-        self.grant(locked, id, WakeBatch::new(), next, last);
+        let next = |locked: &mut LockedLines<'_, S, T, R, O>| {
+            let outcome = if locked.waiting(id) == 0 { None } else { next(locked) };
+            outcome.map(|outcome| (id, outcome))
+        };
+        self.grant(locked, next, last);
     }
 
     /// As [`grant_each`](Self::grant_each), where `next` also says in which line. What it says of an empty line, or one that is
@@ -126,56 +130,30 @@ impl<S, T, R, O> Lines<S, T, R, O> {
         locked: LockedLines<'a, S, T, R, O>,
         next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<(LineId, O)>,
     ) {
-        self.grant_next(locked, WakeBatch::new(), next);
+        self.grant(locked, next, |_| {});
     }
 
-    /// Grants to whoever is next, in whatever line, by way of `batch`.
-    fn grant_next<'a>(
-        &'a self,
-        locked: LockedLines<'a, S, T, R, O>,
-        batch: WakeBatch,
-        mut next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<(LineId, O)>,
-    ) {
-        in_batches(
-            locked,
-            || self.lock(),
-            batch,
-            |locked, batch| loop {
-                if batch.is_full() {
-                    break true;
-                }
-                let Some((id, outcome)) = next(locked) else { break false };
-                if locked.waiting(id) == 0 {
-                    break false;
-                }
-                locked.inner.grant_front(id, outcome, batch);
-            },
-        );
-    }
-
-    /// Grants to one after the other, by way of `batch`.
+    /// Grants to whoever is next, in whatever line.
     fn grant<'a>(
         &'a self,
         locked: LockedLines<'a, S, T, R, O>,
-        id: LineId,
-        batch: WakeBatch,
-        mut next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<O>,
+        mut next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<(LineId, O)>,
         last: impl FnOnce(&mut LockedLines<'_, S, T, R, O>),
     ) {
         let mut last = Some(last);
         in_batches(
             locked,
             || self.lock(),
-            batch,
+            WakeBatch::new(),
             |locked, batch| {
                 let more = loop {
                     if batch.is_full() {
                         break true;
                     }
+                    let Some((id, outcome)) = next(locked) else { break false };
                     if locked.waiting(id) == 0 {
                         break false;
                     }
-                    let Some(outcome) = next(locked) else { break false };
                     locked.inner.grant_front(id, outcome, batch);
                 };
                 if let Some(last) = last.take_if(|_| !more) {

@@ -1,6 +1,8 @@
 //! A limiter on a clock that is moved by hand, and those who wait for its tokens, polled one by one.
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
+pub(crate) mod scene;
+
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -84,4 +86,20 @@ pub(crate) fn served_after(clock: &ManualClock, due: Duration, waiter: &mut Wait
     assert!(!served(waiter), "before {due:?}");
     clock.advance(NS);
     assert!(served(waiter), "after {due:?}");
+}
+
+/// How often another task gets its turn while `work` runs.
+#[cfg(feature = "tokio")]
+pub(crate) async fn turns_of_another(work: impl Future<Output = ()>) -> u32 {
+    let turns = std::rc::Rc::new(std::cell::Cell::new(0));
+    let local = tokio::task::LocalSet::new();
+    let counted = turns.clone();
+    local.spawn_local(async move {
+        loop {
+            counted.set(counted.get() + 1);
+            selvedge_testkit::yield_now().await;
+        }
+    });
+    local.run_until(work).await;
+    turns.get()
 }
