@@ -33,6 +33,20 @@ fn rate_limit_draws_a_tick_and_a_burst() {
 }
 
 #[test]
+fn rate_limit_by_client_gives_each_client_what_its_quota_says() {
+    let text = printed("rate_limit_by_client");
+    assert!(text.contains("polite pays: 3 clients have their quotas anew"), "{text}");
+    let answered = |client: &str| -> u32 {
+        let line = text.lines().find(|line| line.contains(client) && line.contains("answered"));
+        line.unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    // Two at once and five a second, for two seconds and a moment.
+    let greedy = answered("greedy");
+    assert!((2..=13).contains(&greedy), "{text}");
+    assert!(answered("gold") > greedy, "{text}");
+}
+
+#[test]
 fn semaphore_refuses_what_could_never_be_and_gives_everything_back() {
     let text = printed("semaphore");
     assert!(text.contains("upload 4 (100 MB) is refused"), "{text}");
