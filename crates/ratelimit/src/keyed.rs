@@ -2,7 +2,9 @@
 
 mod acquire;
 mod builder;
+mod change;
 mod entry;
+mod look;
 mod plans;
 mod shard;
 mod table;
@@ -17,9 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use selvedge_cancel::{Context, RunOrCause};
-use selvedge_primitives::time::{Timer, nanos};
+use selvedge_primitives::time::nanos;
 
-use crate::limiter::{Ask, Settings};
+use crate::limiter::Ask;
 use crate::{AcquireError, Quota, Reservation, TryAcquireError};
 use acquire::Of;
 use table::Table;
@@ -112,32 +114,21 @@ pub struct Heat<K> {
 }
 
 impl<K> Keyed<K> {
-    /// `quota` for each key, of which there may be `max_keys` (at least one).
+    /// `quota` for each key, of which there may be `max_keys`: at least one, and no more than 2^31. Their memory, but for the keys
+    /// themselves, is there from the beginning.
+    #[track_caller]
     pub fn new(quota: Quota, max_keys: u32) -> Self {
         Self::builder(quota, max_keys).build()
     }
 
     /// Limits of which more is to be said.
+    #[track_caller]
     pub fn builder(quota: Quota, max_keys: u32) -> KeyedBuilder<K> {
         KeyedBuilder::new(quota, max_keys)
     }
 }
 
 impl<K, S: BuildHasher> Keyed<K, S> {
-    /// Limits of all that.
-    fn of(
-        quota: Quota,
-        max_keys: u32,
-        when_full: WhenFull,
-        settings: Settings,
-        timer: Timer,
-        hasher: S,
-        quota_by: Option<QuotaBy<K>>,
-    ) -> Self {
-        let table = Table::new(quota, max_keys.max(1), when_full, settings, timer, hasher);
-        Self { table, quota_by }
-    }
-
     /// A key that comes new, and its quota.
     fn fresh(&self, key: K) -> (K, Option<Quota>) {
         let quota = self.quota_by.as_ref().map(|quota_by| quota_by(&key));
@@ -158,22 +149,18 @@ impl<K, S: BuildHasher> Keyed<K, S> {
         K: Borrow<Q>,
         Q: Hash + ToOwned<Owned = K> + ?Sized,
     {
-        let told = self.take(key, n);
+        let told = self.take(self.table.print(key), n, || key.to_owned());
         self.table.meter().tried(n, &told);
         told
     }
 
-    /// The same, and somebody else counts it.
+    /// The same, of a key with this print, which `key` makes one that stays; and somebody else counts it.
     #[inline]
-    fn take<Q>(&self, key: &Q, n: u32) -> Result<(), TryAcquireError>
-    where
-        K: Borrow<Q>,
-        Q: Hash + ToOwned<Owned = K> + ?Sized,
-    {
-        if n == 0 {
-            return Ok(());
+    fn take(&self, print: u64, n: u32, key: impl Fn() -> K) -> Result<(), TryAcquireError> {
+        match n {
+            0 => Ok(()),
+            _ => self.table.try_take(print, n, || self.fresh(key())),
         }
-        self.table.try_take(self.table.print(key), n, || self.fresh(key.to_owned()))
     }
 
     /// Takes `n` tokens of a key, waiting in line for them.
@@ -311,6 +298,8 @@ impl<K, S: BuildHasher> Keyed<K, S> {
 
     /// Takes a place in the line of a key for `n` tokens now, to be used when they are due. See [`Reservation`].
     ///
+    /// For as long as there is one, and until something is asked for the key again, the key has a limiter of its own: two allocations.
+    ///
     /// # Errors
     ///
     /// As [`acquire`](Self::acquire), at once.
@@ -321,10 +310,15 @@ impl<K, S: BuildHasher> Keyed<K, S> {
         Q: Hash + ToOwned<Owned = K> + ?Sized,
     {
         let print = self.table.print(key);
-        let engine = self.table.engine(print, || self.fresh(key.to_owned()));
+        let engine = self.table.engine(print, || self.fresh(key.to_owned()), true);
         let counted = engine.inspect_err(|_| self.table.meter().refused());
-        let (_, engine) = counted.map_err(acquire::refused)?;
-        Reservation::new(&engine, Ask::new(n))
+        let (number, engine) = counted.map_err(acquire::refused)?;
+        let reserved = Reservation::new(&engine, Ask::new(n));
+        if reserved.is_err() {
+            drop(engine);
+            self.table.try_demote(number);
+        }
+        reserved
     }
 
     /// How many tokens a key has. One that is not there would have its burst, and for that there is none here.
@@ -438,6 +432,7 @@ impl<K, S: BuildHasher> fmt::Debug for Keyed<K, S> {
         f.debug_struct("Keyed")
             .field("quota", &format_args!("{}", self.quota()))
             .field("keys", &format_args!("{} of {}", self.len(), self.max_keys()))
+            .field("origin", self.table.origin())
             .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use selvedge_ratelimit::{
-    AcquireError, Keyed, ManualClock, Quota, Rate, Timer, TryAcquireError, WhenFull,
+    AcquireError, Keyed, Limiter, ManualClock, Quota, Rate, Timer, TryAcquireError, WhenFull,
 };
 use selvedge_testkit::watchdog;
 
@@ -570,4 +570,98 @@ fn a_key_whose_clone_panics_stays_where_it_is() {
     assert!(keyed.try_acquire(&Fragile(2), 1).is_ok());
     assert!(keyed.forget(&Fragile(1)));
     assert_eq!(keyed.hottest(9)[0].key, Fragile(2));
+}
+
+/// The courses of these keys last for 104 days, those of limiters for decades.
+#[test]
+fn a_key_has_what_a_limiter_has_also_after_the_end_of_a_course() {
+    // Each alone with its limits, because whoever comes first after the end renews the course of all.
+    const KEYS: u64 = 40;
+    let (timer, clock) = Timer::manual();
+    let hour = 3_600 * SEC;
+    let quota = Rate::every(7 * hour).burst(3);
+    let alone = |_| Keyed::<u64>::builder(quota, 1).timer(timer.clone()).build();
+    let limits: Vec<Keyed<u64>> = (0..KEYS).map(alone).collect();
+    let limiters: Vec<_> = (0..KEYS).map(|_| Limiter::with_timer(quota, timer.clone())).collect();
+    let mut waits: Vec<_> = (0..KEYS).map(|_| None).collect();
+    assert!((0..KEYS).all(|key| limits[key as usize].try_acquire(&key, 1).is_ok()));
+    limiters.iter().for_each(|limiter| limiter.try_acquire(1).unwrap());
+    // Never at the moment at which a token comes.
+    clock.advance(Duration::from_millis(1));
+    for step in 0..230 * 24 {
+        clock.advance(hour);
+        for key in 0..KEYS {
+            let (keyed, limiter) = (&limits[key as usize], &limiters[key as usize]);
+            let at = (step + 5 * key) % 29;
+            let waits = &mut waits[key as usize];
+            let there = limiter.available();
+            if waits.is_none() {
+                assert_eq!(keyed.available(&key), Some(there), "{step} {key}");
+            }
+            match at {
+                0 | 3 | 10 => {
+                    let told = limiter.try_acquire(1 + at as u32 % 2).is_ok();
+                    assert_eq!(keyed.try_acquire(&key, 1 + at as u32 % 2).is_ok(), told);
+                }
+                // All there is, and then somebody waits for all there may be.
+                17 if key % 2 == 0 => {
+                    assert_eq!(limiter.drain(), there);
+                    assert!(keyed.try_acquire(&key, there).is_ok());
+                    let mut waiting = Box::pin(keyed.acquire(key, 3));
+                    assert!(poll(waiting.as_mut()).is_pending());
+                    *waits = Some(waiting);
+                }
+                // It gives up, hours later, without a look.
+                17..=28 if at == 28 => *waits = None,
+                15 if key % 2 == 1 => {
+                    let granted = keyed.reserve(&key, 2).unwrap();
+                    let due_in = granted.due_in();
+                    assert_eq!(due_in == Some(Duration::ZERO), there >= 2, "{step} {key}");
+                    granted.cancel();
+                }
+                _ => {}
+            }
+        }
+        // The heat is what is missing.
+        for (keyed, limiter) in limits.iter().zip(&limiters) {
+            let heat = keyed.hottest(1);
+            let there = heat.first().map_or(3, |heat| heat.available);
+            // Not of those that are waited for.
+            assert!(there == limiter.available() || there == 3, "{step} {heat:?}");
+        }
+    }
+}
+
+#[test]
+fn entries_that_change_hands_can_be_looked_at_without_a_lock() {
+    watchdog(Duration::from_secs(60), "changing hands", || {
+        let (timer, _clock) = Timer::manual();
+        let builder = Keyed::builder(Rate::per_hour(1).burst(1), 4);
+        let keyed: Keyed<u64, _> = builder.timer(timer).hasher(Chosen::default()).build();
+        // All the bits in which an entry has its plan.
+        let key = |number: u64| number << 11 | 0x7ff;
+        std::thread::scope(|scope| {
+            for thread in 0..2 {
+                let keyed = &keyed;
+                scope.spawn(move || {
+                    for number in 0..100_000 {
+                        let key = key(1 + (number * 7 + thread) % 6);
+                        let _ = keyed.try_acquire(&key, 1);
+                        keyed.forget(&key);
+                    }
+                });
+            }
+            (0..100_000).for_each(|_| assert!(keyed.hottest(1).len() <= 1));
+        });
+    });
+}
+
+#[test]
+fn it_says_where_it_was_made_and_how_much_it_holds() {
+    let line = line!() + 1;
+    let keyed: Keyed<u64> = Keyed::builder(Rate::per_hour(1).burst(1), 0).named("guests").build();
+    assert_eq!(keyed.max_keys(), 1);
+    let text = format!("{keyed:?}");
+    assert!(text.contains(&format!("guests ({}:{line}:", file!())), "{text}");
+    assert!(text.contains("0 of 1"), "{text}");
 }

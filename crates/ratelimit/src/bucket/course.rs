@@ -58,6 +58,12 @@ impl Piece {
         self.base + self.scale.earned(now.saturating_sub(self.since).min(self.lasts))
     }
 
+    /// What would have come by `now` since its end, if that is past, had it gone on.
+    pub(crate) fn after(&self, now: u64) -> u64 {
+        let end = self.since.saturating_add(self.lasts);
+        self.scale.earned(now.saturating_sub(end).min(LONGEST))
+    }
+
     /// Whether it does not hold any more.
     pub(crate) fn is_over(&self, now: u64) -> bool {
         now.saturating_sub(self.since) > self.lasts

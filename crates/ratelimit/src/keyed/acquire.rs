@@ -74,7 +74,8 @@ impl<K: Hash + Clone, S: BuildHasher> Future for AcquireKey<'_, K, S> {
         if this.acquire.is_none() {
             let proceed = ready!(coop::poll_proceed(cx));
             let (keyed, key) = (&**this.keyed, &*this.key);
-            let tried = keyed.take(key, this.ask.tokens);
+            let print = keyed.table.print(key);
+            let tried = keyed.take(print, this.ask.tokens, || key.clone());
             let told = match tried {
                 Ok(()) => Some(Ok(())),
                 Err(TryAcquireError::NotYet(_)) => None,
@@ -86,16 +87,16 @@ impl<K: Hash + Clone, S: BuildHasher> Future for AcquireKey<'_, K, S> {
                 *this.done = true;
                 return Poll::Ready(told);
             }
-            let print = keyed.table.print(key);
-            let (number, engine) = match keyed.table.engine(print, || keyed.fresh(key.clone())) {
-                Ok(engine) => engine,
-                Err(error) => {
-                    keyed.table.meter().refused();
-                    proceed.made_progress();
-                    *this.done = true;
-                    return Poll::Ready(Err(refused(error)));
-                }
-            };
+            let (number, engine) =
+                match keyed.table.engine(print, || keyed.fresh(key.clone()), false) {
+                    Ok(engine) => engine,
+                    Err(error) => {
+                        keyed.table.meter().refused();
+                        proceed.made_progress();
+                        *this.done = true;
+                        return Poll::Ready(Err(refused(error)));
+                    }
+                };
             *this.number = number;
             this.acquire.set(Some(Acquire::new(Handle::Shared(engine), *this.ask)));
         }

@@ -1,13 +1,19 @@
 //! What can be said about the limits by key beside the quota.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use selvedge_primitives::Origin;
 use selvedge_primitives::time::Timer;
 
+use super::table::Table;
 use super::{Keyed, QuotaBy, WhenFull};
 use crate::Quota;
 use crate::limiter::Settings;
+
+/// The most keys that there may be: for more there are as many.
+const MOST_KEYS: u32 = 1 << 31;
 
 /// What can be said about a [`Keyed`] beside its quota; from [`Keyed::builder`].
 ///
@@ -40,20 +46,24 @@ pub struct KeyedBuilder<K, S = RandomState> {
     timer: Timer,
     /// Makes fingerprints.
     hasher: S,
+    /// Name and place.
+    origin: Origin,
     /// The quota of a key.
     quota_by: Option<QuotaBy<K>>,
 }
 
 impl<K> KeyedBuilder<K> {
     /// Nothing said yet.
+    #[track_caller]
     pub(super) fn new(quota: Quota, max_keys: u32) -> Self {
         Self {
             quota,
-            max_keys,
+            max_keys: max_keys.clamp(1, MOST_KEYS),
             when_full: WhenFull::default(),
             settings: Settings::DEFAULT,
             timer: Timer::thread(),
             hasher: RandomState::new(),
+            origin: Origin::here(),
             quota_by: None,
         }
     }
@@ -97,10 +107,16 @@ impl<K, S> KeyedBuilder<K, S> {
         self
     }
 
+    /// Under a name, for `{:?}` and for who watches.
+    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.origin = self.origin.named(name);
+        self
+    }
+
     /// Makes the fingerprints. One that is not keyed, or whose key is known, lets others choose keys that share a bucket.
     pub fn hasher<T>(self, hasher: T) -> KeyedBuilder<K, T> {
-        let Self { quota, max_keys, when_full, settings, timer, quota_by, .. } = self;
-        KeyedBuilder { quota, max_keys, when_full, settings, timer, hasher, quota_by }
+        let Self { quota, max_keys, when_full, settings, timer, origin, quota_by, .. } = self;
+        KeyedBuilder { quota, max_keys, when_full, settings, timer, hasher, origin, quota_by }
     }
 
     /// The limits, without keys.
@@ -108,8 +124,9 @@ impl<K, S> KeyedBuilder<K, S> {
     where
         S: BuildHasher,
     {
-        let Self { quota, max_keys, when_full, settings, timer, hasher, quota_by } = self;
-        Keyed::of(quota, max_keys, when_full, settings, timer, hasher, quota_by)
+        let Self { quota, max_keys, when_full, settings, timer, hasher, origin, quota_by } = self;
+        let table = Table::new(quota, max_keys, when_full, settings, timer, hasher, origin);
+        Keyed { table, quota_by }
     }
 }
 

@@ -12,15 +12,15 @@
 //! ```
 //!
 //! The word is that of a bucket ([`word`](crate::bucket::word)), whose count has two parts here: what was granted, on the course of the plan, and a
-//! generation, which is another whenever the entry gets another key or another plan. Four thousand changes later it comes round; but what was granted
-//! begins where the course of the plan is at that time, which goes up all the time, and in which no entry can be changed as often as that before it
-//! has gone on. So the word has never had the value with which a change ends, and who has reckoned for the key or the plan that was there before
-//! cannot put its result into it.
+//! generation, which is another whenever the entry gets another key or another plan. So who has reckoned for the key or the plan that was there
+//! before cannot put its result into it. Twelve bits come round: who stands still between its look and its CAS while the entry is given away exactly
+//! 4096 times, or a multiple of that, and then finds the very count that it saw, takes of another key. The count is in units of
+//! sixteen nanoseconds' worth, so that is a matter of one in millions, for who has stood still at just the wrong place for that long.
 //!
 //! The print is read as the course of a limiter is: between a load of the word and a CAS, or another load, that finds it unchanged; and it is
 //! written while the word has CHANGING, under the lock of the shard to which the key belongs. An entry of no key has CHANGING.
 
-use selvedge_primitives::atomic::{AtomicU64, Ordering};
+use selvedge_primitives::atomic::{AtomicU64, Ordering, fence};
 
 use crate::bucket::course::Piece;
 use crate::bucket::word::{State, Word};
@@ -95,20 +95,30 @@ impl Entry {
     }
 
     /// How many units are missing from a full bucket at `now`, on this piece of its plan; less than nothing says how many have come since it
-    /// was full. The word has been looked at, and will be again, or has CHANGING.
+    /// was full. What has come since the end of the piece is reckoned in. The word has been looked at, and will be again, or has CHANGING.
     pub(super) fn deficit(&self, seen: State, piece: &Piece, now: u64) -> i64 {
-        granted(seen.granted()).wrapping_sub(piece.earned(now)) as i64
+        let deficit = granted(seen.granted()).wrapping_sub(piece.earned(now)) as i64;
+        deficit.saturating_sub_unsigned(piece.after(now))
     }
 
     /// Under the lock, while the word has CHANGING: gives it to a key, with a full bucket.
     pub(super) fn begin(&self, print: u64, plan: u32, piece: &Piece, now: u64) {
-        // Relaxed: published by the word.
-        self.print.store(print, Ordering::Relaxed);
-        let count = self.suit(self.word.snapshot(), plan, piece, now, 0);
-        self.word.begin(count);
+        // Fence Release: against the Acquire fence in `Word::read`. Somebody else gave the word CHANGING, and this thread knows of it by the lock: who reads
+        // the next line finds CHANGING, or what came after it.
+        fence(Ordering::Release);
+        self.set(print, plan);
+        self.word.begin(Self::count(self.word.snapshot(), piece, now, 0));
     }
 
-    /// Under the lock, while the word has CHANGING: from now on it goes by this plan, with such a deficit. Gives the count to go on with.
+    /// Whose it is, and by which plan. At once: who reads without the lock finds a plan that there is.
+    fn set(&self, print: u64, plan: u32) {
+        let print = print >> PRINT_SHIFT << PRINT_SHIFT;
+        // Relaxed: published by the word.
+        self.print.store(print | u64::from(plan), Ordering::Relaxed);
+    }
+
+    /// Under the lock, while the word has CHANGING: from now on it goes by this plan, which is not over, with such a deficit. Gives the count to go on
+    /// with.
     pub(super) fn suit(
         &self,
         seen: State,
@@ -117,8 +127,12 @@ impl Entry {
         now: u64,
         deficit: u64,
     ) -> u64 {
-        // Relaxed: published by the word.
-        self.print.store(self.print() | u64::from(plan), Ordering::Relaxed);
+        self.set(self.print(), plan);
+        Self::count(seen, piece, now, deficit)
+    }
+
+    /// A count of the next generation, with such a deficit.
+    fn count(seen: State, piece: &Piece, now: u64, deficit: u64) -> u64 {
         // The highest bits of a word are those of the generation, so it comes round by itself.
         let next = (seen.granted() >> GENERATION_SHIFT) + 1;
         let generation = next << GENERATION_SHIFT & (u64::MAX >> 3);

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use selvedge_primitives::Mutex;
+use selvedge_primitives::atomic::{Ordering, fence};
 
 use crate::Quota;
 use crate::bucket::course::{Course, Piece};
@@ -78,7 +79,7 @@ impl Plans {
     /// The course of a plan.
     #[inline]
     pub(super) fn course(&self, number: u32) -> &Course {
-        // A number that is read while it changes is one that there is, and the word tells.
+        // The number of an entry is always one that there is; whether it is still the entry's, its word tells.
         &self.courses[number as usize]
     }
 
@@ -140,6 +141,9 @@ impl Plans {
         };
         book.own += usize::from(row.is_own);
         book.numbers.insert((row.quota, row.is_own), number);
+        // Fence Release: against the Acquire fence in `Word::read`. Those that went by this plan before were changed by others, of which this thread knows by
+        // the book's lock: who reads what is written next finds their words changed.
+        fence(Ordering::Release);
         self.courses[number as usize].set(Self::piece_of(&row.quota, now));
         Ok(number)
     }

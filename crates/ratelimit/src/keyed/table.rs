@@ -28,24 +28,25 @@ use std::sync::Arc;
 use selvedge_primitives::atomic::{AtomicU32, Ordering};
 use selvedge_primitives::observe::Subject;
 use selvedge_primitives::time::Timer;
-use selvedge_primitives::{Backoff, Mutex, MutexGuard, contain};
+use selvedge_primitives::{Backoff, MutexGuard, Origin, contain};
 
 use super::WhenFull;
+use super::change::Said;
 use super::entry::{Entry, PRINT_SHIFT, granted, with_granted};
 use super::plans::{LARGEST_DEBT, Plans, TooMany};
 use super::shard::{Keys, Shards};
 use crate::bucket::course::{LARGEST_DEBT as LIMITERS_DEBT, Outlook, Piece};
-use crate::bucket::scale::{LONGEST, Scale};
-use crate::bucket::word::{Refusal, State};
+use crate::bucket::scale::Scale;
+use crate::bucket::word::Refusal;
 use crate::clock::Clock;
 use crate::limiter::{Engine, Settings, deficit_between};
 use crate::meter::Meter;
 use crate::{NotYet, Quota, TryAcquireError};
 
-/// So many entries are looked at for one to evict.
-const LOOKS: u32 = 16;
 /// The fingerprint of the entry that keys share that found no room: of no key.
 const SHARED: u64 = 0;
+/// So many entries are looked at for one to evict; some are of no key.
+const LOOKS: u32 = 24;
 /// As often before a key is refused or shares.
 const ROUNDS: u32 = 4;
 /// Mixes fingerprints: the odd number next to 2^64 over the golden ratio (Knuth, "The Art of Computer Programming", volume 3, 6.4).
@@ -54,21 +55,17 @@ const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// See the module's page.
 pub(super) struct Table<K, S> {
     /// The entries and the keys.
-    shards: Shards<K>,
+    pub(super) shards: Shards<K>,
     /// How many keys there may be.
     max_keys: u32,
     /// How many there are, or are about to be.
     count: AtomicU32,
     /// The plans.
-    plans: Plans,
-    /// The plan of keys that have none of their own. Changes under the lock.
-    default: Mutex<u32>,
-    /// Held by who moves keys from one plan to another.
-    changes: Mutex<()>,
-    /// How often the quotas of keys were asked for anew.
-    reloads: AtomicU32,
+    pub(super) plans: Plans,
+    /// What is said of quotas.
+    pub(super) said: Said,
     /// Tells the time.
-    clock: Clock,
+    pub(super) clock: Clock,
     /// Makes fingerprints.
     hasher: S,
     /// Where the next eviction looks.
@@ -76,9 +73,11 @@ pub(super) struct Table<K, S> {
     /// What is done when there is no room.
     when_full: WhenFull,
     /// Of the limiters of keys that are waited for.
-    settings: Settings,
+    pub(super) settings: Settings,
+    /// Who made it.
+    origin: Origin,
     /// Counts.
-    meter: Meter,
+    pub(super) meter: Meter,
 }
 
 /// Why a hit came to nothing.
@@ -89,7 +88,7 @@ enum Miss {
     Unsettled,
 }
 
-impl<K, S: BuildHasher> Table<K, S> {
+impl<K, S> Table<K, S> {
     /// No keys yet.
     pub(super) fn new(
         quota: Quota,
@@ -98,6 +97,7 @@ impl<K, S: BuildHasher> Table<K, S> {
         settings: Settings,
         timer: Timer,
         hasher: S,
+        origin: Origin,
     ) -> Self {
         let clock = settings.clock(timer);
         let now = clock.now();
@@ -114,14 +114,13 @@ impl<K, S: BuildHasher> Table<K, S> {
             max_keys,
             count: AtomicU32::new(0),
             plans,
-            default: Mutex::new(default),
-            changes: Mutex::new(()),
-            reloads: AtomicU32::new(0),
+            said: Said::new(default),
             clock,
             hasher,
             hand: AtomicU32::new(0),
             when_full,
             settings,
+            origin,
             meter: Meter::new(),
         }
     }
@@ -132,6 +131,11 @@ impl<K, S: BuildHasher> Table<K, S> {
         &self.meter
     }
 
+    /// Who made it.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
     /// How many keys there may be.
     pub(super) fn max_keys(&self) -> u32 {
         self.max_keys
@@ -140,21 +144,6 @@ impl<K, S: BuildHasher> Table<K, S> {
     /// How many keys there are.
     pub(super) fn len(&self) -> usize {
         self.shards.all().iter().map(|keys| keys.lock().len()).sum()
-    }
-
-    /// The quota of keys that have none of their own.
-    pub(super) fn quota(&self) -> Quota {
-        let default = self.default.lock();
-        self.plans.quota(*default)
-    }
-
-    /// The fingerprint of a key.
-    #[inline]
-    pub(super) fn print<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
-        // Not all hashers fill the highest and the lowest bits, by which the place is chosen. No two become the same by this.
-        let hash = self.hasher.hash_one(key);
-        let mixed = (hash ^ hash >> 32).wrapping_mul(ODD);
-        (mixed ^ mixed >> 32).max((SHARED + 1) << PRINT_SHIFT)
     }
 
     /// What becomes of a request of an entry.
@@ -223,30 +212,61 @@ impl<K, S: BuildHasher> Table<K, S> {
         fresh: impl Fn() -> (K, Option<Quota>),
     ) -> Result<(), TryAcquireError> {
         let mut backoff = Backoff::new();
+        let mut number = self.admit_counted(print, &fresh)?;
         loop {
-            let number = self.admit(print, &fresh)?;
-            // The shared one has a print of its own.
-            let print = if number == self.shards.shared() { SHARED } else { print };
-            match self.hit(number, print, tokens, self.clock.now()) {
-                Ok(()) => return Ok(()),
-                Err(Miss::Told(error)) => return Err(error),
-                Err(Miss::Unsettled) => {}
+            if let Some(told) = self.try_at(number, print, tokens) {
+                return told;
             }
-            let keys = self.shards.keys_of(number).lock();
-            if !self.shards.entry(number).is_of(print) {
-                continue;
+            backoff.snooze();
+            if number != self.shards.shared() {
+                number = self.admit_counted(print, &fresh)?;
             }
-            if keys.engines.contains_key(&number) {
-                let Err(keys) = self.demote(keys, number) else { continue };
-                let engine = keys.engines.get(&number).map(Arc::clone);
-                drop(keys);
-                // It wakes others, with no lock held.
-                return engine.expect("looked at above").try_take(tokens);
-            }
+        }
+    }
+
+    /// Takes from an entry that was the key's a moment ago, or is shared; none if that has to be looked at again.
+    fn try_at(&self, number: u32, print: u64, tokens: u32) -> Option<Result<(), TryAcquireError>> {
+        // The shared one has a print of its own.
+        let print = if number == self.shards.shared() { SHARED } else { print };
+        match self.hit(number, print, tokens, self.clock.now()) {
+            Ok(()) => return Some(Ok(())),
+            Err(Miss::Told(error)) => return Some(Err(error)),
+            Err(Miss::Unsettled) => {}
+        }
+        let keys = self.shards.keys_of(number).lock();
+        if !self.shards.entry(number).is_of(print) {
+            return None;
+        }
+        if !keys.engines.contains_key(&number) {
             drop(keys);
             self.renew(number);
-            backoff.snooze();
+            return None;
         }
+        let Err(keys) = self.demote(keys, number) else { return None };
+        let engine = keys.engines.get(&number).map(Arc::clone);
+        drop(keys);
+        // It may wake others, with no lock held.
+        let told = engine?.try_take(tokens);
+        // The last who waited may have found it held here.
+        self.try_demote(number);
+        Some(told)
+    }
+
+    /// As [`admit`](Self::admit), and counts it if the key finds no room.
+    pub(super) fn admit_counted(
+        &self,
+        print: u64,
+        fresh: &impl Fn() -> (K, Option<Quota>),
+    ) -> Result<u32, TryAcquireError> {
+        let number = self.admit(print, fresh);
+        let found_none = match &number {
+            Ok(number) => *number == self.shards.shared(),
+            Err(error) => matches!(error, TryAcquireError::TooManyKeys { .. }),
+        };
+        if found_none {
+            self.meter.turned_away();
+        }
+        number
     }
 
     /// The entry of a key, which gets one if it has none: its own, or the one that is shared.
@@ -255,58 +275,49 @@ impl<K, S: BuildHasher> Table<K, S> {
         print: u64,
         fresh: &impl Fn() -> (K, Option<Quota>),
     ) -> Result<u32, TryAcquireError> {
-        let found = {
-            let _keys = self.shards.keys(print).lock();
-            self.shards.find(print)
-        };
-        if let Some(number) = found {
-            return Ok(number);
-        }
-        // Relaxed: compared under the lock, below.
-        let reloads = self.reloads.load(Ordering::Relaxed);
-        // The user's code, with no lock held.
-        let (key, quota) = fresh();
-        if !self.claim() {
-            return self.full();
-        }
-        let now = self.clock.now();
-        let plan = match quota.map(|quota| self.plans.enter(quota, true, now)) {
-            Some(Ok(number)) => Some(number),
-            None => None,
-            Some(Err(TooMany)) => {
-                self.unclaim();
-                return Err(TryAcquireError::TooManyQuotas);
-            }
-        };
-        let mut keys = self.shards.keys(print).lock();
-        let found = self.shards.find(print);
-        let free = self.shards.free(print);
-        // Relaxed: who asks anew counts first, and then comes to every shard under its lock: before this key is there, and it is seen here; or after that,
-        // and the key is asked for.
-        let is_stale = self.reloads.load(Ordering::Relaxed) != reloads;
-        let (None, Some(number), false) = (found, free, is_stale) else {
-            drop(keys);
-            plan.into_iter().for_each(|plan| self.plans.leave(plan));
-            self.unclaim();
-            return match found {
-                // Somebody else was faster.
-                Some(found) => Ok(found),
-                None if is_stale => self.admit(print, fresh),
-                // Far more keys fell into the shard than can be by chance.
-                None => self.full(),
+        loop {
+            let found = {
+                let _keys = self.shards.keys(print).lock();
+                self.shards.find(print)
             };
-        };
-        let plan = plan.unwrap_or_else(|| self.join_default());
-        let piece = self.plans.course(plan).piece();
-        self.shards.entry(number).begin(print, plan, &piece, now);
-        self.shards.insert(&mut keys, number, print, key);
-        self.meter.inserted();
-        Ok(number)
+            if let Some(number) = found {
+                return Ok(number);
+            }
+            let reloads = self.said.reloads();
+            // The user's code, with no lock held.
+            let (key, quota) = fresh();
+            let now = self.clock.now();
+            let own = quota.map(|quota| self.plans.enter(quota, true, now)).transpose();
+            let own = own.map_err(|TooMany| TryAcquireError::TooManyQuotas)?;
+            let leave = || own.into_iter().for_each(|plan| self.plans.leave(plan));
+            if !self.claim() {
+                leave();
+                return self.full();
+            }
+            let mut keys = self.shards.keys(print).lock();
+            let (found, free) = (self.shards.find(print), self.shards.free(print));
+            // Who asks anew counts first, and then comes to every shard under its lock: before this key is there, and it is seen here; or after that, and the
+            // key is asked for.
+            let is_stale = self.said.reloads() != reloads;
+            if let (None, Some(number), false) = (found, free, is_stale) {
+                let plan = own.unwrap_or_else(|| self.join_default());
+                self.shards.entry(number).begin(print, plan, &self.plans.course(plan).piece(), now);
+                self.shards.insert(&mut keys, number, print, key);
+                self.meter.inserted();
+                return Ok(number);
+            }
+            drop(keys);
+            leave();
+            self.unclaim();
+            if found.is_none() && free.is_none() {
+                // Far more keys fell into the shard than can be by chance.
+                return self.full();
+            }
+        }
     }
 
     /// What becomes of a key for which there is no room.
     fn full(&self) -> Result<u32, TryAcquireError> {
-        self.meter.turned_away();
         let max_keys = self.max_keys();
         match self.when_full {
             WhenFull::Share => Ok(self.shards.shared()),
@@ -345,8 +356,7 @@ impl<K, S: BuildHasher> Table<K, S> {
     fn evict(&self) -> bool {
         let now = self.clock.now();
         let most = self.shards.len();
-        // Some are of no key.
-        let looks = (LOOKS + LOOKS / 2).min(most);
+        let looks = LOOKS.min(most);
         // Relaxed: a place to begin at.
         let from = self.hand.fetch_add(looks, Ordering::Relaxed);
         let mut victims: Vec<(i128, u32)> = (0..looks)
@@ -419,14 +429,18 @@ impl<K, S: BuildHasher> Table<K, S> {
         true
     }
 
-    /// The limiter of a key that is to be waited for, and the number of its entry.
+    /// The limiter of a key that is to be waited for, and the number of its entry. `is_asked`, and not yet counted: it is counted if the key finds no room.
     pub(super) fn engine(
         &self,
         print: u64,
         fresh: impl Fn() -> (K, Option<Quota>),
+        is_asked: bool,
     ) -> Result<(u32, Arc<Engine>), TryAcquireError> {
         loop {
-            let number = self.admit(print, &fresh)?;
+            let number = match is_asked {
+                true => self.admit_counted(print, &fresh)?,
+                false => self.admit(print, &fresh)?,
+            };
             let is_shared = number == self.shards.shared();
             let mut keys = self.shards.keys_of(number).lock();
             if !is_shared && self.shards.find(print) != Some(number) {
@@ -445,7 +459,7 @@ impl<K, S: BuildHasher> Table<K, S> {
             let fine = Scale::new(&quota).unit;
             let deficit = deficit_between(piece.scale.unit, deficit, fine);
             let deficit = u64::try_from(deficit).unwrap_or(u64::MAX).min(LIMITERS_DEBT);
-            let (clock, subject) = (self.clock.clone(), Subject::here("keyed limit"));
+            let (clock, subject) = (self.clock.clone(), Subject::new("keyed limit", &self.origin));
             let meter = self.meter.clone();
             let engine = Engine::resume(quota, self.settings, clock, subject, now, deficit, meter);
             let engine = Arc::new(engine);
@@ -455,243 +469,8 @@ impl<K, S: BuildHasher> Table<K, S> {
         }
     }
 
-    /// The course of an entry may be over, or its word was changing: a new plan of the same quota, if it is over.
-    fn renew(&self, number: u32) {
-        let entry = self.shards.entry(number);
-        let changes = self.changes.lock();
-        let (plan, quota) = {
-            let _keys = self.shards.keys_of(number).lock();
-            let plan = entry.plan();
-            if !entry.is_taken() || !self.plans.course(plan).piece().is_over(self.clock.now()) {
-                return;
-            }
-            // So that it stays what it is.
-            self.plans.join(plan);
-            (plan, self.plans.quota(plan))
-        };
-        let waited_for = self.replan(plan, quota);
-        self.plans.leave(plan);
-        drop(changes);
-        self.tell(waited_for);
-    }
-
-    /// All entries of a plan, which somebody holds, go by another quota from now on. Gives the limiters of those that are waited for, which are to be told. One
-    /// at a time.
-    #[must_use]
-    fn replan(&self, old: u32, quota: Quota) -> Vec<(u32, Arc<Engine>)> {
-        let Ok(new) = self.plans.follow(old, quota, self.clock.now()) else {
-            unreachable!("there is room for one to change to")
-        };
-        {
-            let mut default = self.default.lock();
-            if *default == old {
-                *default = new;
-                self.plans.join(new);
-                self.plans.leave(old);
-            }
-        }
-        let mut waited_for = Vec::new();
-        for (keys, numbers) in self.shards.ranges() {
-            // A key that comes from here on, under the lock, goes by the new one.
-            let keys = keys.lock();
-            let shared = (numbers.start == 0).then(|| self.shards.shared());
-            for number in numbers.chain(shared) {
-                let entry = self.shards.entry(number);
-                if entry.is_taken() && entry.plan() == old {
-                    waited_for.extend(self.move_to(&keys, number, new));
-                }
-            }
-        }
-        self.plans.leave(new);
-        waited_for
-    }
-
-    /// Under the lock of its shard: an entry goes by another plan from now on, by which somebody goes. What has come until now came by the old one.
-    /// If it is waited for, its limiter is to be told.
-    #[must_use]
-    fn move_to(&self, keys: &Keys<K>, number: u32, plan: u32) -> Option<(u32, Arc<Engine>)> {
-        let entry = self.shards.entry(number);
-        let (old, now) = (entry.plan(), self.clock.now());
-        let (old_piece, piece) = (self.plans.course(old).piece(), self.plans.course(plan).piece());
-        self.plans.join(plan);
-        let seen = entry.word.begin_change();
-        // What came after the end of the old course as well.
-        let end = old_piece.since.saturating_add(old_piece.lasts);
-        let after = old_piece.scale.earned(now.saturating_sub(end).min(LONGEST));
-        let deficit = entry.deficit(seen, &old_piece, now).saturating_sub_unsigned(after).max(0);
-        let deficit = deficit_between(old_piece.scale.unit, deficit.into(), piece.scale.unit);
-        let count = entry.suit(seen, plan, &piece, now, coarse(deficit, &piece));
-        // QUEUED stays if it is there.
-        entry.word.end_change(seen, count);
-        self.plans.leave(old);
-        keys.engines.get(&number).map(|engine| (number, Arc::clone(engine)))
-    }
-
-    /// Limiters of keys that are waited for change as their entries did. That wakes those who are served, with no lock held.
-    fn tell(&self, waited_for: impl IntoIterator<Item = (u32, Arc<Engine>)>) {
-        for (number, engine) in waited_for {
-            // Whoever changes the entry meanwhile comes here as well: the last to look finds them alike.
-            while let Some(quota) = self.quota_of(number, &engine) {
-                engine.change(|_| quota);
-            }
-            drop(engine);
-            self.try_demote(number);
-        }
-    }
-
-    /// The quota by which an entry goes, if its limiter goes by another.
-    fn quota_of(&self, number: u32, engine: &Arc<Engine>) -> Option<Quota> {
-        let keys = self.shards.keys_of(number).lock();
-        if !keys.engines.get(&number).is_some_and(|there| Arc::ptr_eq(there, engine)) {
-            return None;
-        }
-        let quota = self.plans.quota(self.shards.entry(number).plan());
-        (engine.quota() != quota).then_some(quota)
-    }
-
-    /// Another quota for all keys that have none of their own.
-    pub(super) fn set_quota(&self, quota: Quota) {
-        let changes = self.changes.lock();
-        let old = self.join_default();
-        let is_other = self.plans.quota(old) != quota;
-        let waited_for = if is_other { self.replan(old, quota) } else { Vec::new() };
-        self.plans.leave(old);
-        drop(changes);
-        self.tell(waited_for);
-    }
-
-    /// One more goes by the plan of all that have none of their own: its number.
-    fn join_default(&self) -> u32 {
-        let default = self.default.lock();
-        self.plans.join(*default);
-        *default
-    }
-
-    /// A quota of its own for a key that is there; none, and it has the one of all others. Whether it is there.
-    pub(super) fn set_own(&self, print: u64, quota: Option<Quota>) -> Result<bool, TooMany> {
-        let keys = self.shards.keys(print).lock();
-        let Some(number) = self.shards.find(print) else { return Ok(false) };
-        let new = match quota {
-            Some(quota) => self.plans.enter(quota, true, self.clock.now())?,
-            None => self.join_default(),
-        };
-        let waited_for = self.move_to(&keys, number, new);
-        drop(keys);
-        self.plans.leave(new);
-        self.tell(waited_for);
-        Ok(true)
-    }
-
-    /// From here on keys that come have the quotas that they are said to have now.
-    pub(super) fn reload(&self) {
-        // Relaxed: see where it is read.
-        self.reloads.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many tokens a key has; none if it is not there, which is as good as a full bucket.
-    pub(super) fn available(&self, print: u64) -> Option<u32> {
-        let keys = self.shards.keys(print).lock();
-        let number = self.shards.find(print)?;
-        if let Some(engine) = keys.engines.get(&number) {
-            return Some(engine.available());
-        }
-        let entry = self.shards.entry(number);
-        let piece = self.plans.course(entry.plan()).piece();
-        // Others may take meanwhile; it does not change hands under the lock.
-        let deficit = entry.deficit(entry.word.snapshot(), &piece, self.clock.now()).max(0) as u64;
-        Some(piece.tokens(piece.burst_units().saturating_sub(deficit)))
-    }
-
-    /// The keys that take longest to have a full bucket again, with how long that is, in nanoseconds, and how many tokens they have.
-    pub(super) fn hottest(&self, count: usize) -> Vec<(K, u64, u32)>
-    where
-        K: Clone,
-    {
-        let now = self.clock.now();
-        let look = |number: u32| {
-            let entry = self.shards.entry(number);
-            let seen: State = entry.word.snapshot();
-            let piece = self.plans.course(entry.plan()).piece();
-            let (deficit, print) = (entry.deficit(seen, &piece, now), entry.print());
-            let is_used = seen.is_plain() && deficit > 0 && entry.word.is_still(seen);
-            is_used.then(|| {
-                let there = piece.tokens(piece.burst_units().saturating_sub(deficit as u64));
-                let full_in = piece.scale.due(deficit as u64).unwrap_or(u64::MAX);
-                (full_in, number, print, there)
-            })
-        };
-        let mut hot: Vec<_> = (0..self.shards.len()).filter_map(look).collect();
-        hot.sort_unstable_by(|a, b| b.cmp(a));
-        hot.truncate(count);
-        let keys = hot.into_iter().filter_map(|(full_in, number, print, there)| {
-            Some((self.clone_key(number, print)?, full_in, there))
-        });
-        keys.collect()
-    }
-
-    /// A clone of the key of an entry, if that has this print, made with no lock held: the key is taken out for that, and put back if it is still
-    /// its own. Waits for others that do the same.
-    fn clone_key(&self, number: u32, print: u64) -> Option<K>
-    where
-        K: Clone,
-    {
-        let mut backoff = Backoff::new();
-        loop {
-            let mut keys = self.shards.keys_of(number).lock();
-            if !self.is_its_own(number, print) {
-                return None;
-            }
-            if let Some(key) = self.shards.take(&mut keys, number) {
-                drop(keys);
-                // It goes back also if `clone` panics.
-                let away = Away { table: self, number, print, key: Some(key) };
-                return away.key.clone();
-            }
-            drop(keys);
-            backoff.snooze();
-        }
-    }
-
-    /// Every key that is there now, each cloned with no lock held.
-    pub(super) fn all_keys(&self) -> Vec<K>
-    where
-        K: Clone,
-    {
-        let mut all = Vec::new();
-        for (keys, numbers) in self.shards.ranges() {
-            let there: Vec<_> = {
-                let _keys = keys.lock();
-                let taken = numbers.filter(|number| self.shards.entry(*number).is_taken());
-                taken.map(|number| (number, self.shards.entry(number).print())).collect()
-            };
-            all.extend(
-                there.into_iter().filter_map(|(number, print)| self.clone_key(number, print)),
-            );
-        }
-        all
-    }
-}
-
-impl<K, S> Table<K, S> {
-    /// Under the lock: whether an entry is of the key with this print.
-    fn is_its_own(&self, number: u32, print: u64) -> bool {
-        let entry = self.shards.entry(number);
-        entry.print() == print && entry.is_taken()
-    }
-
-    /// A key that was taken out goes back.
-    fn put_back(&self, number: u32, print: u64, key: K) {
-        let mut keys = self.shards.keys_of(number).lock();
-        if self.is_its_own(number, print) && self.shards.is_away(&keys, number) {
-            self.shards.put(&mut keys, number, key);
-        } else {
-            // It has gone meanwhile. The user's code comes after the lock.
-            drop(keys);
-            contain(|| drop(key));
-        }
-    }
-
-    /// Under the lock of its shard, which is given back if somebody holds on to the limiter of the entry: what that has goes back into the entry.
+    /// Under the lock of its shard, which is given back if nothing changes, because nobody waits or somebody holds on to the limiter of the entry. If nobody
+    /// does, what that has goes back into the entry; perhaps not before this is called again.
     fn demote<'a>(
         &self,
         mut keys: MutexGuard<'a, Keys<K>>,
@@ -701,12 +480,17 @@ impl<K, S> Table<K, S> {
         // The only owner: who has none gets one under the lock only. That also says that nobody waits.
         let alone = keys.engines.get_mut(&number).and_then(Arc::get_mut);
         let Some(engine) = alone else { return Err(keys) };
-        let (deficit, fine) = (engine.deficit(now), Scale::new(&engine.quota()).unit);
-        let engine = keys.engines.remove(&number);
         let entry = self.shards.entry(number);
         let plan = entry.plan();
         let piece = self.plans.course(plan).piece();
+        if piece.is_over(now) {
+            drop(keys);
+            self.renew(number);
+            return Ok(());
+        }
+        let (deficit, fine) = (engine.deficit(now), Scale::new(&engine.quota()).unit);
         let deficit = coarse(deficit_between(fine, deficit.into(), piece.scale.unit), &piece);
+        let engine = keys.engines.remove(&number);
         let seen = entry.word.begin_change();
         let count = entry.suit(seen, plan, &piece, now, deficit);
         entry.word.begin(count);
@@ -717,8 +501,7 @@ impl<K, S> Table<K, S> {
 
     /// The limiter of an entry goes, if there is one that nobody holds on to.
     pub(super) fn try_demote(&self, number: u32) {
-        let keys = self.shards.keys_of(number).lock();
-        let _ = self.demote(keys, number);
+        while self.demote(self.shards.keys_of(number).lock(), number).is_ok() {}
     }
 
     /// Tells the time.
@@ -727,29 +510,19 @@ impl<K, S> Table<K, S> {
     }
 }
 
-/// A key that was taken out of its shard, and goes back.
-struct Away<'a, K, S> {
-    /// From where.
-    table: &'a Table<K, S>,
-    /// The number of its entry.
-    number: u32,
-    /// The print of that.
-    print: u64,
-    /// There, until it is dropped.
-    key: Option<K>,
-}
-
-impl<K, S> Drop for Away<'_, K, S> {
-    fn drop(&mut self) {
-        self.key
-            .take()
-            .into_iter()
-            .for_each(|key| self.table.put_back(self.number, self.print, key));
+impl<K, S: BuildHasher> Table<K, S> {
+    /// The fingerprint of a key.
+    #[inline]
+    pub(super) fn print<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        // Not all hashers fill the highest and the lowest bits, by which the place is chosen. No two become the same by this.
+        let hash = self.hasher.hash_one(key);
+        let mixed = (hash ^ hash >> 32).wrapping_mul(ODD);
+        (mixed ^ mixed >> 32).max((SHARED + 1) << PRINT_SHIFT)
     }
 }
 
 /// A deficit that fits into an entry.
-fn coarse(deficit: i128, piece: &Piece) -> u64 {
+pub(super) fn coarse(deficit: i128, piece: &Piece) -> u64 {
     u64::try_from(deficit).unwrap_or(u64::MAX).min(piece.burst_units() + LARGEST_DEBT)
 }
 
