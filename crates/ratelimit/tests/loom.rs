@@ -579,6 +579,43 @@ fn lease_vs_lease() {
     });
 }
 
+// One takes a batch, which empties the bucket, while a thread that has nothing in its slot wants a token: it finds the one in the other's slot.
+#[test]
+fn lease_batch_vs_take() {
+    model::check(|| {
+        let (limiter, clock) = leased(16);
+        assert_eq!(limiter.take_up_to(14), 14, "without a batch");
+        let other = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.try_acquire(1).is_ok())
+        };
+        assert!(limiter.try_acquire(1).is_ok());
+        assert!(other.join().unwrap(), "there were two");
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
+// What lies in a slot is taken out, and a batch of another size leaves the word as it was before: a thread that wants a token meanwhile finds
+// that there is one, wherever it is.
+#[test]
+fn lease_recall_and_batch_vs_take() {
+    model::check(|| {
+        let (limiter, clock) = leased(16);
+        assert_eq!(limiter.take_up_to(13), 13, "without a batch");
+        // With a batch of two: the bucket is empty.
+        limiter.try_acquire(1).unwrap();
+        let other = {
+            let limiter = limiter.clone();
+            spawn(move || limiter.try_acquire(1).is_ok())
+        };
+        // The batch goes back, and of the two that there are one is taken and one comes into the slot.
+        assert_eq!(limiter.reserve(1).unwrap().cancel(), 1);
+        limiter.try_acquire(1).unwrap();
+        assert!(other.join().unwrap(), "there were three");
+        assert_left(&limiter, &clock, 0);
+    });
+}
+
 // One comes into the line while another takes from its slot, or takes a batch: what lies in slots goes back, and nobody overtakes.
 #[test]
 fn lease_return_vs_refill() {
@@ -763,6 +800,51 @@ fn keyed_hit_vs_remove() {
         assert!(other.join().unwrap(), "it has two");
         assert!(keyed.try_acquire(&2, 1).is_err());
         assert_eq!((keyed.len(), keyed.available(&2)), (1, Some(0)));
+    });
+}
+
+// A key is taken out by one thread, and another comes into its entry by a second: who asks for that one is not told what the first was short
+// of.
+#[test]
+fn keyed_refusal_vs_remove_vs_insert() {
+    model::check(|| {
+        let (keyed, _clock) = keyed(2, 2);
+        assert!(keyed.try_acquire(&1, 2).is_ok());
+        let removes = {
+            let keyed = Arc::clone(&keyed);
+            spawn(move || keyed.forget(&1))
+        };
+        let other = takes(&keyed, 2);
+        assert!(keyed.try_acquire(&2, 1).is_ok());
+        assert!(other.join().unwrap(), "there were two");
+        assert!(removes.join().unwrap());
+        assert_eq!((keyed.len(), keyed.available(&2)), (1, Some(0)));
+    });
+}
+
+// The last key of a quota is taken out by one thread, and the quota's place is another's by a second: who asks for the key is told what there is of
+// the old quota, or finds a new bucket.
+#[test]
+fn keyed_refusal_vs_remove_vs_quota() {
+    model::check(|| {
+        let (keyed, _clock) = keyed(5, 2);
+        assert!(keyed.try_acquire(&1, 1).is_ok() && keyed.try_acquire(&2, 1).is_ok());
+        assert_eq!(keyed.set_quota_of(&1, Some(Rate::every(SEC).burst(4))), Ok(true));
+        let removes = {
+            let keyed = Arc::clone(&keyed);
+            spawn(move || keyed.forget(&1))
+        };
+        let other = {
+            let keyed = Arc::clone(&keyed);
+            spawn(move || keyed.try_acquire(&1, 4))
+        };
+        assert_eq!(keyed.set_quota_of(&2, Some(Rate::every(SEC).burst(3))), Ok(true));
+        removes.join().unwrap();
+        match other.join().unwrap() {
+            Ok(()) => {}
+            Err(TryAcquireError::NotYet(not_yet)) => assert_eq!(not_yet.retry_in(), Some(SEC)),
+            other => panic!("{other:?}"),
+        }
     });
 }
 

@@ -115,7 +115,7 @@ impl<S, T, R, O> Lines<S, T, R, O> {
             let outcome = if locked.waiting(id) == 0 { None } else { next(locked) };
             outcome.map(|outcome| (id, outcome))
         };
-        self.grant(locked, next, last);
+        self.grant(locked, WakeBatch::new(), next, last);
     }
 
     /// As [`grant_each`](Self::grant_each), where `next` also says in which line. What it says of an empty line, or one that is
@@ -130,13 +130,14 @@ impl<S, T, R, O> Lines<S, T, R, O> {
         locked: LockedLines<'a, S, T, R, O>,
         next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<(LineId, O)>,
     ) {
-        self.grant(locked, next, |_| {});
+        self.grant(locked, WakeBatch::new(), next, |_| {});
     }
 
-    /// Grants to whoever is next, in whatever line.
+    /// Grants to whoever is next, in whatever line, by way of `batch`: where that was made is where a model drops its wakes.
     fn grant<'a>(
         &'a self,
         locked: LockedLines<'a, S, T, R, O>,
+        batch: WakeBatch,
         mut next: impl FnMut(&mut LockedLines<'_, S, T, R, O>) -> Option<(LineId, O)>,
         last: impl FnOnce(&mut LockedLines<'_, S, T, R, O>),
     ) {
@@ -144,7 +145,7 @@ impl<S, T, R, O> Lines<S, T, R, O> {
         in_batches(
             locked,
             || self.lock(),
-            WakeBatch::new(),
+            batch,
             |locked, batch| {
                 let more = loop {
                     if batch.is_full() {

@@ -16,7 +16,8 @@
 //!
 //! # The races
 //!
-//! - *Hit against insert*: of two that insert a key one finds the other's under the lock.
+//! - *Insert against insert*: of two that insert a key one finds the other's under the lock, under which it is counted as well: so a key that is there is
+//!   never told that there is no room for it.
 //! - *Hit against evict*: the eviction begins with a RMW of the word, and ends with another generation of it, a value which the word has never had. A hit
 //!   that has read the entry before fails, whatever the entry is by now, and looks again.
 //! - *Evict against insert*: a victim is taken out under the lock of its own shard before the lock of another is taken: nobody has two.
@@ -290,28 +291,45 @@ impl<K, S> Table<K, S> {
             let own = quota.map(|quota| self.plans.enter(quota, true, now)).transpose();
             let own = own.map_err(|TooMany| TryAcquireError::TooManyQuotas)?;
             let leave = || own.into_iter().for_each(|plan| self.plans.leave(plan));
-            if !self.claim() {
-                leave();
-                return self.full();
-            }
+            let is_full = self.is_full();
+            let (mut has_room, mut may_make_room) = (is_full && self.make_room(), !is_full);
             let mut keys = self.shards.keys(print).lock();
-            let (found, free) = (self.shards.find(print), self.shards.free(print));
-            // Who asks anew counts first, and then comes to every shard under its lock: before this key is there, and it is seen here; or after that, and the
-            // key is asked for.
-            let is_stale = self.said.reloads() != reloads;
-            if let (None, Some(number), false) = (found, free, is_stale) {
-                let plan = own.unwrap_or_else(|| self.join_default());
-                self.shards.entry(number).begin(print, plan, &self.plans.course(plan).piece(), now);
-                self.shards.insert(&mut keys, number, print, key);
-                self.meter.inserted();
-                return Ok(number);
-            }
+            let there = loop {
+                if let Some(number) = self.shards.find(print) {
+                    break Some(Ok(number));
+                }
+                // Who asks anew counts first, and then comes to every shard under its lock: before this key is there, and it is seen here; or after that, and the
+                // key is asked for.
+                if self.said.reloads() != reloads {
+                    break None;
+                }
+                let Some(number) = self.shards.free(print) else {
+                    // Far more keys fell into the shard than can be by chance.
+                    break Some(self.full());
+                };
+                if has_room || self.claim() {
+                    let plan = own.unwrap_or_else(|| self.join_default());
+                    let piece = self.plans.course(plan).piece();
+                    self.shards.entry(number).begin(print, plan, &piece, now);
+                    self.shards.insert(&mut keys, number, print, key);
+                    self.meter.inserted();
+                    return Ok(number);
+                }
+                if !may_make_room {
+                    break Some(self.full());
+                }
+                drop(keys);
+                has_room = self.make_room();
+                may_make_room = false;
+                keys = self.shards.keys(print).lock();
+            };
             drop(keys);
             leave();
-            self.unclaim();
-            if found.is_none() && free.is_none() {
-                // Far more keys fell into the shard than can be by chance.
-                return self.full();
+            if has_room {
+                self.unclaim();
+            }
+            if let Some(told) = there {
+                return told;
             }
         }
     }
@@ -325,7 +343,13 @@ impl<K, S> Table<K, S> {
         }
     }
 
-    /// Room for a key, if there is some or can be.
+    /// Whether there are as many keys as there may be.
+    fn is_full(&self) -> bool {
+        // Relaxed: a hint.
+        self.count.load(Ordering::Relaxed) >= self.max_keys
+    }
+
+    /// Under the lock of a shard, where the key is then put: room for it, if there is some.
     fn claim(&self) -> bool {
         // Relaxed: a count, nothing comes with it.
         let mut count = self.count.load(Ordering::Relaxed);
@@ -342,6 +366,11 @@ impl<K, S> Table<K, S> {
                 Err(now) => count = now,
             }
         }
+        false
+    }
+
+    /// Takes the room of another key, if one can be spared.
+    fn make_room(&self) -> bool {
         (0..ROUNDS).any(|_| self.evict())
     }
 
@@ -420,9 +449,10 @@ impl<K, S> Table<K, S> {
         entry.word.begin_change();
         let plan = entry.plan();
         let key = self.shards.remove(&mut keys, number);
+        // Before the lock is free: who does not find the key any more finds room for it.
+        self.unclaim();
         drop(keys);
         self.plans.leave(plan);
-        self.unclaim();
         self.meter.forgotten();
         // The user's code.
         contain(|| drop(key));

@@ -15,13 +15,19 @@
 //!   At most [`BATCH`] tokens lie in the slot of a thread, and a quarter of the burst in all.
 //!
 //! A try that finds nothing in any slot and too little in the bucket must not be one that came while tokens were on their way from one to the
-//! other. A batch is put into the slot before the word is written, and a try reads the word before the slots; so who finds the bucket empty
-//! by a batch finds the batch. And while tokens are recalled, the word has CHANGING, and the try comes to the lock.
+//! other, because that is refused without the lock.
 //!
-//! The orderings here are all Relaxed: tokens carry nothing from one who used them to the next, each slot is one number, and the word
-//! orders what has to be.
+//! - A batch is put into the slot before the word is written, and a try reads the word before the slots; so who finds the bucket empty
+//!   by a batch finds the batch: [`put`](Leases::put) ends with a Release fence, and the word is read with Acquire.
+//! - While tokens are recalled, the word has CHANGING, and the try comes to the lock. But it may have read the word before the recall, the slots
+//!   while it was on, and the word again when a batch had been taken that was just as large. So recalls are counted, each while the word
+//!   has CHANGING and before the slots are emptied, with a fence on either side: who has seen the count of a recall sees the word as it was
+//!   then, or later; who has seen what the recall left in a slot sees its count.
+//!
+//! What is said of a slot by the threads that use it is Relaxed: tokens carry nothing from one who used them to the next, and each slot is one
+//! number.
 
-use selvedge_primitives::atomic::{AtomicU32, Ordering};
+use selvedge_primitives::atomic::{AtomicU32, Ordering, fence};
 use selvedge_primitives::thread;
 
 /// The largest batch: of that many tries, one comes to the lock.
@@ -56,6 +62,9 @@ pub(super) struct Leases {
     slots: Box<[Slot]>,
     /// How many tokens a thread takes beyond what it needs. Changes under the lock of the line.
     batch: AtomicU32,
+    /// How often what lay in the slots was taken out. Changes under the lock of the line. It comes round while a try stands still, and that one
+    /// is refused for once, if there were 2^32 recalls meanwhile, no more and no less.
+    recalls: AtomicU32,
 }
 
 impl Leases {
@@ -68,7 +77,7 @@ impl Leases {
         let slots = (0..threads.min(SLOTS).next_power_of_two())
             .map(|_| Slot { tokens: AtomicU32::new(0) })
             .collect();
-        let this = Self { slots, batch: AtomicU32::new(0) };
+        let this = Self { slots, batch: AtomicU32::new(0), recalls: AtomicU32::new(0) };
         this.suit(burst);
         this
     }
@@ -116,8 +125,10 @@ impl Leases {
 
     /// Under the lock: puts tokens into this thread's slot.
     pub(super) fn put(&self, tokens: u32) {
-        // Relaxed: see the header.
+        // Relaxed: the fence orders it.
         self.slot().fetch_add(tokens, Ordering::Relaxed);
+        // Fence Release: against the Acquire in `Word::snapshot`: whoever reads the word that is written next sees the tokens.
+        fence(Ordering::Release);
     }
 
     /// How many tokens lie in slots. Others may take of them meanwhile, and under the lock that is all they may.
@@ -126,8 +137,20 @@ impl Leases {
         self.slots.iter().map(|slot| slot.tokens.load(Ordering::Relaxed)).sum()
     }
 
-    /// Under the lock: takes all tokens out of the slots.
+    /// How often what lay in the slots was taken out: before the word is read, and again at the end.
+    pub(super) fn recalls(&self) -> u32 {
+        // Acquire: pairs with the fence in `Word::begin_change`: whoever sees a recall sees its CHANGING, or what came after it.
+        self.recalls.load(Ordering::Acquire)
+    }
+
+    /// Under the lock, while the word has CHANGING: takes all tokens out of the slots.
     pub(super) fn recall(&self) -> u32 {
+        // Relaxed: both; changes under the lock, and the fences on either side order it.
+        let recalls = self.recalls.load(Ordering::Relaxed);
+        // Relaxed: as above.
+        self.recalls.store(recalls.wrapping_add(1), Ordering::Relaxed);
+        // Fence Release: against the Acquire fence in `Word::is_still`: whoever sees what is left in a slot by this sees the count.
+        fence(Ordering::Release);
         let taken = self.slots.iter().map(|slot| {
             // Relaxed: see the header. A look first, so that a line that is not in use is not written.
             match slot.tokens.load(Ordering::Relaxed) {

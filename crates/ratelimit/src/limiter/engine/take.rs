@@ -24,7 +24,7 @@ impl Engine {
         // Relaxed: a hint, see `try_far`.
         let far = self.far.load(Ordering::Relaxed);
         if far != 0
-            && let Some(lack) = self.try_far(wanted, far)
+            && let Some(lack) = self.try_far(self.word.0.snapshot(), wanted, far)
         {
             return Err(TryAcquireError::NotYet(NotYet::new(lack)));
         }
@@ -49,8 +49,7 @@ impl Engine {
     /// Word and time are two numbers, and may be of two notes. Then the word has changed between them, and a refund or a change of the quota may have
     /// brought the token nearer: so a try may be refused as if it had come before that, until the other number is seen as well.
     #[inline]
-    pub(super) fn try_far(&self, wanted: u32, far: u64) -> Option<Lack> {
-        let seen = self.word.0.snapshot();
+    pub(super) fn try_far(&self, seen: State, wanted: u32, far: u64) -> Option<Lack> {
         if seen.number() != far {
             // Relaxed: a hint.
             self.far.store(0, Ordering::Relaxed);
@@ -154,30 +153,31 @@ impl Engine {
         self.take_locked(&mut locked, &piece, now, wanted)
     }
 
-    /// A refusal that needs no lock: there is too little in the bucket, and nothing in any slot.
+    /// A refusal that needs no lock: at one moment there was too little in the bucket, and nothing in any slot.
     pub(super) fn try_short(&self, leases: &Leases, wanted: u32) -> Option<Lack> {
-        // Relaxed: a hint, as in `try_take`.
-        let far = self.far.load(Ordering::Relaxed);
-        if far != 0 {
-            // Nothing was in slots when it was noted, and nothing gets there without a change of the word.
-            let lack = self.try_far(wanted, far);
-            if lack.is_some() {
-                return lack;
-            }
-        }
-        let (now, seen) = (self.clock.now(), self.word.0.snapshot());
+        let recalls = leases.recalls();
+        let seen = self.word.0.snapshot();
         if !seen.is_plain() || leases.held() > 0 {
             return None;
         }
-        match self.course.outlook(seen.granted(), wanted, now) {
-            Outlook::Short(lack) if self.word.0.is_still(seen) => {
-                if lack.is_beyond(2 * LATE) {
-                    self.note_far(seen);
-                }
-                Some(lack)
-            }
-            _ => None,
+        // Relaxed: a hint, as in `try_take`.
+        let far = self.far.load(Ordering::Relaxed);
+        let by_far = if far != 0 { self.try_far(seen, wanted, far) } else { None };
+        let lack = match by_far {
+            Some(lack) => lack,
+            None => match self.course.outlook(seen.granted(), wanted, self.clock.now()) {
+                Outlook::Short(lack) => lack,
+                _ => return None,
+            },
+        };
+        // In this order: the fence in `is_still` stands behind the look at the slots.
+        if !self.word.0.is_still(seen) || leases.recalls() != recalls {
+            return None;
         }
+        if by_far.is_none() && lack.is_beyond(2 * LATE) {
+            self.note_far(seen);
+        }
+        Some(lack)
     }
 
     /// Takes as many tokens as there are, `count` at most, without overtaking.
