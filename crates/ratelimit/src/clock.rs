@@ -56,6 +56,26 @@ impl Clock {
         self.elapsed.nanos().saturating_add(1)
     }
 
+    /// Whether it is one that may go back.
+    #[inline]
+    pub(crate) fn may_go_back(&self) -> bool {
+        #[cfg(feature = "tsc")]
+        return self.tsc.is_some();
+        #[cfg(not(feature = "tsc"))]
+        false
+    }
+
+    /// Whether it had gone back far, and has not any more. Only the counter of the processor goes back; for whoever comes to a lock, or is refused for longer
+    /// than can be by the quota.
+    #[inline]
+    pub(crate) fn catch_up(&self) -> bool {
+        #[cfg(feature = "tsc")]
+        if let Some(tsc) = &self.tsc {
+            return tsc.catch_up();
+        }
+        false
+    }
+
     /// As [`now`](Self::now), for less, and late: by less than [`LATE`], while the kernel's tick is not late itself, or whoever keeps a
     /// coarse clock. None if there is no such clock.
     #[inline(always)]
@@ -85,5 +105,40 @@ impl Clock {
     /// What rings.
     pub(crate) fn timer(&self) -> &Timer {
         self.elapsed.timer()
+    }
+}
+
+#[cfg(all(test, feature = "tsc", not(selvedge_loom)))]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// In nanoseconds.
+    pub(crate) const HOUR: u64 = 3_600_000_000_000;
+
+    /// A clock by a counter that is moved by hand.
+    pub(crate) fn counted() -> (Clock, Arc<quanta::Mock>) {
+        let (counter, hand) = quanta::Clock::mock();
+        hand.increment(HOUR);
+        let tsc = Some(Tsc::of(Box::leak(Box::new(tsc::Counter::new(counter)))));
+        (Clock { elapsed: Elapsed::new(Timer::thread()), tsc }, hand)
+    }
+
+    #[test]
+    fn a_counter_that_goes_back_is_brought_up_to_where_it_was() {
+        let (clock, hand) = counted();
+        hand.decrement(HOUR);
+        assert_eq!(clock.now(), 1);
+        assert!(clock.catch_up() && !clock.catch_up());
+        // As much as by std's clock, since they began.
+        assert!(clock.now() < HOUR);
+        hand.increment(HOUR);
+        assert!((HOUR..2 * HOUR).contains(&clock.now()));
+        // It has leapt, which is noted, and comes back.
+        assert!(!clock.catch_up());
+        hand.decrement(HOUR);
+        assert!(clock.now() < HOUR && clock.catch_up());
+        assert!((HOUR..2 * HOUR).contains(&clock.now()));
     }
 }

@@ -178,6 +178,13 @@ impl Lack {
             > earned(self.ago.saturating_add(span).min(LONGEST), self.multiplier, self.behind)
     }
 
+    /// Whether it may be of a clock that has gone back by more than `span` nanoseconds: more is missing than `units`, for which it is, and what comes in
+    /// that span, which is more than a quota ever lacks, but for late charges; or it is of a time before the piece began.
+    pub(crate) fn is_suspect(&self, units: u64, span: u64) -> bool {
+        let come = earned(self.ago.saturating_add(span).min(LONGEST), self.multiplier, self.behind);
+        self.ago == 0 || self.needs > come.saturating_add(units)
+    }
+
     /// How long until it has come, in nanoseconds. None if that is never, or not within 73 years.
     pub(crate) fn wait(&self) -> Option<u64> {
         Some(due(self.needs, self.multiplier, self.behind)?.saturating_sub(self.ago))

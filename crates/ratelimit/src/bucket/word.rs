@@ -181,7 +181,7 @@ impl Word {
         &self,
         outlook: impl Fn(u64, u64) -> Outlook,
         now: impl Fn() -> u64,
-        short: impl FnOnce(State, Lack) -> E,
+        short: impl FnOnce(State, Lack) -> Result<(), E>,
         other: impl FnOnce(Refusal) -> Result<(), E>,
     ) -> Result<(), E> {
         // The clock first: its read takes longer than all the rest, in which others would change the word.
@@ -204,7 +204,7 @@ impl Word {
             }
             if contention.is_none() && self.is_still(seen) {
                 return match outlook {
-                    Outlook::Short(lack) => Err(short(seen, lack)),
+                    Outlook::Short(lack) => short(seen, lack),
                     Outlook::OverBurst => other(Refusal::OverBurst),
                     Outlook::Granted(_) | Outlook::Over => other(Refusal::Unsettled),
                 };
@@ -376,7 +376,7 @@ mod tests {
         let word = Word::new(BEGINNING);
         let granted = |now| {
             let outlook = |granted, now| course.outlook(granted, 1, now);
-            word.attempt(outlook, || now, |_, _| false, |_| panic!("nobody waits")).is_ok()
+            word.attempt(outlook, || now, |_, _| Err(false), |_| panic!("nobody waits")).is_ok()
         };
         assert_eq!([10, 10, 10, 10].map(granted), [true, true, true, false]);
         assert_eq!([9, 10, 0].map(granted), [false; 3]);

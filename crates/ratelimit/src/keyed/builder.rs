@@ -125,7 +125,8 @@ impl<K, S> KeyedBuilder<K, S> {
         S: BuildHasher,
     {
         let Self { quota, max_keys, when_full, settings, timer, hasher, origin, quota_by } = self;
-        let table = Table::new(quota, max_keys, when_full, settings, timer, hasher, origin);
+        let clock = settings.clock(timer);
+        let table = Table::new(quota, max_keys, when_full, settings, clock, hasher, origin);
         Keyed { table, quota_by }
     }
 }

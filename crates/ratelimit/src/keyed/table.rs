@@ -28,7 +28,6 @@ use std::sync::Arc;
 
 use selvedge_primitives::atomic::{AtomicU32, Ordering};
 use selvedge_primitives::observe::Subject;
-use selvedge_primitives::time::Timer;
 use selvedge_primitives::{Backoff, MutexGuard, Origin, contain};
 
 use super::WhenFull;
@@ -36,10 +35,10 @@ use super::change::Said;
 use super::entry::{Entry, PRINT_SHIFT, granted, with_granted};
 use super::plans::{LARGEST_DEBT, Plans, TooMany};
 use super::shard::{Keys, Shards};
-use crate::bucket::course::{LARGEST_DEBT as LIMITERS_DEBT, Outlook, Piece};
+use crate::bucket::course::{LARGEST_DEBT as LIMITERS_DEBT, Lack, Outlook, Piece};
 use crate::bucket::scale::Scale;
 use crate::bucket::word::Refusal;
-use crate::clock::Clock;
+use crate::clock::{Clock, LATE};
 use crate::limiter::{Engine, Settings, deficit_between};
 use crate::meter::Meter;
 use crate::{NotYet, Quota, TryAcquireError};
@@ -96,11 +95,10 @@ impl<K, S> Table<K, S> {
         max_keys: u32,
         when_full: WhenFull,
         settings: Settings,
-        timer: Timer,
+        clock: Clock,
         hasher: S,
         origin: Origin,
     ) -> Self {
-        let clock = settings.clock(timer);
         let now = clock.now();
         let plans = Plans::new(max_keys as usize, quota, now);
         let Ok(default) = plans.enter(quota, false, now) else {
@@ -168,7 +166,7 @@ impl<K, S> Table<K, S> {
                 false => Outlook::Over,
             },
             || first.take().unwrap_or_else(|| self.clock.now()),
-            |_, lack| Miss::Told(TryAcquireError::NotYet(NotYet::new(lack))),
+            |_, lack| Err(self.short(number, lack, tokens)),
             |refusal| {
                 Err(match refusal {
                     Refusal::OverBurst => {
@@ -179,6 +177,18 @@ impl<K, S> Table<K, S> {
                 })
             },
         )
+    }
+
+    /// What a lack says to a hit: it is told, but for a clock that has gone back.
+    #[inline]
+    fn short(&self, number: u32, lack: Lack, tokens: u32) -> Miss {
+        if self.clock.may_go_back() && lack.is_beyond(2 * LATE) {
+            let units = self.plans.course(self.shards.entry(number).plan()).piece().units(tokens);
+            if lack.is_suspect(units, 2 * LATE) && self.clock.catch_up() {
+                return Miss::Unsettled;
+            }
+        }
+        Miss::Told(TryAcquireError::NotYet(NotYet::new(lack)))
     }
 
     /// Takes `tokens` of a key without waiting. `fresh` makes one that stays of a key that comes new, and tells its quota if it has one of its
@@ -560,4 +570,35 @@ pub(super) fn coarse(deficit: i128, piece: &Piece) -> u64 {
 fn in_time(deficit: i64, piece: &Piece) -> i128 {
     let time = piece.scale.due(deficit.unsigned_abs()).unwrap_or(u64::MAX);
     if deficit < 0 { -i128::from(time) } else { time.into() }
+}
+
+#[cfg(all(test, feature = "tsc", not(selvedge_loom)))]
+mod tests {
+    use std::collections::hash_map::RandomState;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Rate;
+    use crate::clock::tests::{HOUR, counted};
+
+    #[test]
+    fn a_clock_that_goes_back_blocks_no_key_for_more_than_an_interval() {
+        let (clock, hand) = counted();
+        let (quota, settings) = (Rate::per_second(1).burst(2), Settings::DEFAULT);
+        let (hasher, origin) = (RandomState::new(), Origin::here());
+        let table: Table<u64, _> =
+            Table::new(quota, 8, WhenFull::Evict, settings, clock, hasher, origin);
+        let takes = |key: u64| table.try_take(table.print(&key), 1, || (key, None));
+        hand.increment(HOUR);
+        assert!(takes(1).is_ok() && takes(1).is_ok() && takes(2).is_ok());
+        assert!(!table.clock.catch_up(), "it has leapt, which is noted");
+        hand.decrement(HOUR);
+        let Err(TryAcquireError::NotYet(not_yet)) = takes(1) else { panic!("it has none left") };
+        assert!(not_yet.retry_in().is_some_and(|time| time <= Duration::from_secs(1)));
+        assert!(takes(2).is_ok() && takes(2).is_err() && takes(3).is_ok());
+        hand.increment(1_000_000_000_u64);
+        assert!(takes(1).is_ok() && takes(1).is_err());
+        hand.increment(HOUR);
+        assert_eq!((0..3).filter(|_| takes(1).is_ok()).count(), 2);
+    }
 }

@@ -3,8 +3,6 @@
 //! A timer may call back at once, so nothing is asked of it while the lock is held. What is to be done about the alarm is noted under
 //! the lock, as an [`Errand`], and done after it.
 
-use std::time::Instant;
-
 use selvedge_primitives::time::Ticket;
 
 /// The alarm that is set.
@@ -19,8 +17,8 @@ pub(super) struct Bell {
 /// A registration with the timer, or one that is about to be made.
 #[derive(Debug)]
 pub(super) struct Alarm {
-    /// When it rings.
-    at: Instant,
+    /// When it rings, in nanoseconds of the limiter's clock.
+    at: u64,
     /// Tells it from those before.
     number: u64,
     /// Once it was made.
@@ -33,17 +31,17 @@ pub(super) struct Errand {
     /// To be taken back. Two, if the line was found empty between two batches of grants, and then not.
     stale: [Option<Ticket>; 2],
     /// To be set: when it rings, and its number.
-    fresh: Option<(Instant, u64)>,
+    fresh: Option<(u64, u64)>,
 }
 
 impl Bell {
     /// Whether an alarm is set that rings no later than `at`.
-    pub(super) fn rings_by(&self, at: Instant) -> bool {
+    pub(super) fn rings_by(&self, at: u64) -> bool {
         self.alarm.as_ref().is_some_and(|alarm| alarm.at <= at)
     }
 
     /// Sees to it that the alarm rings at `at`.
-    pub(super) fn ring_at(&mut self, at: Instant, errand: &mut Errand) {
+    pub(super) fn ring_at(&mut self, at: u64, errand: &mut Errand) {
         let number = self.next;
         self.next += 1;
         let old = self.alarm.replace(Alarm { at, number, ticket: None });
@@ -73,7 +71,7 @@ impl Bell {
 
     /// It has rung, or is about to. If this is a ring for one that was taken back and is not: the ticket of the one that is set, to be
     /// taken back as well.
-    pub(super) fn has_rung(&mut self, now: Instant) -> Option<Ticket> {
+    pub(super) fn has_rung(&mut self, now: u64) -> Option<Ticket> {
         self.alarm.take().filter(|alarm| alarm.at > now).and_then(|alarm| alarm.ticket)
     }
 }
@@ -85,7 +83,7 @@ impl Errand {
     }
 
     /// What is to be set: when it rings, and its number.
-    pub(super) fn fresh(&mut self) -> Option<(Instant, u64)> {
+    pub(super) fn fresh(&mut self) -> Option<(u64, u64)> {
         self.fresh.take()
     }
 }

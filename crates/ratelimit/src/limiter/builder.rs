@@ -65,7 +65,9 @@ impl LimiterBuilder {
     /// use where most of the time of a try is the clock's.
     ///
     /// The hazards are the counter's: on machines whose cores have counters that are apart, or in a virtual machine that is moved, the clock may
-    /// go back, or leap. Then nothing is granted until it is where it was, or a burst at once; no more than that. A rate that was
+    /// leap, or go back. When it leaps a burst is granted at once; no more than that. When it goes back, nothing is granted until it is where it was, if that is
+    /// less than 40 ms; else this is found by comparing it with std's clock, at every wait and at refusals that are longer than they
+    /// could be, and the time goes on from there. (Not if it leaps and comes back with no wait and no such refusal between.) A rate that was
     /// measured, once a process, in up to 200 ms, is off by some millionths. On processors whose counter does not go evenly std's clock is read.
     #[cfg(feature = "tsc")]
     pub fn tsc_clock(mut self) -> Self {

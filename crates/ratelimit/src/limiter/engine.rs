@@ -306,6 +306,7 @@ impl Engine {
             }
         }
         let mut locked = self.queue.lock();
+        self.clock.catch_up();
         let now = self.clock.now();
         self.settle(&mut locked, now, false);
         let held = self.leases.as_ref().map_or(0, Leases::held);
@@ -315,6 +316,7 @@ impl Engine {
     /// The lock of the line, with the piece of the course that holds now, and nothing in leases.
     fn open(&self) -> (Locked<'_>, Piece, u64) {
         let mut locked = self.queue.lock();
+        self.clock.catch_up();
         let now = self.clock.now();
         let piece = self.prepare(&mut locked, now, true);
         (locked, piece, now)

@@ -114,6 +114,7 @@ impl Engine {
     /// Another quota from now on: what has come until now came at the old rate.
     pub(crate) fn change(self: &Arc<Self>, quota: impl FnOnce(Quota) -> Quota) {
         let mut locked = self.queue.lock();
+        self.clock.catch_up();
         let now = self.clock.now();
         let piece = self.prepare(&mut locked, now, false);
         let floor = self.newcomers_floor(&locked, &piece, now);

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use selvedge_primitives::atomic::Ordering;
-use selvedge_primitives::time::{Expire, Expiry, TimerError};
+use selvedge_primitives::time::{Expire, Expiry, TimerError, nanos};
 use selvedge_primitives::{Entry, Left, LineId, contain};
 
 use super::{Ask, Desk, Engine, Grant, Locked, PARTS, Place, Request, waiting};
@@ -51,6 +51,7 @@ impl Engine {
         locked: &mut Locked<'_>,
         ask: Ask,
     ) -> Result<Grant, (Request, bool)> {
+        self.clock.catch_up();
         let now = self.clock.now();
         let piece = self.prepare(locked, now, true);
         if self.is_closed() {
@@ -120,6 +121,7 @@ impl Engine {
     ) -> Option<Standing> {
         // What is reckoned below is of the piece that holds: one that is over loses nothing any more, and says too early.
         let mut locked = self.queue.lock();
+        self.clock.catch_up();
         let now = self.clock.now();
         self.settle(&mut locked, now, false);
         drop(locked);
@@ -191,6 +193,7 @@ impl Engine {
             return 0;
         }
         let mut locked = self.queue.lock();
+        self.clock.catch_up();
         let now = self.clock.now();
         let piece = self.prepare(&mut locked, now, false);
         let horizon = locked.earned(&piece, locked.plan.settings.horizon(now));
@@ -233,6 +236,7 @@ impl Engine {
     /// and all others are woken.
     pub(super) fn serve<'a>(self: &'a Arc<Self>, mut locked: Locked<'a>) {
         let mut errand = Errand::default();
+        self.clock.catch_up();
         let most = waiting(&locked);
         if most == 0 {
             // Whoever was in line has left.
@@ -327,14 +331,13 @@ impl Engine {
         let due = piece.due(piece.needs(granted, part.into()));
         // What comes after the end of the piece is reckoned when it is there.
         let end = piece.since.checked_add(piece.lasts).and_then(|end| end.checked_add(1));
-        let at = due.into_iter().chain(end).min().and_then(|at| self.clock.at(at));
-        let Some(at) = at else { return locked.bell.silence(errand) };
-        let jitter = locked.plan.settings.jitter;
-        if locked.bell.rings_by(at.checked_add(jitter).unwrap_or(at)) {
+        let Some(at) = due.into_iter().chain(end).min() else { return locked.bell.silence(errand) };
+        let jitter = nanos(locked.plan.settings.jitter);
+        if locked.bell.rings_by(at.saturating_add(jitter)) {
             return;
         }
-        let late = if jitter.is_zero() { jitter } else { jitter.mul_f64(fastrand::f64()) };
-        locked.bell.ring_at(at.checked_add(late).unwrap_or(at), errand);
+        let late = if jitter == 0 { 0 } else { fastrand::u64(..=jitter) };
+        locked.bell.ring_at(at.saturating_add(late), errand);
     }
 
     /// Does what is to be done about the alarm, with no lock held.
@@ -344,6 +347,8 @@ impl Engine {
             timer.revoke(ticket);
         }
         let Some((at, number)) = errand.fresh() else { return };
+        // What comes when no instant tells any more never rings.
+        let Some(at) = self.clock.at(at) else { return };
         let target: Arc<dyn Expire> = Arc::<Self>::clone(self);
         match timer.register(at, target) {
             Ok(ticket) => {
@@ -416,7 +421,7 @@ impl Expire for Engine {
         if expiry == Expiry::Lost {
             return self.tell(self.queue.lock(), &Grant::NoTimer(TimerError::Lost));
         }
-        let now = self.clock.timer().now();
+        let now = self.clock.now();
         let mut locked = self.queue.lock();
         let stale = locked.bell.has_rung(now);
         if waiting(&locked) == 0 {

@@ -31,11 +31,9 @@ impl Engine {
         self.word.0.attempt(
             |granted, now| self.course.outlook(granted, wanted, now),
             || self.clock.now(),
-            |seen, lack| {
-                if lack.is_beyond(2 * LATE) {
-                    self.note_far(seen);
-                }
-                TryAcquireError::NotYet(NotYet::new(lack))
+            |seen, lack| match lack.is_beyond(2 * LATE) {
+                true => self.far_away(seen, lack, wanted),
+                false => Err(TryAcquireError::NotYet(NotYet::new(lack))),
             },
             |refusal| self.try_locked(wanted, refusal),
         )
@@ -64,8 +62,22 @@ impl Engine {
         self.word.0.is_still(seen).then_some(lack)
     }
 
-    /// A token is far away by this word.
+    /// A token is far away by this word. Or the clock has gone back: then the lock tells.
     #[cold]
+    fn far_away(&self, seen: State, lack: Lack, wanted: u32) -> Result<(), TryAcquireError> {
+        if self.is_suspect(&lack, wanted) && self.clock.catch_up() {
+            return self.try_locked(wanted, Refusal::Unsettled);
+        }
+        self.note_far(seen);
+        Err(TryAcquireError::NotYet(NotYet::new(lack)))
+    }
+
+    /// Whether so much is missing for `wanted` tokens that the clock may have gone back.
+    fn is_suspect(&self, lack: &Lack, wanted: u32) -> bool {
+        self.clock.may_go_back() && lack.is_suspect(self.course.piece().units(wanted), 2 * LATE)
+    }
+
+    /// By this word no token comes soon.
     pub(super) fn note_far(&self, seen: State) {
         if self.clock.coarse().is_none() {
             return;
@@ -141,6 +153,7 @@ impl Engine {
             return Err(TryAcquireError::NotYet(NotYet::new(lack)));
         }
         let mut locked = self.queue.lock();
+        self.clock.catch_up();
         let now = self.clock.now();
         let piece = self.course.piece();
         if !piece.is_over(now) {
@@ -175,6 +188,9 @@ impl Engine {
             return None;
         }
         if by_far.is_none() && lack.is_beyond(2 * LATE) {
+            if self.is_suspect(&lack, wanted) {
+                return None;
+            }
             self.note_far(seen);
         }
         Some(lack)
@@ -234,5 +250,64 @@ impl Engine {
     /// burst, also if it has been used since.
     pub(super) fn floor_leased(&self, locked: &Locked<'_>, piece: &Piece, now: u64) -> u64 {
         piece.floor(now) + piece.units(locked.leased)
+    }
+}
+
+#[cfg(all(test, feature = "tsc", not(selvedge_loom)))]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+
+    use selvedge_primitives::Anchor;
+    use selvedge_primitives::observe::Subject;
+
+    use super::*;
+    use crate::clock::tests::{HOUR, counted};
+    use crate::limiter::Settings;
+    use crate::limiter::engine::{Ask, Place};
+    use crate::meter::Meter;
+    use crate::{Quota, Rate};
+
+    /// One token a second, of which none is left, by a clock that has gone back by an hour since.
+    fn behind(settings: Settings) -> (Arc<Engine>, Arc<quanta::Mock>) {
+        let (clock, hand) = counted();
+        hand.increment(HOUR);
+        let (now, subject) = (clock.now(), Subject::here("limiter"));
+        let quota: Quota = Rate::per_second(1).burst(8);
+        let engine = Engine::resume(quota, settings, clock, subject, now, 0, Meter::new());
+        // The lock notes where the clock is, as any wait does.
+        assert_eq!(engine.take_up_to(8), 8);
+        hand.decrement(HOUR);
+        (Arc::new(engine), hand)
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_blocks_nobody_for_more_than_an_interval() {
+        for leased in [false, true] {
+            let (engine, hand) = behind(Settings { leased, ..Settings::DEFAULT });
+            let Err(TryAcquireError::NotYet(not_yet)) = engine.try_take(1) else {
+                panic!("there is none left")
+            };
+            assert!(not_yet.retry_in().is_some_and(|time| time <= Duration::from_secs(1)));
+            hand.increment(1_000_000_000_u64);
+            let told = [1, 1].map(|wanted| engine.try_take(wanted).is_ok());
+            assert_eq!(told, [true, false], "leased: {leased}");
+            // It comes to where it was: that is the burst, and no more.
+            hand.increment(HOUR);
+            assert_eq!((0..9).filter(|_| engine.try_take(1).is_ok()).count(), 8);
+        }
+    }
+
+    #[test]
+    fn who_waits_while_the_clock_goes_back_waits_for_an_interval() {
+        let (engine, _) = behind(Settings::DEFAULT);
+        let mut place = pin!(Place::new(Anchor::borrowed(engine.queue())));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(engine.poll_wait(place.as_mut(), &mut cx, Ask::new(1)).is_pending());
+        let standing = engine.standing(place.as_ref(), Ask::new(1)).expect("it stands in line");
+        assert!(standing.due_in.is_some_and(|time| time <= Duration::from_secs(1)));
+        engine.leave(place, Ask::new(1));
     }
 }
