@@ -75,7 +75,7 @@ use table::Table;
 /// One word a key, as a [`Limiter`](crate::Limiter#algorithm) has, beside the fingerprint, four to a line of the cache; found by words of tags that
 /// are read without a lock (after F14; the source has the references). To take is a hash, a read of the clock and one compare-and-swap, and nothing is written that
 /// all keys share. About 40 bytes a key with keys of 8 bytes, half of which are there from the beginning, for `max_keys`. A key that comes new costs a lock and, when there are as many as may, a look at
-/// sixteen others. A key that is waited for has a limiter of its own as long as that lasts. What is counted are units of some sixteen nanoseconds' worth; every
+/// 24 slots. A key that is waited for has a limiter of its own as long as that lasts. What is counted are units of some sixteen nanoseconds' worth; every
 /// 26 days (at rates above a hundred million a second, every few hours) the first to come reckons all keys anew, which takes as long as a change of the quota.
 pub struct Keyed<K, S = RandomState> {
     /// The keys.
@@ -88,7 +88,7 @@ pub struct Keyed<K, S = RandomState> {
 type QuotaBy<K> = Box<dyn Fn(&K) -> Quota + Send + Sync>;
 
 /// What is done with a new key when there are as many as may be. Keys with a full bucket go first, whatever is said here: they lose nothing. Looked at
-/// are sixteen at a time, one after the other, and up to 64 before anybody is refused.
+/// are 24 slots at a time, one after the other, and up to 96 before anybody is refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum WhenFull {
     /// The one of those looked at that is nearest to a full bucket goes, and begins with a full one when it comes back; and with a quota of its own only
@@ -142,7 +142,13 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     /// As [`Limiter::try_acquire`](crate::Limiter::try_acquire), and for a key that comes new
     ///
     /// - [`TryAcquireError::TooManyKeys`], if that is [what is to be done](WhenFull), or no other can go because all that are looked at are waited for;
-    /// - [`TryAcquireError::TooManyQuotas`], if it has one of its own and 1022 different ones are in use.
+    /// - [`TryAcquireError::TooManyQuotas`], if it has one of its own and as many different ones are in use as may be: 1022, or 14 more than there may be
+    ///   keys, if that is less.
+    ///
+    /// # Panics
+    ///
+    /// When `Hash`, `ToOwned` or [`quota_by`](KeyedBuilder::quota_by) does, which are called with no lock held: nothing is taken then, and nothing else
+    /// changes.
     #[inline]
     pub fn try_acquire<Q>(&self, key: &Q, n: u32) -> Result<(), TryAcquireError>
     where
@@ -183,7 +189,7 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     ///
     /// # Panics
     ///
-    /// The future panics when it is polled after it was ready.
+    /// The future panics when it is polled after it was ready, and as [`try_acquire`](Self::try_acquire) does.
     ///
     /// # Examples
     ///
@@ -251,7 +257,7 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     /// As [`acquire`](Self::acquire), and a count of the limits.
     #[track_caller]
     pub fn acquire_owned(self: &Arc<Self>, key: K, n: u32) -> AcquireKey<'static, K, S> {
-        AcquireKey::new(Of::Shared(Arc::clone(self)), key, Ask::new(n))
+        AcquireKey::new(Of::Owned(Arc::clone(self)), key, Ask::new(n))
     }
 
     /// As [`acquire`](Self::acquire), for no longer than `ctx` lasts; and not at all, if the tokens would be due after its deadline.
@@ -312,7 +318,7 @@ impl<K, S: BuildHasher> Keyed<K, S> {
         let print = self.table.print(key);
         let engine = self.table.engine(print, || self.fresh(key.to_owned()), true);
         let counted = engine.inspect_err(|_| self.table.meter().refused());
-        let (number, engine) = counted.map_err(acquire::refused)?;
+        let (number, engine) = counted?;
         let reserved = Reservation::new(&engine, Ask::new(n));
         if reserved.is_err() {
             drop(engine);
@@ -359,11 +365,11 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     }
 
     /// A quota of its own for a key, from now on. None, and it has the one of all others. Whether the key is there: one that is not has, when it
-    /// comes, what [`quota_by`](KeyedBuilder::quota_by) says.
+    /// comes, what [`quota_by`](KeyedBuilder::quota_by) says. A [`reload`](Self::reload) that is on its way may replace it.
     ///
     /// # Errors
     ///
-    /// [`TryAcquireError::TooManyQuotas`], if 1022 different ones are in use.
+    /// [`TryAcquireError::TooManyQuotas`], if as many different ones are in use as [may be](Self::try_acquire).
     pub fn set_quota_of<Q>(&self, key: &Q, quota: Option<Quota>) -> Result<bool, TryAcquireError>
     where
         K: Borrow<Q>,
@@ -376,11 +382,15 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     /// Asks [`quota_by`](KeyedBuilder::quota_by) again, for every key that is there, and gives it what that says. How many were asked for.
     ///
     /// Keys are cloned, and the function is called, with no lock held. A key that comes meanwhile has what the function says after this was called. What a
-    /// key was [given](Self::set_quota_of) is replaced as well.
+    /// key was [given](Self::set_quota_of) is replaced as well, also what it is given while this goes on.
     ///
     /// # Errors
     ///
-    /// [`TryAcquireError::TooManyQuotas`], if more than 1022 different ones would be in use. Some keys have their new ones then.
+    /// [`TryAcquireError::TooManyQuotas`], if more different ones would be in use than [may be](Self::try_acquire). Some keys have their new ones then.
+    ///
+    /// # Panics
+    ///
+    /// When the function does, or `Clone` of a key: some keys have their new ones then.
     pub fn reload(&self) -> Result<usize, TryAcquireError>
     where
         K: Hash + Clone,

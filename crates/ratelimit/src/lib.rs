@@ -94,6 +94,7 @@ mod bucket;
 mod clock;
 pub mod http;
 mod keyed;
+mod lent;
 mod limiter;
 mod meter;
 #[cfg(feature = "metrics")]

@@ -403,7 +403,7 @@ impl Limiter {
     /// As [`acquire`](Self::acquire), and a count of the limiter; a second one while it waits.
     #[track_caller]
     pub fn acquire_owned(&self, n: u32) -> Acquire<'static> {
-        Acquire::new(Handle::Shared(Arc::clone(self.engine())), Ask::new(n))
+        Acquire::new(Handle::Owned(Arc::clone(self.engine())), Ask::new(n))
     }
 
     /// As [`acquire`](Self::acquire), for no longer than `ctx` lasts: and not at all, if the tokens would be due after its deadline. That
@@ -411,7 +411,7 @@ impl Limiter {
     ///
     /// # Cancel safety
     ///
-    /// Safe, as [`acquire`](Self::acquire).
+    /// Safe, as [`acquire`](Self::acquire). One that the context has ended leaves the line when it is dropped, as `.await` does at once.
     ///
     /// # Fairness
     ///

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use selvedge_primitives::atomic::{AtomicU64, Ordering};
 use selvedge_primitives::const_fn;
-use selvedge_primitives::time::Timer;
+use selvedge_primitives::time::{Timer, nanos};
 
 use clock::{Clock, NEVER};
 
@@ -155,8 +155,7 @@ impl Sometimes {
     #[must_use = "the rule is in what is returned"]
     pub const fn interval(mut self, interval: Duration) -> Self {
         assert!(!interval.is_zero(), "an interval of zero is none, say every(1) for all calls");
-        let nanos = interval.as_nanos();
-        self.interval = if nanos < u64::MAX as u128 { nanos as u64 } else { u64::MAX };
+        self.interval = nanos(interval);
         self
     }
 

@@ -118,7 +118,8 @@ fn one<T>(_: &T) -> u32 {
 }
 
 impl<S: Stream, W> Throttle<S, W> {
-    /// Each item takes as many tokens as `weigh` says, which is asked once, when the item has come.
+    /// Each item takes as many tokens as `weigh` says, which is asked once, when the item has come. If it panics the item stays, and the next poll
+    /// asks again.
     ///
     /// One that weighs nothing takes none, and waits for nobody. An item cannot be cut, so one that weighs more than the burst takes its
     /// tokens [in parts](Acquire::split), as they come, and is given out with the last.
@@ -163,12 +164,15 @@ impl<S: Stream, W: FnMut(&S::Item) -> u32> Stream for Throttle<S, W> {
             let Some(item) = ready!(this.stream.as_mut().poll_next(cx)) else {
                 return Poll::Ready(None);
             };
-            let weight = (this.weigh)(&item);
             *this.item = Some(item);
+        }
+        let item = this.item.as_ref().expect("it has come");
+        if this.acquire.is_none() {
+            let weight = (this.weigh)(item);
             this.acquire.set(Some(this.limiter.acquire_owned(weight).split()));
         }
         // The acquisition takes part in the cooperative budget, so an always-ready stream yields here.
-        let acquire = this.acquire.as_mut().as_pin_mut().expect("there is one with an item");
+        let acquire = this.acquire.as_mut().as_pin_mut().expect("made above");
         let acquired = ready!(acquire.poll(cx));
         this.acquire.set(None);
         *this.failed = acquired.is_err();

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -230,4 +231,18 @@ fn a_runtime_that_is_shut_down_ends_the_stream_of_another_thread() {
         let lost = AcquireError::NoTimer(TimerError::Lost);
         assert_eq!(reads.join().unwrap(), (Some(Ok(8)), Some(Err(lost))));
     });
+}
+
+#[test]
+fn an_item_whose_weight_panics_stays_and_is_weighed_again() {
+    let (limiter, _clock) = limiter(Rate::every(SEC).burst(2));
+    let mut panics = true;
+    let weigh =
+        |_: &u32| if std::mem::take(&mut panics) { panic!("it weighs nobody knows") } else { 2 };
+    let mut stream = pin!(limiter.throttle(count_down(2)).weigh(weigh));
+    let polled = catch_unwind(AssertUnwindSafe(|| poll(stream.as_mut())));
+    assert!(polled.is_err());
+    assert_eq!((stream.size_hint(), limiter.available()), ((2, Some(2)), 2));
+    assert_eq!(item(poll(stream.as_mut())), Some(1), "the first is not lost");
+    assert_eq!(limiter.available(), 0);
 }

@@ -180,9 +180,11 @@ pub fn monotonic() -> Option<u64> {
 
 /// Nanoseconds; the most that can be told, if it is more.
 #[inline]
-pub fn nanos(duration: Duration) -> u64 {
-    let nanos = duration.as_secs().checked_mul(1_000_000_000);
-    nanos.map_or(u64::MAX, |nanos| nanos.saturating_add(u64::from(duration.subsec_nanos())))
+pub const fn nanos(duration: Duration) -> u64 {
+    match duration.as_secs().checked_mul(1_000_000_000) {
+        Some(nanos) => nanos.saturating_add(duration.subsec_nanos() as u64),
+        None => u64::MAX,
+    }
 }
 
 /// The clocks of the kernel, in nanoseconds.

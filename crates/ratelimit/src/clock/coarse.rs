@@ -2,7 +2,7 @@
 // tidy: std-sync, a word of which every value was true once, and a thread that only writes it: nothing for a model to find
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -35,9 +35,9 @@ static NOW: AtomicU64 = AtomicU64::new(0);
 #[derive(Debug)]
 #[must_use = "the clock stops when it is dropped"]
 pub struct CoarseClock {
-    /// Whether it is to go on.
-    shared: Arc<AtomicU64>,
-    /// Writes the time.
+    /// Whether it is over.
+    is_over: Arc<AtomicBool>,
+    /// Writes the time, if there is one to write.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -49,37 +49,50 @@ impl CoarseClock {
     /// That of the system, when there is no thread to be had.
     pub fn keep(interval: Duration) -> std::io::Result<Self> {
         let interval = interval.clamp(Duration::from_micros(10), Duration::from_millis(10));
-        let shared = Arc::new(AtomicU64::new(1));
-        let goes_on = Arc::clone(&shared);
-        let write = || {
-            // Relaxed: whatever is there was true once.
-            NOW.store(monotonic().unwrap_or(0), Ordering::Relaxed);
-        };
-        let keeps = move || {
-            // Relaxed: all it says is that it is over.
-            while goes_on.load(Ordering::Relaxed) != 0 {
-                write();
-                std::thread::park_timeout(interval);
+        let is_over = Arc::new(AtomicBool::new(false));
+        if !write() {
+            return Ok(Self { is_over, thread: None });
+        }
+        let keeps = {
+            let is_over = Arc::clone(&is_over);
+            move || {
+                // Relaxed: nothing comes with it.
+                while !is_over.load(Ordering::Relaxed) {
+                    write();
+                    std::thread::park_timeout(interval);
+                }
             }
         };
-        let thread = Builder::new().name("selvedge-coarse".to_owned()).spawn(keeps)?;
-        // It takes a while until the thread does.
-        write();
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = Builder::new().name("selvedge-coarse".to_owned()).spawn(keeps);
+        let thread = Some(thread.inspect_err(|_| forget())?);
+        Ok(Self { is_over, thread })
     }
+}
+
+/// Writes the time, if the kernel tells it.
+fn write() -> bool {
+    let now = monotonic();
+    // Relaxed: whatever is there was true once.
+    NOW.store(now.unwrap_or(0), Ordering::Relaxed);
+    now.is_some()
+}
+
+/// Nobody keeps it any more, or somebody else writes it again in a moment.
+fn forget() {
+    // Relaxed: as in `write`.
+    NOW.store(0, Ordering::Relaxed);
 }
 
 impl Drop for CoarseClock {
     fn drop(&mut self) {
-        // Relaxed: all it says is that it is over.
-        self.shared.store(0, Ordering::Relaxed);
+        // Relaxed: nothing comes with it.
+        self.is_over.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             // It does nothing that could panic.
             let _ = thread.join();
+            forget();
         }
-        // Relaxed: nobody keeps it, or somebody else writes it again in a moment.
-        NOW.store(0, Ordering::Relaxed);
     }
 }
 

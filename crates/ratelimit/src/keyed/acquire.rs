@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
-use std::ops::Deref;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,28 +11,13 @@ use pin_project::{pin_project, pinned_drop};
 use selvedge_primitives::coop;
 
 use super::Keyed;
+use super::table::NoRoom;
+use crate::lent::Lent;
 use crate::limiter::{Ask, Handle};
 use crate::{Acquire, AcquireError, TryAcquireError};
 
-/// What leads to the limits: a borrow or a shared owner.
-pub(super) enum Of<'a, K, S> {
-    /// Somebody's.
-    Borrowed(&'a Keyed<K, S>),
-    /// One's own.
-    Shared(Arc<Keyed<K, S>>),
-}
-
-impl<K, S> Deref for Of<'_, K, S> {
-    type Target = Keyed<K, S>;
-
-    #[inline]
-    fn deref(&self) -> &Keyed<K, S> {
-        match self {
-            Self::Borrowed(keyed) => keyed,
-            Self::Shared(keyed) => keyed,
-        }
-    }
-}
+/// What leads to the limits.
+pub(super) type Of<'a, K, S> = Lent<'a, Keyed<K, S>, Arc<Keyed<K, S>>>;
 
 /// Waits for tokens of a key; made by [`Keyed::acquire`], which says what it promises. Dropped, it leaves the line.
 #[pin_project(PinnedDrop)]
@@ -76,12 +60,7 @@ impl<K: Hash + Clone, S: BuildHasher> Future for AcquireKey<'_, K, S> {
             let (keyed, key) = (&**this.keyed, &*this.key);
             let print = keyed.table.print(key);
             let tried = keyed.take(print, this.ask.tokens, || key.clone());
-            let told = match tried {
-                Ok(()) => Some(Ok(())),
-                Err(TryAcquireError::NotYet(_)) => None,
-                Err(error) => Some(Err(refused(error))),
-            };
-            if let Some(told) = told {
+            if let Some(told) = for_good(tried) {
                 keyed.table.meter().tried(this.ask.tokens, &told);
                 proceed.made_progress();
                 *this.done = true;
@@ -94,11 +73,11 @@ impl<K: Hash + Clone, S: BuildHasher> Future for AcquireKey<'_, K, S> {
                         keyed.table.meter().refused();
                         proceed.made_progress();
                         *this.done = true;
-                        return Poll::Ready(Err(refused(error)));
+                        return Poll::Ready(Err(error.into()));
                     }
                 };
             *this.number = number;
-            this.acquire.set(Some(Acquire::new(Handle::Shared(engine), *this.ask)));
+            this.acquire.set(Some(Acquire::new(Handle::Owned(engine), *this.ask)));
         }
         let acquire = this.acquire.as_mut().as_pin_mut().expect("made above");
         let acquired = ready!(acquire.poll(cx));
@@ -121,14 +100,26 @@ impl<K, S> PinnedDrop for AcquireKey<'_, K, S> {
     }
 }
 
-/// Why a key is not waited for.
-pub(super) fn refused(error: TryAcquireError) -> AcquireError {
-    match error {
-        TryAcquireError::OverBurst { wanted, burst } => AcquireError::OverBurst { wanted, burst },
-        TryAcquireError::TooManyKeys { max_keys } => AcquireError::TooManyKeys { max_keys },
-        TryAcquireError::TooManyQuotas => AcquireError::TooManyQuotas,
-        // What comes later is waited for.
-        TryAcquireError::Closed | TryAcquireError::NotYet(_) => AcquireError::Closed,
+/// What a try says to one who would wait; none if there is something to wait for.
+fn for_good(tried: Result<(), TryAcquireError>) -> Option<Result<(), AcquireError>> {
+    Some(match tried {
+        Ok(()) => Ok(()),
+        Err(TryAcquireError::NotYet(_)) => return None,
+        Err(TryAcquireError::OverBurst { wanted, burst }) => {
+            Err(AcquireError::OverBurst { wanted, burst })
+        }
+        Err(TryAcquireError::TooManyKeys { max_keys }) => Err(NoRoom::Keys { max_keys }.into()),
+        Err(TryAcquireError::TooManyQuotas) => Err(NoRoom::Quotas.into()),
+        Err(TryAcquireError::Closed) => Err(AcquireError::Closed),
+    })
+}
+
+impl From<NoRoom> for AcquireError {
+    fn from(why: NoRoom) -> Self {
+        match why {
+            NoRoom::Keys { max_keys } => Self::TooManyKeys { max_keys },
+            NoRoom::Quotas => Self::TooManyQuotas,
+        }
     }
 }
 

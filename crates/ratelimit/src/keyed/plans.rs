@@ -15,6 +15,9 @@ use crate::bucket::scale::{LONGEST, Scale};
 /// So many plans at most, at a time. Two are kept for all keys that have none of their own: one to go by, and one to change to.
 const MOST: usize = if cfg!(selvedge_loom) { 5 } else { 1024 };
 
+/// So many more than there may be keys.
+const SPARE: usize = 16;
+
 /// The units of a key are larger than those of a limiter by this power of two, so that less room is needed to count them: about sixteen
 /// nanoseconds' worth.
 const LARGER: u32 = 6;
@@ -68,8 +71,8 @@ pub(super) struct TooMany;
 impl Plans {
     /// Room for as many as there may be keys.
     pub(super) fn new(keys: usize, quota: Quota, now: u64) -> Self {
-        // One for each key, one for all others, and one that another is being changed to.
-        let room = keys.saturating_add(3).min(MOST);
+        // One for each key, one for all others, one that another is being changed to, and some for keys that change their own at the same time.
+        let room = keys.saturating_add(SPARE).min(MOST);
         let piece = Self::piece_of(&quota, now);
         let courses = (0..room).map(|_| Course::new(piece)).collect();
         let book = Book { numbers: HashMap::new(), rows: Vec::new(), free: Vec::new(), own: 0 };

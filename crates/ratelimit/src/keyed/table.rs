@@ -88,6 +88,27 @@ enum Miss {
     Unsettled,
 }
 
+/// Why a key has no entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoRoom {
+    /// There are as many as there may be, and none can go.
+    Keys {
+        /// So many.
+        max_keys: u32,
+    },
+    /// It has a quota of its own, and more are in use than may be.
+    Quotas,
+}
+
+impl From<NoRoom> for TryAcquireError {
+    fn from(why: NoRoom) -> Self {
+        match why {
+            NoRoom::Keys { max_keys } => Self::TooManyKeys { max_keys },
+            NoRoom::Quotas => Self::TooManyQuotas,
+        }
+    }
+}
+
 impl<K, S> Table<K, S> {
     /// No keys yet.
     pub(super) fn new(
@@ -268,11 +289,11 @@ impl<K, S> Table<K, S> {
         &self,
         print: u64,
         fresh: &impl Fn() -> (K, Option<Quota>),
-    ) -> Result<u32, TryAcquireError> {
+    ) -> Result<u32, NoRoom> {
         let number = self.admit(print, fresh);
         let found_none = match &number {
             Ok(number) => *number == self.shards.shared(),
-            Err(error) => matches!(error, TryAcquireError::TooManyKeys { .. }),
+            Err(why) => matches!(why, NoRoom::Keys { .. }),
         };
         if found_none {
             self.meter.turned_away();
@@ -281,11 +302,7 @@ impl<K, S> Table<K, S> {
     }
 
     /// The entry of a key, which gets one if it has none: its own, or the one that is shared.
-    fn admit(
-        &self,
-        print: u64,
-        fresh: &impl Fn() -> (K, Option<Quota>),
-    ) -> Result<u32, TryAcquireError> {
+    fn admit(&self, print: u64, fresh: &impl Fn() -> (K, Option<Quota>)) -> Result<u32, NoRoom> {
         loop {
             let found = {
                 let _keys = self.shards.keys(print).lock();
@@ -299,7 +316,7 @@ impl<K, S> Table<K, S> {
             let (key, quota) = fresh();
             let now = self.clock.now();
             let own = quota.map(|quota| self.plans.enter(quota, true, now)).transpose();
-            let own = own.map_err(|TooMany| TryAcquireError::TooManyQuotas)?;
+            let own = own.map_err(|TooMany| NoRoom::Quotas)?;
             let leave = || own.into_iter().for_each(|plan| self.plans.leave(plan));
             let is_full = self.is_full();
             let (mut has_room, mut may_make_room) = (is_full && self.make_room(), !is_full);
@@ -345,11 +362,11 @@ impl<K, S> Table<K, S> {
     }
 
     /// What becomes of a key for which there is no room.
-    fn full(&self) -> Result<u32, TryAcquireError> {
+    fn full(&self) -> Result<u32, NoRoom> {
         let max_keys = self.max_keys();
         match self.when_full {
             WhenFull::Share => Ok(self.shards.shared()),
-            WhenFull::Evict | WhenFull::Refuse => Err(TryAcquireError::TooManyKeys { max_keys }),
+            WhenFull::Evict | WhenFull::Refuse => Err(NoRoom::Keys { max_keys }),
         }
     }
 
@@ -475,7 +492,7 @@ impl<K, S> Table<K, S> {
         print: u64,
         fresh: impl Fn() -> (K, Option<Quota>),
         is_asked: bool,
-    ) -> Result<(u32, Arc<Engine>), TryAcquireError> {
+    ) -> Result<(u32, Arc<Engine>), NoRoom> {
         loop {
             let number = match is_asked {
                 true => self.admit_counted(print, &fresh)?,

@@ -1,7 +1,6 @@
 //! The future: first the fast path, then a place in the line.
 
 use std::fmt;
-use std::ops::Deref;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,34 +12,18 @@ use selvedge_primitives::{Anchor, coop};
 
 use super::engine::{Ask, Engine, Grant, Place};
 use super::{AcquireError, Priority};
+use crate::lent::Lent;
 
-/// What leads to the engine: a borrow or a shared owner.
-pub(crate) enum Handle<'q> {
-    /// A limiter's.
-    Borrowed(&'q Arc<Engine>),
-    /// One's own.
-    Shared(Arc<Engine>),
-}
+/// What leads to the engine.
+pub(crate) type Handle<'q> = Lent<'q, Arc<Engine>, Arc<Engine>>;
 
 impl<'q> Handle<'q> {
     /// A place in the line, which it keeps alive.
     fn place(&self) -> Place<'q> {
         Place::new(match self {
             Self::Borrowed(engine) => Anchor::borrowed(engine.queue()),
-            Self::Shared(engine) => Anchor::shared(Arc::clone(engine), |engine| engine.queue()),
+            Self::Owned(engine) => Anchor::shared(Arc::clone(engine), |engine| engine.queue()),
         })
-    }
-}
-
-impl Deref for Handle<'_> {
-    type Target = Arc<Engine>;
-
-    #[inline]
-    fn deref(&self) -> &Arc<Engine> {
-        match self {
-            Self::Borrowed(engine) => engine,
-            Self::Shared(engine) => engine,
-        }
     }
 }
 

@@ -41,7 +41,7 @@ pub enum AcquireError {
         /// How many.
         max_keys: u32,
     },
-    /// As many different quotas are in use as may: 1022.
+    /// As many different quotas are in use as [may be](crate::Keyed::try_acquire).
     #[error("tokens not acquired: too many different quotas are in use")]
     TooManyQuotas,
     /// They have not come yet, and nothing would tell when they have.

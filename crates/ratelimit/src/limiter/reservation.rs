@@ -126,7 +126,7 @@ impl Reservation {
     ///
     /// # Cancel safety
     ///
-    /// Safe: the place in line is kept in the reservation.
+    /// Safe: the place in line is kept in the reservation. So is the waker, which may be woken once after this was dropped.
     ///
     /// # Fairness
     ///
@@ -180,7 +180,7 @@ impl Reservation {
     /// Uses it, at the cost of `actual` tokens. What was reserved beyond that goes back, as far as [`cancel`](Self::cancel) gives it
     /// back; what is missing is a late charge, for which those who come later wait, and those in line as well.
     ///
-    /// Before it is due, the whole cost is a late charge.
+    /// Before it is due, and if it is void, the whole cost is a late charge.
     pub fn commit(mut self, actual: u32) {
         self.look();
         let reserved = self.ask.tokens;

@@ -3,15 +3,14 @@
 // tidy: std-sync, an instant that is set once a process and has no race to model: whoever comes first sets it
 
 use std::sync::LazyLock;
-use std::time::Instant;
 
-use selvedge_primitives::time::Timer;
+use selvedge_primitives::time::{Elapsed, Timer};
 
 /// No time of a clock.
 pub(super) const NEVER: u64 = 0;
 
-/// Where std's clock begins.
-static BEGINNING: LazyLock<Instant> = LazyLock::new(|| Timer::thread().now());
+/// Std's clock.
+static STD: LazyLock<Elapsed> = LazyLock::new(|| Elapsed::new(Timer::thread()));
 
 /// Tells the time.
 #[derive(Debug)]
@@ -19,31 +18,22 @@ pub(super) enum Clock {
     /// Std's.
     Std,
     /// A timer's.
-    Of {
-        /// Whose.
-        timer: Timer,
-        /// Where it begins.
-        beginning: Instant,
-    },
+    Of(Elapsed),
 }
 
 impl Clock {
     /// The clock of `timer`, which begins now.
     pub(super) fn of(timer: Timer) -> Self {
-        let beginning = timer.now();
-        Self::Of { timer, beginning }
+        Self::Of(Elapsed::new(timer))
     }
 
     /// Nanoseconds since just before the beginning: not [`NEVER`]; no more than 584 years.
     #[inline]
     pub(super) fn now(&self) -> u64 {
         let elapsed = match self {
-            Self::Std => {
-                let beginning = *BEGINNING;
-                Timer::thread().now().saturating_duration_since(beginning)
-            }
-            Self::Of { timer, beginning } => timer.now().saturating_duration_since(*beginning),
+            Self::Std => &*STD,
+            Self::Of(elapsed) => elapsed,
         };
-        u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
+        elapsed.nanos().saturating_add(1)
     }
 }

@@ -114,7 +114,8 @@ impl<Si, Item> ThrottleSink<Si, Item> {
 }
 
 impl<Si, Item, W> ThrottleSink<Si, Item, W> {
-    /// Each item takes as many tokens as `weigh` says, which is asked when the sink behind is ready for it.
+    /// Each item takes as many tokens as `weigh` says, which is asked when the sink behind is ready for it. If it panics the item stays, and the next
+    /// poll asks again.
     ///
     /// One that weighs nothing takes none, and waits for nobody. An item cannot be cut, so one that weighs more than the burst takes its
     /// tokens [in parts](Acquire::split), as they come, and is handed on with the last.
@@ -196,6 +197,7 @@ impl<Si, Item, W> fmt::Debug for ThrottleSink<Si, Item, W> {
 
 /// An item was not handed on; from a [`ThrottleSink`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ThrottleSinkError<E> {
     /// It did not get its tokens.
     #[error(transparent)]

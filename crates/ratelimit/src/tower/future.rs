@@ -11,6 +11,43 @@ use tower_service::Service;
 use super::RateLimitError;
 use crate::TryAcquireError;
 
+/// A call of the inner service, if there is one.
+#[pin_project]
+struct Called<F> {
+    /// What it does.
+    #[pin]
+    future: Option<F>,
+    /// Whether it was polled.
+    begun: bool,
+}
+
+impl<F> Called<F> {
+    /// What the inner service does, or nothing.
+    fn new(future: Option<F>) -> Self {
+        Self { future, begun: false }
+    }
+}
+
+impl<F: Future> Called<F> {
+    /// What comes of the call; `refused` says what, if there is none. Takes part in the cooperative budget once.
+    fn poll_called<T>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        told: impl FnOnce(F::Output) -> T,
+        refused: impl FnOnce() -> T,
+    ) -> Poll<T> {
+        let this = self.project();
+        if !*this.begun {
+            ready!(coop::poll_proceed(cx)).made_progress();
+            *this.begun = true;
+        }
+        match this.future.as_pin_mut() {
+            Some(future) => future.poll(cx).map(told),
+            None => Poll::Ready(refused()),
+        }
+    }
+}
+
 /// Answers a request that has its tokens, or was refused them; from a service with [back-pressure](super::RateLimitLayer::new), or one that
 /// [rejects](super::RateLimitLayer::reject).
 ///
@@ -32,22 +69,20 @@ use crate::TryAcquireError;
 pub struct Admitted<F> {
     /// What the inner service does.
     #[pin]
-    called: Option<F>,
+    called: Called<F>,
     /// Why it does not.
     refused: Option<TryAcquireError>,
-    /// Whether it was polled.
-    begun: bool,
 }
 
 impl<F> Admitted<F> {
     /// The inner service was called.
     pub(super) fn new(called: F) -> Self {
-        Self { called: Some(called), refused: None, begun: false }
+        Self { called: Called::new(Some(called)), refused: None }
     }
 
     /// It was not.
     pub(super) fn refused(error: TryAcquireError) -> Self {
-        Self { called: None, refused: Some(error), begun: false }
+        Self { called: Called::new(None), refused: Some(error) }
     }
 }
 
@@ -56,17 +91,11 @@ impl<T, E, F: Future<Output = Result<T, E>>> Future for Admitted<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if !*this.begun {
-            ready!(coop::poll_proceed(cx)).made_progress();
-            *this.begun = true;
-        }
-        match this.called.as_pin_mut() {
-            Some(called) => called.poll(cx).map_err(RateLimitError::Inner),
-            None => {
-                let error = this.refused.take().expect("`Admitted` polled after it completed");
-                Poll::Ready(Err(RateLimitError::Refused(error)))
-            }
-        }
+        let told = |told: F::Output| told.map_err(RateLimitError::Inner);
+        this.called.poll_called(cx, told, || {
+            let error = this.refused.take().expect("`Admitted` polled after it completed");
+            Err(RateLimitError::Refused(error))
+        })
     }
 }
 
@@ -97,22 +126,20 @@ impl<F> fmt::Debug for Admitted<F> {
 pub struct Answered<F, T> {
     /// What the inner service does.
     #[pin]
-    called: Option<F>,
+    called: Called<F>,
     /// What is said in its place.
     answer: Option<T>,
-    /// Whether it was polled.
-    begun: bool,
 }
 
 impl<F, T> Answered<F, T> {
     /// The inner service was called.
     pub(super) fn new(called: F) -> Self {
-        Self { called: Some(called), answer: None, begun: false }
+        Self { called: Called::new(Some(called)), answer: None }
     }
 
     /// It was not.
     pub(super) fn refused(answer: T) -> Self {
-        Self { called: None, answer: Some(answer), begun: false }
+        Self { called: Called::new(None), answer: Some(answer) }
     }
 }
 
@@ -121,23 +148,19 @@ impl<T, E, F: Future<Output = Result<T, E>>> Future for Answered<F, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if !*this.begun {
-            ready!(coop::poll_proceed(cx)).made_progress();
-            *this.begun = true;
-        }
-        match this.called.as_pin_mut() {
-            Some(called) => called.poll(cx),
-            None => {
-                let answer = this.answer.take();
-                Poll::Ready(Ok(answer.expect("`Answered` polled after it completed")))
-            }
-        }
+        this.called.poll_called(
+            cx,
+            |told| told,
+            || Ok(this.answer.take().expect("`Answered` polled after it completed")),
+        )
     }
 }
 
 impl<F, T> fmt::Debug for Answered<F, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answered").field("refused", &self.called.is_none()).finish_non_exhaustive()
+        f.debug_struct("Answered")
+            .field("refused", &self.called.future.is_none())
+            .finish_non_exhaustive()
     }
 }
 

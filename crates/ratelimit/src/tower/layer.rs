@@ -121,6 +121,8 @@ impl<T, W> RateLimitLayer<Reject<T>, W> {
 impl<M> RateLimitLayer<M> {
     /// A request takes as many tokens as `weigh` says. One that weighs nothing takes none, and waits for nobody; with
     /// [back-pressure](RateLimitLayer::new) it waits for the token of the next one, since nobody knows before.
+    ///
+    /// If it panics, so does the call, and nothing is taken.
     pub fn weigh<R, F: Fn(&R) -> u32>(self, weigh: F) -> RateLimitLayer<M, F> {
         RateLimitLayer { mode: self.mode, weigh }
     }
