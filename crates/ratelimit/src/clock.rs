@@ -1,24 +1,39 @@
 //! The clock of a limiter: whole nanoseconds since it was made, and the timer that goes with it. It begins at one, so that there
 //! is a time before.
+// tidy: std-sync, a number that is asked for once a process and has no race to model: whoever comes first sets it
 
 #[cfg(feature = "coarse")]
 mod coarse;
 #[cfg(feature = "tsc")]
 mod tsc;
 
+use std::sync::LazyLock;
 #[cfg(feature = "tsc")]
 use std::time::Duration;
 use std::time::Instant;
 
-use selvedge_primitives::time::{Elapsed, Timer};
+use selvedge_primitives::time::{Elapsed, Timer, coarse_tick};
 
 #[cfg(feature = "coarse")]
 pub use coarse::CoarseClock;
 #[cfg(feature = "tsc")]
 use tsc::Tsc;
 
-/// By how much the coarse clock is late at most, in nanoseconds: two ticks of the slowest kernel.
+/// By how much a coarse clock is late at most, in nanoseconds: two ticks of the slowest kernel.
 pub(crate) const LATE: u64 = 20_000_000;
+
+/// By how much that of this kernel is.
+static KERNEL: LazyLock<u64> =
+    LazyLock::new(|| coarse_tick().map_or(LATE, |tick| LATE.min(2 * tick)));
+
+/// By how much the [coarse](Clock::coarse) clock is late at most, in nanoseconds.
+pub(crate) fn late() -> u64 {
+    #[cfg(feature = "coarse")]
+    if coarse::is_kept() {
+        return LATE;
+    }
+    *KERNEL
+}
 
 /// A clock, and the timer that rings by it. Clones say the same.
 #[derive(Debug, Clone)]
@@ -51,9 +66,9 @@ impl Clock {
     pub(crate) fn now(&self) -> u64 {
         #[cfg(feature = "tsc")]
         if let Some(tsc) = &self.tsc {
-            return tsc.nanos().saturating_add(1);
+            return tsc.nanos();
         }
-        self.elapsed.nanos().saturating_add(1)
+        self.elapsed.nanos()
     }
 
     /// Whether it is one that may go back.
@@ -76,19 +91,22 @@ impl Clock {
         false
     }
 
-    /// As [`now`](Self::now), for less, and late: by less than [`LATE`], while the kernel's tick is not late itself, or whoever keeps a
-    /// coarse clock. None if there is no such clock.
+    /// Nanoseconds since the count began, and one, by std's clock where [`now`](Self::now) goes by that or by the processor's counter; for less, and
+    /// late: by less than [`late`] says, while the kernel's tick is not late itself, or whoever keeps a coarse clock. None if there is no such
+    /// clock.
     #[inline(always)]
     pub(crate) fn coarse(&self) -> Option<u64> {
-        #[cfg(feature = "tsc")]
-        if self.tsc.is_some() {
-            return None;
-        }
         #[cfg(feature = "coarse")]
         if let Some(nanos) = coarse::since(&self.elapsed) {
-            return Some(nanos.saturating_add(1));
+            return Some(nanos);
         }
-        Some(self.elapsed.coarse_nanos()?.saturating_add(1))
+        self.elapsed.coarse_nanos()
+    }
+
+    /// What it says [now](Self::now), and what the exact clock says of which there is a [coarse](Self::coarse) one, if there is.
+    pub(crate) fn both(&self) -> Option<(u64, u64)> {
+        self.elapsed.coarse_nanos()?;
+        Some((self.now(), self.elapsed.nanos()))
     }
 
     /// The instant of such a time, for the timer. None if there is none.
@@ -99,7 +117,7 @@ impl Clock {
             let left = Duration::from_nanos(nanos.saturating_sub(self.now()));
             return Instant::now().checked_add(left);
         }
-        self.elapsed.at(nanos.saturating_sub(1))
+        self.elapsed.at(nanos)
     }
 
     /// What rings.

@@ -283,7 +283,7 @@ impl Limiter {
     /// - [`TryAcquireError::NotYet`]: fewer than `n` are there, or somebody waits. It knows [when to retry](TryAcquireError::retry_in).
     /// - [`TryAcquireError::OverBurst`]: `n` is above the burst.
     /// - [`TryAcquireError::Closed`].
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire(&self, n: u32) -> Result<(), TryAcquireError> {
         let engine = self.engine();
         let told = engine.try_take(n);

@@ -20,6 +20,7 @@ mod manual;
 mod moment;
 mod table;
 mod thread;
+mod ticks;
 #[cfg(feature = "tokio")]
 mod tokio;
 mod watch;
@@ -29,7 +30,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use manual::ManualClock;
-pub use moment::{Elapsed, Moment, Now, monotonic, nanos};
+pub use moment::{Elapsed, Moment, Now, coarse_tick, monotonic, nanos};
+pub use ticks::ticks;
 pub use watch::{Next, Watch};
 
 /// What a registration runs when it ends. Called once at most, with no lock held: on the driver's thread or task; on the thread

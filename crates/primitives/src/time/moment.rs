@@ -119,7 +119,7 @@ impl Moment {
     }
 }
 
-/// Nanoseconds since an origin, on the clock of a timer: a number, which is cheaper to reckon with than an [`Instant`], and where the
+/// Nanoseconds since just before an origin, on the clock of a timer: a number, never zero, which is cheaper to reckon with than an [`Instant`], and where the
 /// clock is the kernel's, cheaper to read.
 #[derive(Debug, Clone)]
 pub struct Elapsed {
@@ -127,43 +127,49 @@ pub struct Elapsed {
     timer: Timer,
     /// When the count began, or a moment later.
     origin: Instant,
-    /// The number of that moment, if the kernel counts.
+    /// The number before that moment's, if the kernel counts.
     start: Option<u64>,
 }
 
 impl Elapsed {
-    /// Begins now.
+    /// Begins now, with one.
     pub fn new(timer: Timer) -> Self {
         // The number first: what is due by the number is due by the instant no earlier.
         let start = if timer.keeps_std_time() { kernel::exact() } else { None };
+        let start = start.and_then(|start| start.checked_sub(1));
         Self { origin: timer.now(), start, timer }
     }
 
-    /// How long ago that is; at most 584 years. A clock that goes back may say less than before, and zero before its beginning.
-    #[inline]
+    /// How long ago that is; at most 584 years. A clock that goes back may say less than before, and one before its beginning.
+    #[inline(always)]
     pub fn nanos(&self) -> u64 {
         match self.start {
-            Some(start) => kernel::exact().unwrap_or(start).saturating_sub(start),
-            None => nanos(self.timer.now().saturating_duration_since(self.origin)),
+            Some(start) => since(start, kernel::exact().unwrap_or(start)),
+            None => self.by_timer(),
         }
+    }
+
+    /// The same, by a clock that is not the kernel's.
+    fn by_timer(&self) -> u64 {
+        nanos(self.timer.now().saturating_duration_since(self.origin)).saturating_add(1)
     }
 
     /// The same by the kernel's coarse clock, if there is one: late by a tick, 1 to 10 ms, or by more where a hypervisor has taken the
     /// processor away; never early.
-    #[inline]
+    #[inline(always)]
     pub fn coarse_nanos(&self) -> Option<u64> {
-        Some(kernel::coarse()?.saturating_sub(self.start?))
+        self.since_start(kernel::coarse()?)
     }
 
     /// The same where the kernel's count says `now`, if it is by that. See [`monotonic`].
-    #[inline]
+    #[inline(always)]
     pub fn since_start(&self, now: u64) -> Option<u64> {
-        Some(now.saturating_sub(self.start?))
+        Some(since(self.start?, now))
     }
 
     /// The instant at which so much has elapsed, or a moment later. None if there is none.
     pub fn at(&self, nanos: u64) -> Option<Instant> {
-        self.origin.checked_add(Duration::from_nanos(nanos))
+        self.origin.checked_add(Duration::from_nanos(nanos.saturating_sub(1)))
     }
 
     /// The timer.
@@ -172,10 +178,21 @@ impl Elapsed {
     }
 }
 
+/// From one number of the kernel's to another; at least one. A branch: who waits for the result does not wait for this.
+#[inline(always)]
+fn since(start: u64, now: u64) -> u64 {
+    if now > start { now - start } else { 1 }
+}
+
 /// Std's clock as the kernel counts, in nanoseconds, if it tells.
 #[inline]
 pub fn monotonic() -> Option<u64> {
     kernel::exact()
+}
+
+/// How long a tick of the kernel's coarse clock is, in nanoseconds, if there is such a clock.
+pub fn coarse_tick() -> Option<u64> {
+    kernel::tick()
 }
 
 /// Nanoseconds; the most that can be told, if it is more.
@@ -206,7 +223,6 @@ mod kernel {
 
     /// An instant and its number, if the coarse clock is of use.
     static BASE: LazyLock<Option<(Instant, u64)>> = LazyLock::new(|| {
-        let tick = call(libc::CLOCK_MONOTONIC_COARSE, libc::clock_getres)?;
         let read = || {
             let before = call(libc::CLOCK_MONOTONIC, libc::clock_gettime)?;
             let instant = Instant::now();
@@ -214,7 +230,7 @@ mod kernel {
             Some((after.checked_sub(before)?, (instant, before)))
         };
         let (between, base) = (0..READINGS).filter_map(|_| read()).min_by_key(|(took, _)| *took)?;
-        (tick >= TICK && between <= BETWEEN).then_some(base)
+        (tick()? >= TICK && between <= BETWEEN).then_some(base)
     });
 
     /// The number of an instant, if it is not in the past of a clock's first reading, nor three hundred years away.
@@ -234,6 +250,11 @@ mod kernel {
     #[inline]
     pub(super) fn coarse() -> Option<u64> {
         call(libc::CLOCK_MONOTONIC_COARSE, libc::clock_gettime)
+    }
+
+    /// The grain of the coarse clock.
+    pub(super) fn tick() -> Option<u64> {
+        call(libc::CLOCK_MONOTONIC_COARSE, libc::clock_getres)
     }
 
     /// Asks for the time, or for the grain, of a clock.
@@ -268,6 +289,11 @@ mod kernel {
 
     /// None.
     pub(super) fn coarse() -> Option<u64> {
+        None
+    }
+
+    /// None.
+    pub(super) fn tick() -> Option<u64> {
         None
     }
 }

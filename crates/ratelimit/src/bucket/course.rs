@@ -150,6 +150,22 @@ pub(crate) enum Outlook {
     Over,
 }
 
+/// What a [glance](Course::glance) says of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Glance {
+    /// As [`Outlook::Granted`].
+    Granted(u64),
+    /// As [`Outlook::Short`].
+    Short {
+        /// What is missing, and how it comes.
+        lack: Lack,
+        /// How many units.
+        missing: u64,
+    },
+    /// To be looked at closely.
+    Other,
+}
+
 /// What is missing for a request, and how it comes: enough to reckon when it will have come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lack {
@@ -264,6 +280,31 @@ impl Course {
         let behind = shape as u32 & ((1 << BEHIND_BITS) - 1);
         let ago = now.saturating_sub(read(&self.since));
         Some(Lack { needs, ago, multiplier: read(&self.multiplier), behind })
+    }
+
+    /// As [`outlook`](Self::outlook), with nothing said of what is rare.
+    #[inline(always)]
+    pub(crate) fn glance(&self, granted: u64, tokens: u32, now: u64) -> Glance {
+        let shape = read(&self.shape);
+        let cost = u64::from(tokens).wrapping_mul(read(&self.unit));
+        // A time before the piece began is far beyond its end.
+        let ago = now.wrapping_sub(read(&self.since));
+        if ago > read(&self.lasts) || u64::from(tokens) > shape >> BEHIND_BITS {
+            return Glance::Other;
+        }
+        let (base, behind) = (read(&self.base), shape as u32 & ((1 << BEHIND_BITS) - 1));
+        let (multiplier, within) = (read(&self.multiplier), read(&self.within));
+        // What is there before the clock is read is summed up apart from what it says.
+        let asked = granted.wrapping_add(cost);
+        let from_floor = base.wrapping_sub(read(&self.slack)).wrapping_add(cost);
+        let come = earned(ago, multiplier, behind);
+        let next = asked.max(from_floor.wrapping_add(come));
+        if next <= come.wrapping_add(base.wrapping_add(within)) {
+            return Glance::Granted(next);
+        }
+        let needs = next.wrapping_sub(base.wrapping_add(within));
+        let lack = Lack { needs, ago, multiplier, behind };
+        Glance::Short { lack, missing: needs.wrapping_sub(come) }
     }
 
     /// What becomes of a request for `tokens` at `now`, with so much granted. Not to be believed before the word was looked at again.

@@ -173,6 +173,13 @@ impl Word {
         Self { bits: AtomicU64::new(BEGINNING << GRANTED_SHIFT | CHANGING_BIT) }
     }
 
+    /// Grants so much in all, where `seen` was seen, which has no flag, unless somebody else is faster.
+    #[inline(always)]
+    pub(crate) fn grant(&self, seen: State, granted: u64) -> bool {
+        self.read();
+        self.exchange(seen, seen.with(granted)).is_ok()
+    }
+
     /// Takes what `outlook` says of so much granted and of the clock, if nobody is in line. A clock that was read before somebody
     /// else took is read again before it is said that there is too little. What else is to be said is said by `short` and `other`: nothing is
     /// handed about that does not fit into registers.
@@ -180,12 +187,11 @@ impl Word {
     pub(crate) fn attempt<E>(
         &self,
         outlook: impl Fn(u64, u64) -> Outlook,
+        mut by_now: u64,
         now: impl Fn() -> u64,
         short: impl FnOnce(State, Lack) -> Result<(), E>,
         other: impl FnOnce(Refusal) -> Result<(), E>,
     ) -> Result<(), E> {
-        // The clock first: its read takes longer than all the rest, in which others would change the word.
-        let mut by_now = now();
         let mut seen = self.snapshot();
         let mut contention = Contention::default();
         loop {
@@ -376,7 +382,8 @@ mod tests {
         let word = Word::new(BEGINNING);
         let granted = |now| {
             let outlook = |granted, now| course.outlook(granted, 1, now);
-            word.attempt(outlook, || now, |_, _| Err(false), |_| panic!("nobody waits")).is_ok()
+            word.attempt(outlook, now, || now, |_, _| Err(false), |_| panic!("nobody waits"))
+                .is_ok()
         };
         assert_eq!([10, 10, 10, 10].map(granted), [true, true, true, false]);
         assert_eq!([9, 10, 0].map(granted), [false; 3]);

@@ -96,6 +96,12 @@ impl Drop for CoarseClock {
     }
 }
 
+/// Whether somebody keeps it.
+pub(super) fn is_kept() -> bool {
+    // Relaxed: as in `write`.
+    NOW.load(Ordering::Relaxed) != 0
+}
+
 /// Nanoseconds since `elapsed` began, by the clock that is kept; none if nobody keeps it, or it is not a clock of that kind.
 #[inline]
 pub(super) fn since(elapsed: &Elapsed) -> Option<u64> {

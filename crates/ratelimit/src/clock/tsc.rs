@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use selvedge_primitives::time::nanos;
+use selvedge_primitives::time::{nanos, ticks};
 
 use super::LATE;
 
@@ -27,6 +27,8 @@ static COUNTER: LazyLock<Counter> = LazyLock::new(|| Counter::new(quanta::Clock:
 pub(super) struct Counter {
     /// Reads and scales it. On processors whose counter does not go evenly it reads the system's clock.
     clock: quanta::Clock,
+    /// Nanoseconds a tick, by 2^63, if that is the processor's own counter, which is read here then. Else zero, and quanta does all.
+    multiplier: u64,
     /// What is added.
     added: AtomicU64,
     /// When it was compared with std's clock first.
@@ -41,31 +43,59 @@ impl Counter {
     /// Compares it with std's clock from now on.
     pub(super) fn new(clock: quanta::Clock) -> Self {
         let [added, ahead] = [0, 0].map(AtomicU64::new);
-        let mut this = Self { clock, added, began: Instant::now(), first: 0, ahead };
+        // Two nanoseconds a tick or more do not fit.
+        let is_fast = clock.delta_as_nanos(0, 1 << 40) < 1 << 41;
+        let is_own = (0..8).all(|_| {
+            let (before, raw, after) = (ticks(), clock.raw(), ticks());
+            before.is_some_and(|before| before <= raw) && after.is_some_and(|after| raw <= after)
+        });
+        let multiplier = if is_fast && is_own { clock.delta_as_nanos(0, 1 << 63) } else { 0 };
+        let began = Instant::now();
+        let mut this = Self { clock, multiplier, added, began, first: 0, ahead };
         this.first = this.now();
         this
     }
 
     /// What it says, and what is added.
-    #[inline(always)]
     fn now(&self) -> u64 {
+        self.counted().wrapping_add(self.added())
+    }
+
+    /// What is added.
+    #[inline(always)]
+    fn added(&self) -> u64 {
         // Relaxed: a number that only grows; an old one is what a look a moment before would have said.
-        let added = self.added.load(Ordering::Relaxed);
-        self.clock.delta_as_nanos(0, self.clock.raw()).wrapping_add(added)
+        self.added.load(Ordering::Relaxed)
+    }
+
+    /// What it says, in nanoseconds.
+    #[inline(always)]
+    fn counted(&self) -> u64 {
+        match ticks() {
+            Some(ticks) if self.multiplier != 0 => {
+                (u128::from(ticks << 1) * u128::from(self.multiplier) >> 64) as u64
+            }
+            _ => self.by_quanta(),
+        }
+    }
+
+    /// The same, on other processors.
+    #[cold]
+    fn by_quanta(&self) -> u64 {
+        self.clock.delta_as_nanos(0, self.clock.raw())
     }
 
     /// Whether it had gone back, and has not any more.
     fn catch_up(&self) -> bool {
-        // Relaxed: as in `now`.
-        let added = self.added.load(Ordering::Relaxed);
-        let counted = self.clock.delta_as_nanos(0, self.clock.raw()).wrapping_add(added);
+        let added = self.added();
+        let counted = self.counted().wrapping_add(added);
         let passed = i128::from(nanos(self.began.elapsed())) + i128::from(self.first);
         let ahead = i128::from(counted) - passed;
         // Relaxed: a number that only grows. With an old one this is found out by the next who compares.
         let most_ahead = self.ahead.load(Ordering::Relaxed);
         let behind = u64::try_from(i128::from(most_ahead) - ahead).unwrap_or(0);
         if behind > BEHIND {
-            // Relaxed: both, as in `now`. Somebody else may have added as much.
+            // Relaxed: both, as in `added`. Somebody else may have added as much.
             let _ = self.added.compare_exchange(
                 added,
                 added.wrapping_add(behind),
@@ -83,12 +113,12 @@ impl Counter {
     }
 }
 
-/// Nanoseconds since it was made, by the counter.
+/// Nanoseconds since just before it was made, by the counter.
 #[derive(Clone)]
 pub(super) struct Tsc {
     /// The counter.
     counter: &'static Counter,
-    /// What it said then.
+    /// What it said one nanosecond before.
     start: u64,
 }
 
@@ -100,16 +130,22 @@ impl Tsc {
 
     /// Begins now, by this counter.
     pub(super) fn of(counter: &'static Counter) -> Self {
-        Self { counter, start: counter.now() }
+        Self { counter, start: counter.now().wrapping_sub(1) }
     }
 
-    /// How long ago that is. Zero, if the counter has gone back behind it.
+    /// How long ago that is; at most 292 years. One, if the counter has gone back behind it.
     #[inline(always)]
     pub(super) fn nanos(&self) -> u64 {
-        self.counter.now().saturating_sub(self.start)
+        // Two numbers that are there before the counter is read.
+        let shift = self.counter.added().wrapping_sub(self.start);
+        match self.counter.counted().wrapping_add(shift) {
+            0 => 1,
+            nanos if nanos > i64::MAX as u64 => 1,
+            nanos => nanos,
+        }
     }
 
-    /// Whether it had gone back, and has not any more. Costs a read of that.
+    /// Whether it had gone back, and has not any more. Costs a read of std's clock.
     pub(super) fn catch_up(&self) -> bool {
         self.counter.catch_up()
     }

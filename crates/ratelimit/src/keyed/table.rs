@@ -22,7 +22,6 @@
 //!   that has read the entry before fails, whatever the entry is by now, and looks again.
 //! - *Evict against insert*: a victim is taken out under the lock of its own shard before the lock of another is taken: nobody has two.
 
-use std::cell::Cell;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
@@ -180,13 +179,13 @@ impl<K, S> Table<K, S> {
     #[inline]
     fn hit(&self, number: u32, print: u64, tokens: u32, now: u64) -> Result<(), Miss> {
         let entry = self.shards.entry(number);
-        let first = Cell::new(Some(now));
         entry.word.attempt(
             |count, now| match entry.is_of(print) {
                 true => self.outlook(entry, count, tokens, now),
                 false => Outlook::Over,
             },
-            || first.take().unwrap_or_else(|| self.clock.now()),
+            now,
+            || self.clock.now(),
             |_, lack| Err(self.short(number, lack, tokens)),
             |refusal| {
                 Err(match refusal {

@@ -80,7 +80,7 @@ use super::refund::{Receipt, Refunds, deficit_in};
 use crate::Quota;
 use crate::bucket::course::{BEGINNING, Course, Lack, Piece};
 use crate::bucket::word::{State, Word};
-use crate::clock::Clock;
+use crate::clock::{Clock, late};
 use crate::meter::Meter;
 
 /// What a waiter is told.
@@ -205,14 +205,23 @@ pub(crate) struct Engine {
     leases: Option<Leases>,
     /// The word for which a token is far away, or zero: see [`try_far`](Self::try_far).
     far: AtomicU64,
-    /// Until when it is, on the limiter's clock.
+    /// Until when it is, by std's clock, if the limiter's is that or the processor's.
     far_until: AtomicU64,
+    /// By how much the limiter's clock was ahead of that then.
+    far_shift: AtomicU64,
+    /// What is missing is far away from so many units on.
+    far_from: AtomicU64,
     /// How many tokens are wanted in line, for those who do not come to the lock. Changes under it.
     ahead: AtomicU64,
     /// Those who wait.
     queue: Queue,
     /// Counts.
     meter: Meter,
+}
+
+/// From how many missing units on it is worth while to note that tokens are far away: see [`Engine::try_far`].
+fn far_from(piece: &Piece) -> u64 {
+    piece.scale.earned(2 * late())
 }
 
 impl Engine {
@@ -249,8 +258,21 @@ impl Engine {
         drop(locked);
         let (word, course) = (OwnLine(Word::new(granted)), Course::new(piece));
         let leases = settings.leased.then(|| Leases::new(piece.burst));
-        let [far, far_until, ahead] = std::array::from_fn(|_| AtomicU64::new(0));
-        Self { word, course, clock, leases, far, far_until, ahead, queue, meter }
+        let [far, far_until, far_shift, ahead] = std::array::from_fn(|_| AtomicU64::new(0));
+        let far_from = AtomicU64::new(far_from(&piece));
+        Self {
+            word,
+            course,
+            clock,
+            leases,
+            far,
+            far_until,
+            far_shift,
+            far_from,
+            ahead,
+            queue,
+            meter,
+        }
     }
 
     /// The clock.

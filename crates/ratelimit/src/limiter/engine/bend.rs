@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use selvedge_primitives::atomic::Ordering;
 use selvedge_primitives::time::nanos;
 
-use super::{Desk, Engine, Locked, waiting};
+use super::{Desk, Engine, Locked, far_from, waiting};
 use crate::Quota;
 use crate::bucket::course::{ANEW, BEGINNING, LARGEST_DEBT, Piece};
 use crate::bucket::scale::{LARGEST_BURST, LONGEST};
@@ -107,6 +108,8 @@ impl Engine {
             locked.past = Some((old, at));
         }
         self.course.set(next);
+        // Relaxed: a hint.
+        self.far_from.store(far_from(&next), Ordering::Relaxed);
         self.word.0.end_change(seen, granted);
         back
     }

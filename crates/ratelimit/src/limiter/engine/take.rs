@@ -3,35 +3,69 @@
 use selvedge_primitives::atomic::Ordering;
 
 use super::{Engine, Locked};
-use crate::bucket::course::{LARGEST_DEBT, Lack, Outlook, Piece};
+use crate::bucket::course::{Glance, LARGEST_DEBT, Lack, Outlook, Piece};
 use crate::bucket::word::{Refusal, State};
-use crate::clock::LATE;
+use crate::clock::{LATE, late};
 use crate::limiter::lease::Leases;
 use crate::limiter::refund::Receipt;
 use crate::{NotYet, TryAcquireError};
 
+/// After so long, in nanoseconds, the exact clock is asked again: the counter of the processor and std's clock go apart by some millionths.
+const MOST_FAR: u64 = 100_000_000_000;
+
 impl Engine {
     /// Takes `wanted` tokens without waiting and without overtaking.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn try_take(&self, wanted: u32) -> Result<(), TryAcquireError> {
-        if wanted == 0 {
-            return if self.is_closed() { Err(TryAcquireError::Closed) } else { Ok(()) };
-        }
         if let Some(leases) = &self.leases {
-            let taken = self.word.0.snapshot().is_plain() && leases.hit(wanted);
-            return if taken { Ok(()) } else { self.try_lease(leases, wanted) };
+            return self.try_leased(leases, wanted);
         }
         // Relaxed: a hint, see `try_far`.
         let far = self.far.load(Ordering::Relaxed);
         if far != 0
+            && wanted != 0
             && let Some(lack) = self.try_far(self.word.0.snapshot(), wanted, far)
         {
             return Err(TryAcquireError::NotYet(NotYet::new(lack)));
         }
+        // The clock first: its read takes longer than all the rest, in which others would change the word.
+        let now = self.clock.now();
+        let seen = self.word.0.snapshot();
+        if seen.is_plain() {
+            match self.course.glance(seen.granted(), wanted, now) {
+                Glance::Granted(granted) if self.word.0.grant(seen, granted) => return Ok(()),
+                // Relaxed: a hint.
+                Glance::Short { lack, missing }
+                    if missing <= self.far_from.load(Ordering::Relaxed)
+                        && wanted != 0
+                        && self.word.0.is_still(seen) =>
+                {
+                    return Err(TryAcquireError::NotYet(NotYet::new(lack)));
+                }
+                _ => {}
+            }
+        }
+        self.try_again(wanted, now)
+    }
+
+    /// In leased mode.
+    #[inline(never)]
+    fn try_leased(&self, leases: &Leases, wanted: u32) -> Result<(), TryAcquireError> {
+        let taken = self.word.0.snapshot().is_plain() && leases.hit(wanted);
+        if taken { Ok(()) } else { self.try_lease(leases, wanted) }
+    }
+
+    /// Not at once, by a clock that said `now`: somebody else was faster, or what is missing is far away, or the word alone does not tell.
+    #[inline(never)]
+    fn try_again(&self, wanted: u32, now: u64) -> Result<(), TryAcquireError> {
+        if wanted == 0 {
+            return if self.is_closed() { Err(TryAcquireError::Closed) } else { Ok(()) };
+        }
         self.word.0.attempt(
             |granted, now| self.course.outlook(granted, wanted, now),
+            now,
             || self.clock.now(),
-            |seen, lack| match lack.is_beyond(2 * LATE) {
+            |seen, lack| match lack.is_beyond(2 * late()) {
                 true => self.far_away(seen, lack, wanted),
                 false => Err(TryAcquireError::NotYet(NotYet::new(lack))),
             },
@@ -44,9 +78,9 @@ impl Engine {
     /// third of the exact one: what it says is late, so whoever is refused even if it is late by all it may be is refused by the exact
     /// one, too.
     ///
-    /// Word and time are two numbers, and may be of two notes. Then the word has changed between them, and a refund or a change of the quota may have
-    /// brought the token nearer: so a try may be refused as if it had come before that, until the other number is seen as well.
-    #[inline]
+    /// Word and times are three numbers, and may be of two notes. Then the word has changed between them, and a refund or a change of the quota may have
+    /// brought the token nearer: so a try may be refused as if it had come before that, until the other numbers are seen as well.
+    #[inline(always)]
     pub(super) fn try_far(&self, seen: State, wanted: u32, far: u64) -> Option<Lack> {
         if seen.number() != far {
             // Relaxed: a hint.
@@ -58,7 +92,9 @@ impl Engine {
         if now >= self.far_until.load(Ordering::Relaxed) {
             return None;
         }
-        let lack = self.course.lack(seen.granted(), wanted, now)?;
+        // Relaxed: a hint.
+        let shift = self.far_shift.load(Ordering::Relaxed);
+        let lack = self.course.lack(seen.granted(), wanted, now.wrapping_add(shift))?;
         self.word.0.is_still(seen).then_some(lack)
     }
 
@@ -79,15 +115,16 @@ impl Engine {
 
     /// By this word no token comes soon.
     pub(super) fn note_far(&self, seen: State) {
-        if self.clock.coarse().is_none() {
-            return;
-        }
+        let Some((now, by_std)) = self.clock.both() else { return };
         let piece = self.course.piece();
         let due = piece.due(piece.needs(seen.granted(), 1)).unwrap_or(u64::MAX);
         let over = piece.since.saturating_add(piece.lasts);
         if self.word.0.is_still(seen) {
+            let left = due.min(over).saturating_sub(now).min(MOST_FAR).saturating_sub(late());
             // Relaxed: a hint, as the next.
-            self.far_until.store(due.min(over).saturating_sub(LATE), Ordering::Relaxed);
+            self.far_until.store(by_std.saturating_add(left), Ordering::Relaxed);
+            // Relaxed: a hint.
+            self.far_shift.store(now.wrapping_sub(by_std), Ordering::Relaxed);
             // Relaxed: a hint.
             self.far.store(seen.number(), Ordering::Relaxed);
         }
@@ -149,6 +186,9 @@ impl Engine {
     /// In leased mode, when the slot of this thread has too little: takes a batch, or what others have not used.
     #[cold]
     pub(super) fn try_lease(&self, leases: &Leases, wanted: u32) -> Result<(), TryAcquireError> {
+        if wanted == 0 {
+            return if self.is_closed() { Err(TryAcquireError::Closed) } else { Ok(()) };
+        }
         if let Some(lack) = self.try_short(leases, wanted) {
             return Err(TryAcquireError::NotYet(NotYet::new(lack)));
         }
@@ -187,7 +227,7 @@ impl Engine {
         if !self.word.0.is_still(seen) || leases.recalls() != recalls {
             return None;
         }
-        if by_far.is_none() && lack.is_beyond(2 * LATE) {
+        if by_far.is_none() && lack.is_beyond(2 * late()) {
             if self.is_suspect(&lack, wanted) {
                 return None;
             }
