@@ -106,7 +106,8 @@ impl Clock {
     /// What it says [now](Self::now), and what the exact clock says of which there is a [coarse](Self::coarse) one, if there is.
     pub(crate) fn both(&self) -> Option<(u64, u64)> {
         self.elapsed.coarse_nanos()?;
-        Some((self.now(), self.elapsed.nanos()))
+        let by_std = self.elapsed.nanos();
+        Some((if self.may_go_back() { self.now() } else { by_std }, by_std))
     }
 
     /// The instant of such a time, for the timer. None if there is none.

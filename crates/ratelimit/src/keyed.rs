@@ -149,7 +149,7 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     ///
     /// When `Hash`, `ToOwned` or [`quota_by`](KeyedBuilder::quota_by) does, which are called with no lock held: nothing is taken then, and nothing else
     /// changes.
-    #[inline]
+    #[inline(always)]
     pub fn try_acquire<Q>(&self, key: &Q, n: u32) -> Result<(), TryAcquireError>
     where
         K: Borrow<Q>,
@@ -161,7 +161,7 @@ impl<K, S: BuildHasher> Keyed<K, S> {
     }
 
     /// The same, of a key with this print, which `key` makes one that stays; and somebody else counts it.
-    #[inline]
+    #[inline(always)]
     fn take(&self, print: u64, n: u32, key: impl Fn() -> K) -> Result<(), TryAcquireError> {
         match n {
             0 => Ok(()),

@@ -282,6 +282,12 @@ impl Course {
         Some(Lack { needs, ago, multiplier: read(&self.multiplier), behind })
     }
 
+    /// So many tokens in units.
+    #[inline(always)]
+    pub(crate) fn units(&self, tokens: u32) -> u64 {
+        u64::from(tokens).saturating_mul(read(&self.unit))
+    }
+
     /// As [`outlook`](Self::outlook), with nothing said of what is rare.
     #[inline(always)]
     pub(crate) fn glance(&self, granted: u64, tokens: u32, now: u64) -> Glance {

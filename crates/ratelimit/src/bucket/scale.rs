@@ -111,6 +111,14 @@ impl Scale {
         earned(span, self.multiplier, self.behind)
     }
 
+    /// After how many nanoseconds so many units will have come, or how long ago, if they are less than nothing: to compare.
+    pub(crate) fn roughly_due(self, units: i64) -> f64 {
+        if self.multiplier == 0 {
+            return 0.0;
+        }
+        units as f64 * 2.0_f64.powi((61 + self.behind) as i32) / self.multiplier as f64
+    }
+
     /// After how many nanoseconds `units` will have come: the first at which [`earned`](Self::earned) says so. None if
     /// that is more than can be told.
     pub(crate) fn due(self, units: u64) -> Option<u64> {

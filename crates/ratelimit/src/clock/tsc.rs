@@ -73,7 +73,7 @@ impl Counter {
     fn counted(&self) -> u64 {
         match ticks() {
             Some(ticks) if self.multiplier != 0 => {
-                (u128::from(ticks << 1) * u128::from(self.multiplier) >> 64) as u64
+                ((u128::from(ticks << 1) * u128::from(self.multiplier)) >> 64) as u64
             }
             _ => self.by_quanta(),
         }

@@ -46,6 +46,8 @@ pub struct KeyedBuilder<K, S = RandomState> {
     timer: Timer,
     /// Makes fingerprints.
     hasher: S,
+    /// Whether they are mixed: not all hashers fill all bits, by which places are chosen.
+    mixes: bool,
     /// Name and place.
     origin: Origin,
     /// The quota of a key.
@@ -63,6 +65,7 @@ impl<K> KeyedBuilder<K> {
             settings: Settings::DEFAULT,
             timer: Timer::thread(),
             hasher: RandomState::new(),
+            mixes: false,
             origin: Origin::here(),
             quota_by: None,
         }
@@ -116,7 +119,18 @@ impl<K, S> KeyedBuilder<K, S> {
     /// Makes the fingerprints. One that is not keyed, or whose key is known, lets others choose keys that share a bucket.
     pub fn hasher<T>(self, hasher: T) -> KeyedBuilder<K, T> {
         let Self { quota, max_keys, when_full, settings, timer, origin, quota_by, .. } = self;
-        KeyedBuilder { quota, max_keys, when_full, settings, timer, hasher, origin, quota_by }
+        let mixes = true;
+        KeyedBuilder {
+            quota,
+            max_keys,
+            when_full,
+            settings,
+            timer,
+            hasher,
+            mixes,
+            origin,
+            quota_by,
+        }
     }
 
     /// The limits, without keys.
@@ -124,7 +138,9 @@ impl<K, S> KeyedBuilder<K, S> {
     where
         S: BuildHasher,
     {
-        let Self { quota, max_keys, when_full, settings, timer, hasher, origin, quota_by } = self;
+        let Self { quota, max_keys, when_full, settings, timer, hasher, mixes, origin, quota_by } =
+            self;
+        let hasher = (hasher, mixes);
         let clock = settings.clock(timer);
         let table = Table::new(quota, max_keys, when_full, settings, clock, hasher, origin);
         Keyed { table, quota_by }

@@ -56,30 +56,52 @@ pub(super) const fn with_granted(count: u64, granted: u64) -> u64 {
     count & !GRANTED_MASK | granted & GRANTED_MASK
 }
 
+/// Whose an entry is, and by which plan: as read at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Owner(u64);
+
+impl Owner {
+    /// Whether it is the key with this fingerprint, as far as that is written in an entry.
+    #[inline(always)]
+    pub(super) fn has(self, print: u64) -> bool {
+        self.0 >> PRINT_SHIFT == print >> PRINT_SHIFT
+    }
+
+    /// The number of its plan.
+    #[inline(always)]
+    pub(super) fn plan(self) -> u32 {
+        (self.0 & PLAN_MASK) as u32
+    }
+}
+
 impl Entry {
     /// Of no key.
     pub(super) fn new() -> Self {
         Self { word: Word::idle(), print: AtomicU64::new(0) }
     }
 
+    /// Whose it is, and by which plan.
+    #[inline(always)]
+    pub(super) fn owner(&self) -> Owner {
+        // Relaxed: as the fields of a course; the word orders it.
+        Owner(self.print.load(Ordering::Relaxed))
+    }
+
     /// Whether it is of a key with this fingerprint, as far as is written here.
     #[inline]
     pub(super) fn is_of(&self, print: u64) -> bool {
-        // Relaxed: as the fields of a course; the word orders it.
-        self.print.load(Ordering::Relaxed) >> PRINT_SHIFT == print >> PRINT_SHIFT
+        self.owner().has(print)
     }
 
     /// The fingerprint of its key, as far as is written here; the rest is zero.
     pub(super) fn print(&self) -> u64 {
-        // Relaxed: as above.
-        self.print.load(Ordering::Relaxed) >> PRINT_SHIFT << PRINT_SHIFT
+        self.owner().0 & !PLAN_MASK
     }
 
     /// The number of its plan.
     #[inline]
     pub(super) fn plan(&self) -> u32 {
-        // Relaxed: as above.
-        (self.print.load(Ordering::Relaxed) & PLAN_MASK) as u32
+        self.owner().plan()
     }
 
     /// Whether it is of a key. Under the lock: one that has CHANGING while nobody else changes it is of none.

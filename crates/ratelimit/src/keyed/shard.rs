@@ -1,6 +1,6 @@
 //! The entries of all keys, by fingerprint, and the keys themselves in shards, each behind a lock.
 //!
-//! A shard is a hash table of its own, whose entries stay where they are: *groups* of seven slots, each with a word of tags.
+//! A shard is a hash table of its own, whose entries stay where they are: *groups* of seven, of two lines of the cache each, with a word of tags.
 //!
 //! ```text
 //!   63    56 55    48           7     0
@@ -9,16 +9,15 @@
 //! +---------+---------+- ... -+---------+
 //! ```
 //!
-//! The tag of a slot is eight bits of the fingerprint, or zero if it is empty; so who looks for a key reads a word of a small table that
-//! the caches hold, and of the entries nearly always the right one only, which it can have fetched while it does something else. *Passed* is how many keys
-//! have found the group full and went on to the next; where it is zero nobody looks any further. (From 255 on it is not counted, and
-//! stays.) So a key that goes leaves no mark, and none of the others moves.
+//! The tag of a slot is eight bits of the fingerprint, or zero if it is empty; so who looks for a key fetches two lines, which lie side by side, and looks at
+//! the right entry only, nearly always. *Passed* is how many keys have found the group full and went on to the next; where it is zero nobody
+//! looks any further. (From 255 on it is not counted, and stays.) So a key that goes leaves no mark, and none of the others moves.
 //!
 //! The words of tags are written under the lock. Who reads them meanwhile may miss a key that is just coming, and comes to the lock, where it is
 //! found; or find an entry that is another key's by now, which its word tells.
 //!
-//! The idea of counting those that passed is that of F14 (Bronson and Shi, "Open-sourcing F14 for faster, more memory-efficient hash
-//! tables", 2019); that of tags beside the slots is older (Abseil's Swiss tables, 2017).
+//! The idea of counting those that passed, and of tags in the lines of their entries, is that of F14 (Bronson and Shi, "Open-sourcing F14 for faster, more
+//! memory-efficient hash tables", 2019).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -48,12 +47,23 @@ const ONE_PASSED: u64 = 1 << PASSED_SHIFT;
 /// The place of nobody: the key of the slot is not among the keys at the moment.
 const NOWHERE: u32 = u32::MAX;
 
+/// Some entries, and the tags of their keys.
+#[repr(align(128))]
+struct Group {
+    /// The tags, and how many have passed.
+    tags: AtomicU64,
+    /// The entries.
+    entries: [Entry; LANES],
+}
+
+const _: () = assert!(cfg!(selvedge_loom) || size_of::<Group>() == 128);
+
 /// The entries, and the keys.
 pub(super) struct Shards<K> {
-    /// The entries: the slots of one group after those of another; behind the last the one that keys share that found no room.
-    entries: Box<[Entry]>,
-    /// The words of tags: the groups of one shard after those of another.
-    groups: Box<[AtomicU64]>,
+    /// The entries: the groups of one shard after those of another.
+    groups: Box<[Group]>,
+    /// The one that keys share that found no room.
+    shared: Entry,
     /// How many groups a shard has.
     each: usize,
     /// The keys. A power of two.
@@ -89,15 +99,24 @@ impl<K> Shards<K> {
             Mutex::new(Keys { list, owners, places, used: 0, engines })
         });
         let keys = keys.collect();
-        let groups = (0..shards * each).map(|_| AtomicU64::new(0)).collect();
-        let entries = (0..=shards * each * LANES).map(|_| Entry::new()).collect();
-        Self { entries, groups, each, keys }
+        let group =
+            |_| Group { tags: AtomicU64::new(0), entries: std::array::from_fn(|_| Entry::new()) };
+        let groups = (0..shards * each).map(group).collect();
+        Self { groups, shared: Entry::new(), each, keys }
     }
 
     /// An entry.
     #[inline]
     pub(super) fn entry(&self, number: u32) -> &Entry {
-        &self.entries[number as usize]
+        match self.groups.get(number as usize / LANES) {
+            Some(group) => &group.entries[number as usize % LANES],
+            None => &self.shared,
+        }
+    }
+
+    /// The tags of a group.
+    fn tags(&self, group: usize) -> &AtomicU64 {
+        &self.groups[group].tags
     }
 
     /// How many entries there are, without the shared one.
@@ -107,7 +126,7 @@ impl<K> Shards<K> {
 
     /// The number of the shared entry.
     pub(super) fn shared(&self) -> u32 {
-        (self.entries.len() - 1) as u32
+        (self.groups.len() * LANES) as u32
     }
 
     /// The keys among which a fingerprint belongs.
@@ -130,6 +149,17 @@ impl<K> Shards<K> {
     /// The number of a slot in its shard.
     fn slot(&self, number: u32) -> usize {
         number as usize % (self.each * LANES)
+    }
+
+    /// The numbers of the slots among which a fingerprint belongs.
+    pub(super) fn slots(&self, print: u64) -> Range<u32> {
+        let (each, shard) = ((self.each * LANES) as u32, self.shard(print) as u32);
+        shard * each..(shard + 1) * each
+    }
+
+    /// Whether there are as many keys in the shard of a fingerprint as there should be if there were so many in all.
+    pub(super) fn has_its_share(&self, print: u64, most: u32) -> bool {
+        self.keys(print).lock().used >= (most as usize).div_ceil(self.keys.len())
     }
 
     /// The keys of all shards.
@@ -162,37 +192,37 @@ impl<K> Shards<K> {
         if group + 1 == self.each { 0 } else { group + 1 }
     }
 
-    /// The entry of a fingerprint, by its tag, on its way to the caches. Without the lock it may be missed; whether it is the right one its print
-    /// tells.
-    #[inline]
-    pub(super) fn fetch(&self, print: u64) -> Option<u32> {
-        self.look(print, |entry| {
-            prefetch(entry);
-            true
-        })
+    /// The lines of the entry of a fingerprint are on their way to the caches, if it is in its first group.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, print: u64) {
+        let (from, group) = self.home(print);
+        if let Some(group) = self.groups.get(from + group) {
+            prefetch(&group.tags);
+            prefetch(&group.entries[LANES - 1]);
+        }
+    }
+
+    /// The first entry with the tag of a fingerprint, in its first group. Whether it is the right one its print tells.
+    #[inline(always)]
+    pub(super) fn glance(&self, print: u64) -> Option<&Entry> {
+        let (from, group) = self.home(print);
+        let group = self.groups.get(from + group)?;
+        // Relaxed: as in `find`.
+        let lane = matches(group.tags.load(Ordering::Relaxed), print).trailing_zeros() as usize / 8;
+        group.entries.get(lane)
     }
 
     /// The entry of a fingerprint. Without the lock it may be missed, or be another's by now.
-    #[inline]
     pub(super) fn find(&self, print: u64) -> Option<u32> {
-        self.look(print, |entry| entry.is_of(print))
-    }
-
-    /// The first entry with the tag of a fingerprint that `is_it`.
-    #[inline]
-    fn look(&self, print: u64, is_it: impl Fn(&Entry) -> bool) -> Option<u32> {
         let (from, mut group) = self.home(print);
         for _ in 0..self.each {
             // Relaxed: a hint; an entry that is not written yet, or another's by now, has a word that says so.
-            let tags = self.groups[from + group].load(Ordering::Relaxed);
-            // A byte that is zero by this is one with the tag, or one behind such a byte.
-            let differ = tags ^ (tag(print) * ONES);
-            let mut matches = differ.wrapping_sub(ONES) & !differ & HIGHS;
+            let tags = self.tags(from + group).load(Ordering::Relaxed);
+            let mut matches = matches(tags, print);
             while matches != 0 {
                 let lane = matches.trailing_zeros() as usize / 8;
-                let number = (from + group) * LANES + lane;
-                if is_it(&self.entries[number]) {
-                    return Some(number as u32);
+                if self.groups[from + group].entries[lane].is_of(print) {
+                    return Some(((from + group) * LANES + lane) as u32);
                 }
                 matches &= matches - 1;
             }
@@ -209,7 +239,7 @@ impl<K> Shards<K> {
         let (from, mut group) = self.home(print);
         for _ in 0..self.each {
             // Relaxed: written under the lock that is held here.
-            let tags = self.groups[from + group].load(Ordering::Relaxed);
+            let tags = self.tags(from + group).load(Ordering::Relaxed);
             let lane = (0..LANES).find(|lane| tags >> (8 * lane) & 0xff == 0);
             if let Some(lane) = lane {
                 return Some(((from + group) * LANES + lane) as u32);
@@ -226,9 +256,9 @@ impl<K> Shards<K> {
         self.pass(number, |passed| passed + 1);
         let (group, lane) = (number as usize / LANES, number as usize % LANES);
         // Relaxed: written under the lock that is held here.
-        let tags = self.groups[group].load(Ordering::Relaxed);
-        // Relaxed: a hint, see `look`.
-        self.groups[group].store(tags | tag(print) << (8 * lane), Ordering::Relaxed);
+        let tags = self.tags(group).load(Ordering::Relaxed);
+        // Relaxed: a hint, see `find`.
+        self.tags(group).store(tags | tag(print) << (8 * lane), Ordering::Relaxed);
     }
 
     /// Under the lock: takes a key out, whose entry has CHANGING and keeps it. None if the key is on its way somewhere.
@@ -237,9 +267,9 @@ impl<K> Shards<K> {
         keys.used -= 1;
         let (group, lane) = (number as usize / LANES, number as usize % LANES);
         // Relaxed: written under the lock that is held here.
-        let tags = self.groups[group].load(Ordering::Relaxed);
+        let tags = self.tags(group).load(Ordering::Relaxed);
         // Relaxed: a hint; whoever does not find it comes to the lock.
-        self.groups[group].store(tags & !(0xff << (8 * lane)), Ordering::Relaxed);
+        self.tags(group).store(tags & !(0xff << (8 * lane)), Ordering::Relaxed);
         self.pass(number, |passed| passed - 1);
         self.entry(number).clear();
         key
@@ -251,12 +281,12 @@ impl<K> Shards<K> {
         let mut group = self.group(self.entry(number).print());
         while from + group != number as usize / LANES {
             // Relaxed: written under the lock that is held here.
-            let tags = self.groups[from + group].load(Ordering::Relaxed);
+            let tags = self.tags(from + group).load(Ordering::Relaxed);
             let passed = tags >> PASSED_SHIFT;
             if passed < 0xff {
                 let tags = tags & !(0xff << PASSED_SHIFT) | count(passed) << PASSED_SHIFT;
                 // Relaxed: as above.
-                self.groups[from + group].store(tags, Ordering::Relaxed);
+                self.tags(from + group).store(tags, Ordering::Relaxed);
             }
             group = self.next(group);
         }
@@ -295,8 +325,16 @@ impl<K> Shards<K> {
     }
 }
 
+/// Of the seven tags those that are that of a fingerprint: the highest bit of their bytes.
+#[inline(always)]
+const fn matches(tags: u64, print: u64) -> u64 {
+    // A byte that is zero by this is one with the tag, or one behind such a byte.
+    let differ = tags ^ (tag(print) * ONES);
+    differ.wrapping_sub(ONES) & !differ & HIGHS
+}
+
 /// The tag of a fingerprint: what the entry has not of it, but for the lowest bits, by which the shard is chosen. Not zero, which is an empty slot, nor
-/// one, which differs from zero so little that `look` would take an empty slot for its own.
+/// one, which differs from zero so little that `matches` would take an empty slot for its own.
 #[inline]
 const fn tag(print: u64) -> u64 {
     let tag = (print >> (PRINT_SHIFT - 8)) & 0xff;

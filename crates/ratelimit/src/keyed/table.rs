@@ -7,7 +7,7 @@
 //!    hundred thousand once in four billion tables. They share a limit then.
 //! 2. *Insert*: a key that is not found gets an entry that is free, or else one that is taken from another key (3), and is put into the index
 //!    under the lock of its shard. An entry of no key has CHANGING in its word.
-//! 3. *Evict*: a hand goes round the entries and looks at [`LOOKS`] of them; the one that has been full for the longest, or else is
+//! 3. *Evict*: a hand goes round the entries, or those of a shard that has its share of keys, and looks at [`LOOKS`] of them; the one that has been full for the longest, or else is
 //!    nearest to it, is taken out of its shard, under the lock of that, while its word has CHANGING. A full bucket is as good as none: its
 //!    key loses nothing. So nobody has to sweep.
 //! 4. *Wait*: a key for which somebody wants to wait gets a limiter of its own, with what its entry has; and the entry has QUEUED, so that
@@ -23,6 +23,7 @@
 //! - *Evict against insert*: a victim is taken out under the lock of its own shard before the lock of another is taken: nobody has two.
 
 use std::hash::{BuildHasher, Hash};
+use std::ops::Range;
 use std::sync::Arc;
 
 use selvedge_primitives::atomic::{AtomicU32, Ordering};
@@ -34,7 +35,7 @@ use super::change::Said;
 use super::entry::{Entry, PRINT_SHIFT, granted, with_granted};
 use super::plans::{LARGEST_DEBT, Plans, TooMany};
 use super::shard::{Keys, Shards};
-use crate::bucket::course::{LARGEST_DEBT as LIMITERS_DEBT, Lack, Outlook, Piece};
+use crate::bucket::course::{Glance, LARGEST_DEBT as LIMITERS_DEBT, Lack, Outlook, Piece};
 use crate::bucket::scale::Scale;
 use crate::bucket::word::Refusal;
 use crate::clock::{Clock, LATE};
@@ -67,6 +68,8 @@ pub(super) struct Table<K, S> {
     pub(super) clock: Clock,
     /// Makes fingerprints.
     hasher: S,
+    /// Whether they are mixed.
+    mixes: bool,
     /// Where the next eviction looks.
     hand: AtomicU32,
     /// What is done when there is no room.
@@ -116,7 +119,7 @@ impl<K, S> Table<K, S> {
         when_full: WhenFull,
         settings: Settings,
         clock: Clock,
-        hasher: S,
+        (hasher, mixes): (S, bool),
         origin: Origin,
     ) -> Self {
         let now = clock.now();
@@ -136,6 +139,7 @@ impl<K, S> Table<K, S> {
             said: Said::new(default),
             clock,
             hasher,
+            mixes,
             hand: AtomicU32::new(0),
             when_full,
             settings,
@@ -213,7 +217,7 @@ impl<K, S> Table<K, S> {
 
     /// Takes `tokens` of a key without waiting. `fresh` makes one that stays of a key that comes new, and tells its quota if it has one of its
     /// own: with no lock held.
-    #[inline]
+    #[inline(always)]
     pub(super) fn try_take(
         &self,
         print: u64,
@@ -221,10 +225,39 @@ impl<K, S> Table<K, S> {
         fresh: impl Fn() -> (K, Option<Quota>),
     ) -> Result<(), TryAcquireError> {
         // The read of the clock takes about as long as the entry takes to come.
-        let fetched = self.shards.fetch(print);
+        self.shards.prefetch(print);
         let now = self.clock.now();
-        let is_it = |number: &u32| self.shards.entry(*number).is_of(print);
-        if let Some(number) = fetched.filter(is_it).or_else(|| self.shards.find(print)) {
+        if let Some(entry) = self.shards.glance(print) {
+            let seen = entry.word.snapshot();
+            let owner = entry.owner();
+            if seen.is_plain() && owner.has(print) {
+                let (course, count) = (self.plans.course(owner.plan()), seen.granted());
+                match course.glance(granted(count), tokens, now) {
+                    Glance::Granted(next) if entry.word.grant(seen, with_granted(count, next)) => {
+                        return Ok(());
+                    }
+                    Glance::Short { lack, missing }
+                        if missing <= course.units(tokens) && entry.word.is_still(seen) =>
+                    {
+                        return Err(TryAcquireError::NotYet(NotYet::new(lack)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.try_again(print, tokens, now, fresh)
+    }
+
+    /// What a glance does not tell, by a clock that said `now`.
+    #[inline(never)]
+    fn try_again(
+        &self,
+        print: u64,
+        tokens: u32,
+        now: u64,
+        fresh: impl Fn() -> (K, Option<Quota>),
+    ) -> Result<(), TryAcquireError> {
+        if let Some(number) = self.shards.find(print) {
             match self.hit(number, print, tokens, now) {
                 Ok(()) => return Ok(()),
                 Err(Miss::Told(error)) => return Err(error),
@@ -317,8 +350,8 @@ impl<K, S> Table<K, S> {
             let own = quota.map(|quota| self.plans.enter(quota, true, now)).transpose();
             let own = own.map_err(|TooMany| NoRoom::Quotas)?;
             let leave = || own.into_iter().for_each(|plan| self.plans.leave(plan));
-            let is_full = self.is_full();
-            let (mut has_room, mut may_make_room) = (is_full && self.make_room(), !is_full);
+            let mut has_room = self.is_full() && self.make_room(print);
+            let mut tries = ROUNDS;
             let mut keys = self.shards.keys(print).lock();
             let there = loop {
                 if let Some(number) = self.shards.find(print) {
@@ -329,11 +362,8 @@ impl<K, S> Table<K, S> {
                 if self.said.reloads() != reloads {
                     break None;
                 }
-                let Some(number) = self.shards.free(print) else {
-                    // Far more keys fell into the shard than can be by chance.
-                    break Some(self.full());
-                };
-                if has_room || self.claim() {
+                let free = self.shards.free(print);
+                if let Some(number) = free.filter(|_| has_room || self.claim()) {
                     let plan = own.unwrap_or_else(|| self.join_default());
                     let piece = self.plans.course(plan).piece();
                     self.shards.entry(number).begin(print, plan, &piece, now);
@@ -341,12 +371,19 @@ impl<K, S> Table<K, S> {
                     self.meter.inserted();
                     return Ok(number);
                 }
-                if !may_make_room {
+                if tries == 0 {
                     break Some(self.full());
                 }
                 drop(keys);
-                has_room = self.make_room();
-                may_make_room = false;
+                let made = match free {
+                    Some(_) => self.make_room(print),
+                    None => self.evict(self.shards.slots(print)),
+                };
+                if made && has_room {
+                    self.unclaim();
+                }
+                has_room |= made;
+                tries = if made { tries - 1 } else { 0 };
                 keys = self.shards.keys(print).lock();
             };
             drop(keys);
@@ -395,9 +432,11 @@ impl<K, S> Table<K, S> {
         false
     }
 
-    /// Takes the room of another key, if one can be spared.
-    fn make_room(&self) -> bool {
-        (0..ROUNDS).any(|_| self.evict())
+    /// Takes the room of another key for one with this print, if one can be spared: in its own shard, if that has its share, and else wherever the hand
+    /// is. Without that the shards would drift apart, since as many go from each, but not as many come.
+    fn make_room(&self, print: u64) -> bool {
+        let has_its_share = self.shards.has_its_share(print, self.max_keys);
+        (has_its_share && self.evict(self.shards.slots(print))) || self.evict(0..self.shards.len())
     }
 
     /// Room that is not needed.
@@ -406,34 +445,40 @@ impl<K, S> Table<K, S> {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Takes an entry from its key: of those that the hand comes to the one that is nearest to a full bucket, or has been full for the
-    /// longest.
-    fn evict(&self) -> bool {
+    /// Takes one of these entries from its key: of those that the hand comes to the one that is nearest to a full bucket, or has been full for the
+    /// longest. In several rounds, if none of them can go.
+    fn evict(&self, slots: Range<u32>) -> bool {
+        (0..ROUNDS).any(|_| self.evict_once(&slots))
+    }
+
+    /// The same, in one round.
+    fn evict_once(&self, slots: &Range<u32>) -> bool {
         let now = self.clock.now();
-        let most = self.shards.len();
+        let most = slots.end - slots.start;
         let looks = LOOKS.min(most);
         // Relaxed: a place to begin at.
         let from = self.hand.fetch_add(looks, Ordering::Relaxed);
-        let mut victims: Vec<(i128, u32)> = (0..looks)
-            .filter_map(|look| {
-                let number = from.wrapping_add(look) % most;
-                let entry = self.shards.entry(number);
-                let seen = entry.word.snapshot();
-                if !seen.is_plain() {
-                    if seen.is_queued() {
-                        self.try_demote(number);
-                    }
-                    return None;
-                }
-                let piece = self.plans.course(entry.plan()).piece();
-                let deficit = entry.deficit(seen, &piece, now);
-                let spare = self.when_full == WhenFull::Evict || deficit <= 0;
-                let is_whole = entry.word.is_still(seen) && spare;
-                is_whole.then(|| (in_time(deficit, &piece), number))
-            })
-            .collect();
-        victims.sort_unstable();
-        victims.into_iter().any(|(_, number)| self.take_away(number, now))
+        let mut victim = None;
+        for look in 0..looks {
+            let number = slots.start + from.wrapping_add(look) % most;
+            let entry = self.shards.entry(number);
+            let seen = entry.word.snapshot();
+            if seen.is_queued() {
+                self.try_demote(number);
+            }
+            if !seen.is_plain() {
+                continue;
+            }
+            let piece = self.plans.course(entry.plan()).piece();
+            let deficit = entry.deficit(seen, &piece, now);
+            let full_in = piece.scale.roughly_due(deficit);
+            let is_spare = self.when_full == WhenFull::Evict || deficit <= 0;
+            let is_better = victim.is_none_or(|(best, _)| full_in < best);
+            if is_spare && is_better && entry.word.is_still(seen) {
+                victim = Some((full_in, number));
+            }
+        }
+        victim.is_some_and(|(_, number)| self.take_away(number, now))
     }
 
     /// Takes an entry from its key, if that is still as it was.
@@ -568,13 +613,19 @@ impl<K, S> Table<K, S> {
 
 impl<K, S: BuildHasher> Table<K, S> {
     /// The fingerprint of a key.
-    #[inline]
+    #[inline(always)]
     pub(super) fn print<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         // Not all hashers fill the highest and the lowest bits, by which the place is chosen. No two become the same by this.
         let hash = self.hasher.hash_one(key);
-        let mixed = (hash ^ hash >> 32).wrapping_mul(ODD);
-        (mixed ^ mixed >> 32).max((SHARED + 1) << PRINT_SHIFT)
+        let print = if self.mixes { mixed(hash) } else { hash };
+        print.max((SHARED + 1) << PRINT_SHIFT)
     }
+}
+
+/// A number for each, in which all bits depend on all.
+fn mixed(hash: u64) -> u64 {
+    let mixed = (hash ^ hash >> 32).wrapping_mul(ODD);
+    mixed ^ mixed >> 32
 }
 
 /// A deficit that fits into an entry.
@@ -582,29 +633,54 @@ pub(super) fn coarse(deficit: i128, piece: &Piece) -> u64 {
     u64::try_from(deficit).unwrap_or(u64::MAX).min(piece.burst_units() + LARGEST_DEBT)
 }
 
-/// How long a deficit takes to go away, in nanoseconds; less than nothing: for how long there has been none.
-fn in_time(deficit: i64, piece: &Piece) -> i128 {
-    let time = piece.scale.due(deficit.unsigned_abs()).unwrap_or(u64::MAX);
-    if deficit < 0 { -i128::from(time) } else { time.into() }
-}
-
-#[cfg(all(test, feature = "tsc", not(selvedge_loom)))]
+#[cfg(all(test, not(selvedge_loom)))]
 mod tests {
     use std::collections::hash_map::RandomState;
     use std::time::Duration;
 
+    use selvedge_primitives::time::Timer;
+
     use super::*;
     use crate::Rate;
+    #[cfg(feature = "tsc")]
     use crate::clock::tests::{HOUR, counted};
 
+    fn table(
+        burst: u32,
+        max_keys: u32,
+        when_full: WhenFull,
+        clock: Clock,
+    ) -> Table<u64, RandomState> {
+        let (quota, settings) = (Rate::per_second(1).burst(burst), Settings::DEFAULT);
+        let (hasher, origin) = ((RandomState::new(), false), Origin::here());
+        Table::new(quota, max_keys, when_full, settings, clock, hasher, origin)
+    }
+
+    fn takes(table: &Table<u64, RandomState>, key: u64) -> Result<(), TryAcquireError> {
+        table.try_take(table.print(&key), 1, || (key, None))
+    }
+
+    #[test]
+    fn shards_do_not_drift_apart_when_keys_come_and_go_for_long() {
+        for when_full in [WhenFull::Evict, WhenFull::Refuse] {
+            let (timer, hand) = Timer::manual();
+            let table = table(1, 1_024, when_full, Clock::new(timer));
+            for key in 0..60_000 {
+                assert_eq!(takes(&table, key), Ok(()), "{key}, {when_full:?}");
+                // Its bucket is full again when five hundred have come after it.
+                hand.advance(Duration::from_millis(2));
+            }
+            let lens: Vec<_> = table.shards.all().iter().map(|keys| keys.lock().len()).collect();
+            assert!(lens.len() == 4 && lens.iter().all(|len| len.abs_diff(256) < 4), "{lens:?}");
+        }
+    }
+
+    #[cfg(feature = "tsc")]
     #[test]
     fn a_clock_that_goes_back_blocks_no_key_for_more_than_an_interval() {
         let (clock, hand) = counted();
-        let (quota, settings) = (Rate::per_second(1).burst(2), Settings::DEFAULT);
-        let (hasher, origin) = (RandomState::new(), Origin::here());
-        let table: Table<u64, _> =
-            Table::new(quota, 8, WhenFull::Evict, settings, clock, hasher, origin);
-        let takes = |key: u64| table.try_take(table.print(&key), 1, || (key, None));
+        let table = table(2, 8, WhenFull::Evict, clock);
+        let takes = |key| takes(&table, key);
         hand.increment(HOUR);
         assert!(takes(1).is_ok() && takes(1).is_ok() && takes(2).is_ok());
         assert!(!table.clock.catch_up(), "it has leapt, which is noted");

@@ -207,7 +207,7 @@ pub(crate) struct Engine {
     far: AtomicU64,
     /// Until when it is, by std's clock, if the limiter's is that or the processor's.
     far_until: AtomicU64,
-    /// By how much the limiter's clock was ahead of that then.
+    /// By how much the limiter's clock was ahead of that then, as a signed number.
     far_shift: AtomicU64,
     /// What is missing is far away from so many units on.
     far_from: AtomicU64,
