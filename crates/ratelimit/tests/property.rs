@@ -184,10 +184,8 @@ impl Model {
         }
         let left = self.earned(self.now) - self.granted;
         if last && left > 0 {
-            self.slack = Some((
-                left.min(i128::from(CATCH_UP) * i128::from(self.tokens)),
-                self.now + CATCH_UP,
-            ));
+            let credit = i128::from(CATCH_UP) * i128::from(self.tokens);
+            self.slack = Some((credit, self.now + CATCH_UP));
         }
     }
 

@@ -77,8 +77,9 @@ impl LimiterBuilder {
 
     /// For how long those who wait are made up for a timer that rings late; zero, and they are not.
     ///
-    /// What came between the time at which somebody in line was due and the ring is theirs, up to what comes in this time; and what they leave
-    /// of it is there for as long again, for whoever comes next. So in a span of time there may be granted what comes in `span` more. Without
+    /// What came between the time at which somebody in line was due and the ring is theirs, up to what comes in this time; and if they leave
+    /// some of it, that is there for as long again, for whoever comes next, with what comes meanwhile, up to as much in all. So in a span of time
+    /// there may be granted what comes in `span` more. Without
     /// it, a quota whose tokens come faster than the timer rings is not reached by those who wait.
     pub fn catch_up(mut self, span: Duration) -> Self {
         self.settings.catch_up = span;

@@ -51,7 +51,8 @@
 //! A timer rings late: by its grain, and by what the machine is at. What came between the time at which the front was due and the ring
 //! was wanted by those in line, and they get it, up to what comes in the *catch-up*: of what is taken in line, only what had come
 //! before the *horizon* and is beyond the burst is lost. And if the line is empty then and not all of it was taken, whoever comes
-//! within another such time gets it: the *slack* of the piece of the course. Without that, a burst of one and a timer of a
+//! within another such time gets it, and what comes meanwhile, up to as much in all: the *slack* of the piece of the course. (Who was woken takes a
+//! while until it asks again.) Without that, a burst of one and a timer of a
 //! millisecond would be a thousand a second at most, and one caller alone would get less than its rate. What is older is gone as
 //! if nobody had been in line: a process that was stopped for an hour does not make up for the hour.
 //!

@@ -16,10 +16,11 @@ impl Engine {
     pub(super) fn slacken(&self, locked: &mut Locked<'_>, piece: &Piece, granted: u64, now: u64) {
         let span = locked.plan.settings.credit();
         let earned = piece.earned(now);
-        let slack = earned.saturating_sub(granted).min(piece.scale.earned(span)).min(LARGEST_BURST);
-        if slack == 0 {
+        if granted >= earned {
             return;
         }
+        // As much as a late timer may leave, not only what this one did: who was woken takes a while until it takes more.
+        let slack = piece.scale.earned(span).min(LARGEST_BURST);
         if piece.slack == 0 {
             locked.lasts = piece.lasts;
         }
