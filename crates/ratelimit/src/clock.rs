@@ -19,12 +19,17 @@ pub use coarse::CoarseClock;
 #[cfg(feature = "tsc")]
 use tsc::Tsc;
 
+use crate::bucket::course::Lack;
+
 /// By how much a coarse clock is late at most, in nanoseconds: two ticks of the slowest kernel.
 pub(crate) const LATE: u64 = 20_000_000;
 
-/// By how much that of this kernel is.
+/// For so long a hypervisor takes the processor away that keeps the tick, in nanoseconds; seldom for longer.
+const TAKEN: u64 = 8_000_000;
+
+/// By how much that of this kernel is: two ticks, or what a hypervisor may take away, if that is more.
 static KERNEL: LazyLock<u64> =
-    LazyLock::new(|| coarse_tick().map_or(LATE, |tick| LATE.min(2 * tick)));
+    LazyLock::new(|| coarse_tick().map_or(LATE, |tick| tick.saturating_mul(2).clamp(TAKEN, LATE)));
 
 /// By how much the [coarse](Clock::coarse) clock is late at most, in nanoseconds.
 pub(crate) fn late() -> u64 {
@@ -91,23 +96,27 @@ impl Clock {
         false
     }
 
-    /// Nanoseconds since the count began, and one, by std's clock where [`now`](Self::now) goes by that or by the processor's counter; for less, and
-    /// late: by less than [`late`] says, while the kernel's tick is not late itself, or whoever keeps a coarse clock. None if there is no such
-    /// clock.
-    #[inline(always)]
-    pub(crate) fn coarse(&self) -> Option<u64> {
-        #[cfg(feature = "coarse")]
-        if let Some(nanos) = coarse::since(&self.elapsed) {
-            return Some(nanos);
-        }
-        self.elapsed.coarse_nanos()
+    /// Whether a lack, of a request for so many `units`, is one of a clock that had gone back far, and has not any more.
+    #[inline]
+    pub(crate) fn was_back(&self, lack: &Lack, units: u64) -> bool {
+        self.may_go_back() && lack.is_suspect(units, 2 * LATE) && self.catch_up()
     }
 
-    /// What it says [now](Self::now), and what the exact clock says of which there is a [coarse](Self::coarse) one, if there is.
-    pub(crate) fn both(&self) -> Option<(u64, u64)> {
-        self.elapsed.coarse_nanos()?;
-        let by_std = self.elapsed.nanos();
-        Some((if self.may_go_back() { self.now() } else { by_std }, by_std))
+    /// Nanoseconds since the count began, and one, by std's clock where [`now`](Self::now) goes by that or by the processor's counter; for less, and
+    /// late; and by how much it is late at most, while the kernel's tick is not late itself, or whoever keeps a coarse clock. None if there is no such
+    /// clock.
+    #[inline(always)]
+    pub(crate) fn coarse(&self) -> Option<(u64, u64)> {
+        #[cfg(feature = "coarse")]
+        if let Some(nanos) = coarse::since(&self.elapsed) {
+            return Some((nanos, LATE));
+        }
+        Some((self.elapsed.coarse_nanos()?, *KERNEL))
+    }
+
+    /// What the exact clock says of which there is a [coarse](Self::coarse) one, if there is one.
+    pub(crate) fn by_std(&self) -> Option<u64> {
+        self.elapsed.is_by_kernel().then(|| self.elapsed.nanos())
     }
 
     /// The instant of such a time, for the timer. None if there is none.
@@ -115,6 +124,7 @@ impl Clock {
         #[cfg(feature = "tsc")]
         if self.tsc.is_some() {
             // By std's clock, from now on: the counter may go otherwise. One that rings too early is set anew.
+            self.catch_up();
             let left = Duration::from_nanos(nanos.saturating_sub(self.now()));
             return Instant::now().checked_add(left);
         }

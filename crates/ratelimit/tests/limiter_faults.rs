@@ -403,6 +403,24 @@ mod far_away {
     }
 
     #[test]
+    fn a_small_request_is_granted_while_a_large_one_is_far_away() {
+        for left in [1, 5, 60] {
+            let builder = || Limiter::builder(Rate::per_hour(1).burst(64));
+            let mut limiters = vec![builder().build(), builder().leased().build()];
+            #[cfg(feature = "tsc")]
+            limiters.push(builder().tsc_clock().build());
+            for limiter in limiters.drain(..) {
+                assert_eq!(limiter.take_up_to(64 - left), 64 - left);
+                for rest in (1..=left).rev() {
+                    assert!((0..3).all(|_| limiter.try_acquire(rest + 1).is_err()));
+                    assert_eq!(limiter.try_acquire(1), Ok(()), "{rest} of {left}: {limiter:?}");
+                }
+                assert!((0..3).all(|_| limiter.try_acquire(1).is_err()));
+            }
+        }
+    }
+
+    #[test]
     fn who_tries_all_the_time_is_not_early() {
         let limiter = Limiter::new(Rate::every(100 * MS).burst(1));
         limiter.try_acquire(1).unwrap();

@@ -167,6 +167,11 @@ impl Elapsed {
         Some(since(self.start?, now))
     }
 
+    /// Whether the kernel counts: then there may be a coarse clock of the same count.
+    pub fn is_by_kernel(&self) -> bool {
+        self.start.is_some()
+    }
+
     /// The instant at which so much has elapsed, or a moment later. None if there is none.
     pub fn at(&self, nanos: u64) -> Option<Instant> {
         self.origin.checked_add(Duration::from_nanos(nanos.saturating_sub(1)))

@@ -33,14 +33,14 @@ pub(crate) struct Piece {
     pub(crate) lasts: u64,
     /// How many tokens there may be at once.
     pub(crate) burst: u32,
-    /// How many units of these are to be had without the lock: what lies in leases is not.
+    /// The burst in units, so that who takes need not multiply.
     pub(crate) within: u64,
     /// How many units beyond the burst are not lost yet.
     pub(crate) slack: u64,
 }
 
 impl Piece {
-    /// From `since` on, for as long as can be counted; without leases and slack.
+    /// From `since` on, for as long as can be counted; without slack.
     pub(crate) fn new(scale: Scale, burst: u32, since: u64) -> Self {
         let within = u64::from(burst) * scale.unit;
         let this = Self { since, base: 0, scale, lasts: LONGEST, burst, within, slack: 0 };
@@ -187,18 +187,24 @@ impl Lack {
         Self { needs, ago: now.saturating_sub(piece.since), multiplier, behind }
     }
 
-    /// Whether it takes longer than `span` nanoseconds, and more than a little longer.
+    /// Whether it takes longer than `span` nanoseconds: so it is missing, also if the clock is late by that.
     #[inline]
     pub(crate) fn is_beyond(&self, span: u64) -> bool {
         self.needs
             > earned(self.ago.saturating_add(span).min(LONGEST), self.multiplier, self.behind)
     }
 
+    /// Whether it is of a time that is not after the piece began.
+    #[inline(always)]
+    pub(crate) fn is_early(&self) -> bool {
+        self.ago == 0
+    }
+
     /// Whether it may be of a clock that has gone back by more than `span` nanoseconds: more is missing than `units`, for which it is, and what comes in
     /// that span, which is more than a quota ever lacks, but for late charges; or it is of a time before the piece began.
     pub(crate) fn is_suspect(&self, units: u64, span: u64) -> bool {
         let come = earned(self.ago.saturating_add(span).min(LONGEST), self.multiplier, self.behind);
-        self.ago == 0 || self.needs > come.saturating_add(units)
+        self.is_early() || self.needs > come.saturating_add(units)
     }
 
     /// How long until it has come, in nanoseconds. None if that is never, or not within 73 years.
@@ -266,8 +272,8 @@ impl Course {
         (read(&self.shape) >> BEHIND_BITS) as u32
     }
 
-    /// What is missing for `tokens` at `now`, with so much granted, if that is not less than what has been earned. None if so many there never
-    /// are at once. Not to be believed before the word was looked at again.
+    /// What `tokens` need, with so much granted, to be compared with what has come at `now`. None if so many there never are at once, or if nothing had to come
+    /// since the piece began. Not to be believed before the word was looked at again.
     #[inline(always)]
     pub(crate) fn lack(&self, granted: u64, tokens: u32, now: u64) -> Option<Lack> {
         let shape = read(&self.shape);
@@ -277,6 +283,9 @@ impl Course {
         let cost = u64::from(tokens).wrapping_mul(read(&self.unit));
         let needs = granted.wrapping_add(cost).wrapping_sub(read(&self.within));
         let needs = needs.wrapping_sub(read(&self.base));
+        if needs.cast_signed() < 0 {
+            return None;
+        }
         let behind = shape as u32 & ((1 << BEHIND_BITS) - 1);
         let ago = now.saturating_sub(read(&self.since));
         Some(Lack { needs, ago, multiplier: read(&self.multiplier), behind })
@@ -388,6 +397,43 @@ mod tests {
         assert!(matches!(course.outlook(empty, 1, 0), Outlook::Short(_)));
         assert_eq!(course.outlook(full, 4, 0), Outlook::OverBurst);
         assert_eq!(course.outlook(full, 1, u64::MAX), Outlook::Over);
+    }
+
+    #[test]
+    fn a_glance_says_what_an_outlook_says() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..100_000 {
+            let rate = match random.u32(..8) {
+                0 => Rate::UNLIMITED,
+                _ => Rate::new(
+                    1 + random.u64(..1_000),
+                    Duration::from_nanos(1 + random.u64(..1 << 30)),
+                ),
+            };
+            let burst = 1 + random.u32(..20);
+            let mut piece = piece(rate, burst);
+            piece.slack = if random.bool() { 0 } else { random.u64(..4) * piece.scale.unit };
+            piece.lasts = piece.lasts.min(1 << random.u32(..40));
+            let bits = random.u32(5..42);
+            let now = 1_000_u64.saturating_add_signed(random.i64(-10..1 << bits));
+            let granted = piece.earned(now).saturating_add_signed(
+                random.i64(-3..4) * (piece.scale.unit as i64) + random.i64(-2..3),
+            );
+            let (course, tokens) = (Course::new(piece), random.u32(..burst + 3));
+            let missing = |needs: u64| needs - (piece.earned(now) - piece.base);
+            match (course.glance(granted, tokens, now), course.outlook(granted, tokens, now)) {
+                (Glance::Granted(next), Outlook::Granted(same)) => assert_eq!(next, same),
+                (Glance::Short { lack, missing: told }, Outlook::Short(same)) => {
+                    assert_eq!((lack, told), (same, missing(lack.needs)));
+                }
+                // What is rare: before the beginning, beyond the burst, after the end.
+                (Glance::Other, outlook) => {
+                    let is_rare = matches!(outlook, Outlook::OverBurst | Outlook::Over);
+                    assert!(is_rare || now < piece.since, "{outlook:?}");
+                }
+                (glance, outlook) => panic!("{glance:?}, {outlook:?}"),
+            }
+        }
     }
 
     #[test]

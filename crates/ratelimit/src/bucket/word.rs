@@ -181,19 +181,19 @@ impl Word {
     }
 
     /// Takes what `outlook` says of so much granted and of the clock, if nobody is in line. A clock that was read before somebody
-    /// else took is read again before it is said that there is too little. What else is to be said is said by `short` and `other`: nothing is
+    /// else took is read again before it is said that there is too little; one was read, and since then somebody else took if it `has_lost`. What else is to be said is said by `short` and `other`: nothing is
     /// handed about that does not fit into registers.
     #[inline(always)]
     pub(crate) fn attempt<E>(
         &self,
         outlook: impl Fn(u64, u64) -> Outlook,
-        mut by_now: u64,
+        (mut by_now, has_lost): (u64, bool),
         now: impl Fn() -> u64,
         short: impl FnOnce(State, Lack) -> Result<(), E>,
         other: impl FnOnce(Refusal) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut seen = self.snapshot();
-        let mut contention = Contention::default();
+        let mut contention = Contention { lost: has_lost.into() };
         loop {
             if !seen.is_plain() {
                 return other(Self::refusal(seen));
@@ -382,12 +382,31 @@ mod tests {
         let word = Word::new(BEGINNING);
         let granted = |now| {
             let outlook = |granted, now| course.outlook(granted, 1, now);
-            word.attempt(outlook, now, || now, |_, _| Err(false), |_| panic!("nobody waits"))
-                .is_ok()
+            word.attempt(
+                outlook,
+                (now, false),
+                || now,
+                |_, _| Err(false),
+                |_| panic!("nobody waits"),
+            )
+            .is_ok()
         };
         assert_eq!([10, 10, 10, 10].map(granted), [true, true, true, false]);
         assert_eq!([9, 10, 0].map(granted), [false; 3]);
         assert_eq!([11, 11].map(granted), [true, false]);
+    }
+
+    #[test]
+    fn who_was_slower_reads_the_clock_again_before_it_is_refused() {
+        let quota = Rate::per_second(1_000_000_000).burst(3);
+        let course = Course::new(Piece::new(Scale::new(&quota), 3, 0));
+        for has_lost in [false, true] {
+            let word = Word::new(BEGINNING + course.piece().burst_units());
+            let outlook = |granted, now| course.outlook(granted, 1, now);
+            let refused = |_, _| Err(());
+            let told = word.attempt(outlook, (0, has_lost), || 9, refused, |_| Err(()));
+            assert_eq!(told.is_ok(), has_lost);
+        }
     }
 
     #[test]

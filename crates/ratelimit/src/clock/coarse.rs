@@ -14,7 +14,7 @@ static NOW: AtomicU64 = AtomicU64::new(0);
 /// Keeps a coarse clock for all limiters of the process, by which they refuse what is far away without a read of the exact one: for a
 /// tenth of what the kernel's coarse clock costs, which they read otherwise.
 ///
-/// A thread of its own writes the time each `interval`, until this is dropped. Only refusals of what is more than 40 ms away go by it, and by
+/// A thread of its own writes the time each `interval`, until this is dropped. Only refusals of what is more than 20 ms away go by it, and by
 /// the exact clock once it is nearer. If the thread is held up, such refusals last as much longer; nothing is ever granted by
 /// it. A process that is forked has no such thread: there the limiters that use it have to be kept anew, or refuse for good what is far away.
 ///

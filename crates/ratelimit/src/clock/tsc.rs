@@ -156,3 +156,18 @@ impl fmt::Debug for Tsc {
         f.debug_struct("Tsc").finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(selvedge_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_says_what_quanta_says() {
+        let counter = Counter::new(quanta::Clock::new());
+        for _ in 0..1_000 {
+            let (before, counted, after) =
+                (counter.by_quanta(), counter.counted(), counter.by_quanta());
+            assert!((before..=after).contains(&counted), "{before} {counted} {after}");
+        }
+    }
+}

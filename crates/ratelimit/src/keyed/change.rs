@@ -52,6 +52,7 @@ impl<K, S> Table<K, S> {
 
     /// The course of an entry may be over, or its word was changing: a new plan of the same quota, if it is over.
     pub(super) fn renew(&self, number: u32) {
+        self.clock.catch_up();
         // Without the lock of the changes first: a long one may be on its way.
         if self.over(number, |_| ()).is_none() {
             return;
@@ -150,6 +151,7 @@ impl<K, S> Table<K, S> {
 
     /// Another quota for all keys that have none of their own.
     pub(super) fn set_quota(&self, quota: Quota) {
+        self.clock.catch_up();
         let changes = self.said.changes.lock();
         let old = self.join_default();
         let is_other = self.plans.quota(old) != quota;

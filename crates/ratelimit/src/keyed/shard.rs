@@ -142,7 +142,7 @@ impl<K> Shards<K> {
 
     /// The number of the shard of a fingerprint.
     #[inline]
-    fn shard(&self, print: u64) -> usize {
+    pub(super) fn shard(&self, print: u64) -> usize {
         print as usize & (self.keys.len() - 1)
     }
 
@@ -151,9 +151,9 @@ impl<K> Shards<K> {
         number as usize % (self.each * LANES)
     }
 
-    /// The numbers of the slots among which a fingerprint belongs.
-    pub(super) fn slots(&self, print: u64) -> Range<u32> {
-        let (each, shard) = ((self.each * LANES) as u32, self.shard(print) as u32);
+    /// The numbers of the slots of a shard.
+    pub(super) fn slots(&self, shard: usize) -> Range<u32> {
+        let (each, shard) = ((self.each * LANES) as u32, shard as u32);
         shard * each..(shard + 1) * each
     }
 
@@ -169,9 +169,7 @@ impl<K> Shards<K> {
 
     /// All shards: the keys of each, and the numbers of its slots.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (&Mutex<Keys<K>>, Range<u32>)> {
-        let slots = (self.each * LANES) as u32;
-        let from = (0..).step_by(self.each * LANES);
-        self.keys.iter().zip(from).map(move |(keys, from)| (keys, from..from + slots))
+        self.keys.iter().enumerate().map(|(shard, keys)| (keys, self.slots(shard)))
     }
 
     /// The first group of the shard of a fingerprint, and its home there.

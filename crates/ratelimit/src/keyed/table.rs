@@ -1,13 +1,13 @@
-//! The engine of the keyed limits: entries, an index that leads to them, and the plans by which they go.
+//! The engine of the keyed limits: entries among their tags, and the plans by which they go.
 //!
 //! # Protocol
 //!
-//! 1. *Hit*: hash the key, find its entry in the index, and take from its word by one CAS. Nothing else is written, and nothing of the key
+//! 1. *Hit*: hash the key, find its entry by its tag, and take from its word by one CAS. Nothing else is written, and nothing of the key
 //!    is read: its fingerprint of 64 bits, with a hasher that is keyed, stands for it. Two of `n` keys have the same with a chance of `n^2 / 2^65`: of a
 //!    hundred thousand once in four billion tables. They share a limit then.
-//! 2. *Insert*: a key that is not found gets an entry that is free, or else one that is taken from another key (3), and is put into the index
+//! 2. *Insert*: a key that is not found gets an entry that is free, or else one that is taken from another key (3), and is put into its group
 //!    under the lock of its shard. An entry of no key has CHANGING in its word.
-//! 3. *Evict*: a hand goes round the entries, or those of a shard that has its share of keys, and looks at [`LOOKS`] of them; the one that has been full for the longest, or else is
+//! 3. *Evict*: in each shard a hand goes round the entries, and looks at [`LOOKS`] of them; the one that has been full for the longest, or else is
 //!    nearest to it, is taken out of its shard, under the lock of that, while its word has CHANGING. A full bucket is as good as none: its
 //!    key loses nothing. So nobody has to sweep.
 //! 4. *Wait*: a key for which somebody wants to wait gets a limiter of its own, with what its entry has; and the entry has QUEUED, so that
@@ -23,7 +23,6 @@
 //! - *Evict against insert*: a victim is taken out under the lock of its own shard before the lock of another is taken: nobody has two.
 
 use std::hash::{BuildHasher, Hash};
-use std::ops::Range;
 use std::sync::Arc;
 
 use selvedge_primitives::atomic::{AtomicU32, Ordering};
@@ -35,10 +34,10 @@ use super::change::Said;
 use super::entry::{Entry, PRINT_SHIFT, granted, with_granted};
 use super::plans::{LARGEST_DEBT, Plans, TooMany};
 use super::shard::{Keys, Shards};
-use crate::bucket::course::{Glance, LARGEST_DEBT as LIMITERS_DEBT, Lack, Outlook, Piece};
+use crate::bucket::course::{Glance, LARGEST_DEBT as LIMITERS_DEBT, Outlook, Piece};
 use crate::bucket::scale::Scale;
 use crate::bucket::word::Refusal;
-use crate::clock::{Clock, LATE};
+use crate::clock::Clock;
 use crate::limiter::{Engine, Settings, deficit_between};
 use crate::meter::Meter;
 use crate::{NotYet, Quota, TryAcquireError};
@@ -47,8 +46,10 @@ use crate::{NotYet, Quota, TryAcquireError};
 const SHARED: u64 = 0;
 /// So many entries are looked at for one to evict; some are of no key.
 const LOOKS: u32 = 24;
-/// As often before a key is refused or shares.
+/// As often before a key is refused or shares: an even number.
 const ROUNDS: u32 = 4;
+/// So often somebody else may be faster to the room that was made, or a shard may be full.
+const TRIES: u32 = 4;
 /// Mixes fingerprints: the odd number next to 2^64 over the golden ratio (Knuth, "The Art of Computer Programming", volume 3, 6.4).
 const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -70,8 +71,10 @@ pub(super) struct Table<K, S> {
     hasher: S,
     /// Whether they are mixed.
     mixes: bool,
-    /// Where the next eviction looks.
-    hand: AtomicU32,
+    /// Where the next eviction looks, in each shard.
+    hands: Box<[AtomicU32]>,
+    /// Whose turn it is to give up a key.
+    turn: AtomicU32,
     /// What is done when there is no room.
     when_full: WhenFull,
     /// Of the limiters of keys that are waited for.
@@ -129,6 +132,7 @@ impl<K, S> Table<K, S> {
         };
         let shards = Shards::new(max_keys as usize);
         plans.join(default);
+        let hands = shards.all().iter().map(|_| AtomicU32::new(0)).collect();
         let shared = shards.entry(shards.shared());
         shared.begin(SHARED, default, &plans.course(default).piece(), now);
         Self {
@@ -140,7 +144,8 @@ impl<K, S> Table<K, S> {
             clock,
             hasher,
             mixes,
-            hand: AtomicU32::new(0),
+            hands,
+            turn: AtomicU32::new(0),
             when_full,
             settings,
             origin,
@@ -179,18 +184,24 @@ impl<K, S> Table<K, S> {
         }
     }
 
-    /// Takes from an entry, if it is this key's.
+    /// Takes from an entry, if it is this key's, by a clock that said so, since when somebody else was faster or not.
     #[inline]
-    fn hit(&self, number: u32, print: u64, tokens: u32, now: u64) -> Result<(), Miss> {
+    fn hit(&self, number: u32, print: u64, tokens: u32, by: (u64, bool)) -> Result<(), Miss> {
         let entry = self.shards.entry(number);
         entry.word.attempt(
             |count, now| match entry.is_of(print) {
                 true => self.outlook(entry, count, tokens, now),
                 false => Outlook::Over,
             },
-            now,
+            by,
             || self.clock.now(),
-            |_, lack| Err(self.short(number, lack, tokens)),
+            |_, lack| {
+                let units = self.plans.course(entry.plan()).units(tokens);
+                Err(match self.clock.was_back(&lack, units) {
+                    true => Miss::Unsettled,
+                    false => Miss::Told(TryAcquireError::NotYet(NotYet::new(lack))),
+                })
+            },
             |refusal| {
                 Err(match refusal {
                     Refusal::OverBurst => {
@@ -201,18 +212,6 @@ impl<K, S> Table<K, S> {
                 })
             },
         )
-    }
-
-    /// What a lack says to a hit: it is told, but for a clock that has gone back.
-    #[inline]
-    fn short(&self, number: u32, lack: Lack, tokens: u32) -> Miss {
-        if self.clock.may_go_back() && lack.is_beyond(2 * LATE) {
-            let units = self.plans.course(self.shards.entry(number).plan()).piece().units(tokens);
-            if lack.is_suspect(units, 2 * LATE) && self.clock.catch_up() {
-                return Miss::Unsettled;
-            }
-        }
-        Miss::Told(TryAcquireError::NotYet(NotYet::new(lack)))
     }
 
     /// Takes `tokens` of a key without waiting. `fresh` makes one that stays of a key that comes new, and tells its quota if it has one of its
@@ -233,32 +232,37 @@ impl<K, S> Table<K, S> {
             if seen.is_plain() && owner.has(print) {
                 let (course, count) = (self.plans.course(owner.plan()), seen.granted());
                 match course.glance(granted(count), tokens, now) {
-                    Glance::Granted(next) if entry.word.grant(seen, with_granted(count, next)) => {
-                        return Ok(());
+                    Glance::Granted(next) => {
+                        return match entry.word.grant(seen, with_granted(count, next)) {
+                            true => Ok(()),
+                            false => self.try_again(print, tokens, (now, true), fresh),
+                        };
                     }
                     Glance::Short { lack, missing }
-                        if missing <= course.units(tokens) && entry.word.is_still(seen) =>
+                        if missing <= course.units(tokens)
+                            && !(self.clock.may_go_back() && lack.is_early())
+                            && entry.word.is_still(seen) =>
                     {
                         return Err(TryAcquireError::NotYet(NotYet::new(lack)));
                     }
-                    _ => {}
+                    Glance::Short { .. } | Glance::Other => {}
                 }
             }
         }
-        self.try_again(print, tokens, now, fresh)
+        self.try_again(print, tokens, (now, false), fresh)
     }
 
-    /// What a glance does not tell, by a clock that said `now`.
+    /// What a glance does not tell, by a clock that said so, since when somebody else was faster or not.
     #[inline(never)]
     fn try_again(
         &self,
         print: u64,
         tokens: u32,
-        now: u64,
+        by: (u64, bool),
         fresh: impl Fn() -> (K, Option<Quota>),
     ) -> Result<(), TryAcquireError> {
         if let Some(number) = self.shards.find(print) {
-            match self.hit(number, print, tokens, now) {
+            match self.hit(number, print, tokens, by) {
                 Ok(()) => return Ok(()),
                 Err(Miss::Told(error)) => return Err(error),
                 Err(Miss::Unsettled) => {}
@@ -292,7 +296,7 @@ impl<K, S> Table<K, S> {
     fn try_at(&self, number: u32, print: u64, tokens: u32) -> Option<Result<(), TryAcquireError>> {
         // The shared one has a print of its own.
         let print = if number == self.shards.shared() { SHARED } else { print };
-        match self.hit(number, print, tokens, self.clock.now()) {
+        match self.hit(number, print, tokens, (self.clock.now(), false)) {
             Ok(()) => return Some(Ok(())),
             Err(Miss::Told(error)) => return Some(Err(error)),
             Err(Miss::Unsettled) => {}
@@ -335,6 +339,8 @@ impl<K, S> Table<K, S> {
 
     /// The entry of a key, which gets one if it has none: its own, or the one that is shared.
     fn admit(&self, print: u64, fresh: &impl Fn() -> (K, Option<Quota>)) -> Result<u32, NoRoom> {
+        // Whose bucket has been full for long may go: it must not seem as if that were to come.
+        self.clock.catch_up();
         loop {
             let found = {
                 let _keys = self.shards.keys(print).lock();
@@ -350,8 +356,10 @@ impl<K, S> Table<K, S> {
             let own = quota.map(|quota| self.plans.enter(quota, true, now)).transpose();
             let own = own.map_err(|TooMany| NoRoom::Quotas)?;
             let leave = || own.into_iter().for_each(|plan| self.plans.leave(plan));
-            let mut has_room = self.is_full() && self.make_room(print);
-            let mut tries = ROUNDS;
+            let is_full = self.is_full();
+            let mut has_room = is_full && self.make_room(print);
+            // If there is none now, there is none.
+            let mut tries = if is_full && !has_room { 0 } else { TRIES };
             let mut keys = self.shards.keys(print).lock();
             let there = loop {
                 if let Some(number) = self.shards.find(print) {
@@ -377,7 +385,7 @@ impl<K, S> Table<K, S> {
                 drop(keys);
                 let made = match free {
                     Some(_) => self.make_room(print),
-                    None => self.evict(self.shards.slots(print)),
+                    None => (0..ROUNDS).any(|_| self.evict(self.shards.shard(print), now)),
                 };
                 if made && has_room {
                     self.unclaim();
@@ -432,11 +440,22 @@ impl<K, S> Table<K, S> {
         false
     }
 
-    /// Takes the room of another key for one with this print, if one can be spared: in its own shard, if that has its share, and else wherever the hand
-    /// is. Without that the shards would drift apart, since as many go from each, but not as many come.
+    /// Takes the room of another key for one with this print, if one can be spared: in its own shard, if that has its share, and else in the one whose
+    /// turn it is. Without that the shards would drift apart, since as many go from each, but not as many come.
     fn make_room(&self, print: u64) -> bool {
-        let has_its_share = self.shards.has_its_share(print, self.max_keys);
-        (has_its_share && self.evict(self.shards.slots(print))) || self.evict(0..self.shards.len())
+        let (own, shards) = (self.shards.shard(print), self.shards.all().len());
+        let at_home = match self.shards.has_its_share(print, self.max_keys) {
+            _ if shards == 1 => ROUNDS,
+            true => ROUNDS / 2,
+            false => 0,
+        };
+        let now = self.clock.now();
+        (0..at_home).any(|_| self.evict(own, now))
+            || (at_home..ROUNDS).any(|_| {
+                // Relaxed: turns.
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                self.evict(turn as usize % shards, now)
+            })
     }
 
     /// Room that is not needed.
@@ -445,19 +464,14 @@ impl<K, S> Table<K, S> {
         self.count.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Takes one of these entries from its key: of those that the hand comes to the one that is nearest to a full bucket, or has been full for the
-    /// longest. In several rounds, if none of them can go.
-    fn evict(&self, slots: Range<u32>) -> bool {
-        (0..ROUNDS).any(|_| self.evict_once(&slots))
-    }
-
-    /// The same, in one round.
-    fn evict_once(&self, slots: &Range<u32>) -> bool {
-        let now = self.clock.now();
+    /// Takes an entry of a shard from its key: of those that the shard's hand comes to the one that is nearest to a full bucket, or has been full for the
+    /// longest.
+    fn evict(&self, shard: usize, now: u64) -> bool {
+        let slots = self.shards.slots(shard);
         let most = slots.end - slots.start;
         let looks = LOOKS.min(most);
         // Relaxed: a place to begin at.
-        let from = self.hand.fetch_add(looks, Ordering::Relaxed);
+        let from = self.hands[shard].fetch_add(looks, Ordering::Relaxed);
         let mut victim = None;
         for look in 0..looks {
             let number = slots.start + from.wrapping_add(look) % most;
@@ -673,6 +687,69 @@ mod tests {
             let lens: Vec<_> = table.shards.all().iter().map(|keys| keys.lock().len()).collect();
             assert!(lens.len() == 4 && lens.iter().all(|len| len.abs_diff(256) < 4), "{lens:?}");
         }
+    }
+
+    #[test]
+    fn a_key_that_is_refused_costs_as_many_looks_as_are_documented() {
+        for max_keys in [8, 1_024] {
+            let (timer, _hand) = Timer::manual();
+            let table = table(1, max_keys, WhenFull::Refuse, Clock::new(timer));
+            let refused = TryAcquireError::TooManyKeys { max_keys };
+            let mut keys = 0..;
+            while keys.next().is_some_and(|key| takes(&table, key).is_ok()) {}
+            for key in keys.take(100) {
+                let hands =
+                    || table.hands.iter().map(|hand| hand.load(Ordering::Relaxed)).sum::<u32>();
+                let before = hands();
+                assert_eq!(takes(&table, key), Err(refused));
+                assert!(hands() - before <= 96);
+            }
+        }
+    }
+
+    #[cfg(feature = "tsc")]
+    #[test]
+    fn a_counter_behind_the_beginning_blocks_no_key() {
+        let (clock, hand) = counted();
+        let table = table(2, 8, WhenFull::Evict, clock);
+        hand.decrement(HOUR);
+        for key in 0..100 {
+            assert!(takes(&table, key).is_ok() && takes(&table, key).is_ok());
+            assert!(takes(&table, key).is_err());
+            hand.increment(1_000_000_000_u64);
+            assert_eq!(takes(&table, key), Ok(()), "{key}");
+        }
+    }
+
+    #[cfg(feature = "tsc")]
+    #[test]
+    fn a_full_table_has_room_for_new_keys_when_the_clock_has_gone_back() {
+        let (clock, hand) = counted();
+        let table = table(2, 8, WhenFull::Refuse, clock);
+        hand.increment(HOUR);
+        (0..8).for_each(|key| takes(&table, key).unwrap());
+        table.clock.catch_up();
+        hand.decrement(HOUR);
+        assert!(takes(&table, 8).is_err());
+        hand.increment(2_000_000_000_u64);
+        // By now their buckets are full.
+        (8..16).for_each(|key| takes(&table, key).unwrap());
+        assert!(takes(&table, 16).is_err());
+    }
+
+    #[cfg(feature = "tsc")]
+    #[test]
+    fn a_change_of_quota_while_the_clock_is_back_makes_no_debt() {
+        let (clock, hand) = counted();
+        let table = table(2, 8, WhenFull::Evict, clock);
+        hand.increment(HOUR);
+        takes(&table, 1).unwrap();
+        table.clock.catch_up();
+        hand.decrement(HOUR);
+        table.set_quota(Rate::per_minute(1).burst(2));
+        assert!(takes(&table, 1).is_ok() && takes(&table, 1).is_err());
+        hand.increment(60_000_000_000_u64);
+        assert_eq!(takes(&table, 1), Ok(()));
     }
 
     #[cfg(feature = "tsc")]

@@ -66,9 +66,9 @@ impl LimiterBuilder {
     ///
     /// The hazards are the counter's: on machines whose cores have counters that are apart, or in a virtual machine that is moved, the clock may
     /// leap, or go back. When it leaps a burst is granted at once; no more than that. When it goes back, nothing is granted until it is where it was, if that is
-    /// less than 40 ms; else this is found by comparing it with std's clock, at every wait and at refusals that are longer than they
-    /// could be, and the time goes on from there. (Not if it leaps and comes back with no wait and no such refusal between.) A rate that was
-    /// measured, once a process, in up to 200 ms, is off by some millionths. On processors whose counter does not go evenly std's clock is read.
+    /// less than 40 ms; else this is found by comparing it with std's clock, at every wait, whenever a key comes new and at refusals that are longer than
+    /// they could be, and the time goes on from there. (Not if it leaps and comes back with none of these between.) Refusals for longer than the
+    /// kernel's tick go by std's clock, for up to 100 s. A rate that was measured, once a process, in up to 200 ms, is off by some millionths. On processors whose counter does not go evenly std's clock is read.
     #[cfg(feature = "tsc")]
     pub fn tsc_clock(mut self) -> Self {
         self.settings.tsc = true;

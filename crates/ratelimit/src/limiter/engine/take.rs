@@ -5,7 +5,7 @@ use selvedge_primitives::atomic::Ordering;
 use super::{Engine, Locked};
 use crate::bucket::course::{Glance, LARGEST_DEBT, Lack, Outlook, Piece};
 use crate::bucket::word::{Refusal, State};
-use crate::clock::{LATE, late};
+use crate::clock::late;
 use crate::limiter::lease::Leases;
 use crate::limiter::refund::Receipt;
 use crate::{NotYet, TryAcquireError};
@@ -33,19 +33,25 @@ impl Engine {
         let seen = self.word.0.snapshot();
         if seen.is_plain() {
             match self.course.glance(seen.granted(), wanted, now) {
-                Glance::Granted(granted) if self.word.0.grant(seen, granted) => return Ok(()),
+                Glance::Granted(granted) => {
+                    return match self.word.0.grant(seen, granted) {
+                        true => Ok(()),
+                        false => self.try_again(wanted, now, true),
+                    };
+                }
                 // Relaxed: a hint.
                 Glance::Short { lack, missing }
                     if missing <= self.far_from.load(Ordering::Relaxed)
                         && wanted != 0
+                        && !(self.clock.may_go_back() && lack.is_early())
                         && self.word.0.is_still(seen) =>
                 {
                     return Err(TryAcquireError::NotYet(NotYet::new(lack)));
                 }
-                _ => {}
+                Glance::Short { .. } | Glance::Other => {}
             }
         }
-        self.try_again(wanted, now)
+        self.try_again(wanted, now, false)
     }
 
     /// In leased mode.
@@ -57,37 +63,41 @@ impl Engine {
 
     /// Not at once, by a clock that said `now`: somebody else was faster, or what is missing is far away, or the word alone does not tell.
     #[inline(never)]
-    fn try_again(&self, wanted: u32, now: u64) -> Result<(), TryAcquireError> {
+    fn try_again(&self, wanted: u32, now: u64, has_lost: bool) -> Result<(), TryAcquireError> {
         if wanted == 0 {
             return if self.is_closed() { Err(TryAcquireError::Closed) } else { Ok(()) };
         }
         self.word.0.attempt(
             |granted, now| self.course.outlook(granted, wanted, now),
-            now,
+            (now, has_lost),
             || self.clock.now(),
-            |seen, lack| match lack.is_beyond(2 * late()) {
-                true => self.far_away(seen, lack, wanted),
-                false => Err(TryAcquireError::NotYet(NotYet::new(lack))),
+            |seen, lack| {
+                if self.clock.was_back(&lack, self.course.units(wanted)) {
+                    return self.try_locked(wanted, Refusal::Unsettled);
+                }
+                if lack.is_beyond(2 * late()) {
+                    self.note_far(seen);
+                }
+                Err(TryAcquireError::NotYet(NotYet::new(lack)))
             },
             |refusal| self.try_locked(wanted, refusal),
         )
     }
 
-    /// Who is refused for longer than the coarse clock may be late notes for which word that is, and until when. While the word stays the same,
-    /// which is what it does in a limiter that is asked for far more than it admits, others are refused by the coarse clock, which costs a
-    /// third of the exact one: what it says is late, so whoever is refused even if it is late by all it may be is refused by the exact
-    /// one, too.
+    /// Who is refused for longer than the coarse clock may be late notes for which word that is. While the word stays the same, which is what it
+    /// does in a limiter that is asked for far more than it admits, others are refused by the coarse clock, which costs a third of the exact one:
+    /// what it says is late, so whoever is refused even if it is late by all it may be is refused by the exact one, too.
     ///
-    /// Word and times are three numbers, and may be of two notes. Then the word has changed between them, and a refund or a change of the quota may have
-    /// brought the token nearer: so a try may be refused as if it had come before that, until the other numbers are seen as well.
+    /// Where the limiter goes by the processor's counter, what that was ahead of std's clock is noted as well, for [`MOST_FAR`]. These are three numbers,
+    /// and may be of two notes: if the counter has leapt between these, a refusal may last so much longer.
     #[inline(always)]
-    pub(super) fn try_far(&self, seen: State, wanted: u32, far: u64) -> Option<Lack> {
+    fn try_far(&self, seen: State, wanted: u32, far: u64) -> Option<Lack> {
         if seen.number() != far {
             // Relaxed: a hint.
             self.far.store(0, Ordering::Relaxed);
             return None;
         }
-        let now = self.clock.coarse()?;
+        let (now, late) = self.clock.coarse()?;
         // Relaxed: a hint.
         if now >= self.far_until.load(Ordering::Relaxed) {
             return None;
@@ -96,44 +106,25 @@ impl Engine {
         let shift = self.far_shift.load(Ordering::Relaxed).cast_signed();
         let now = now.saturating_add_signed(shift);
         let lack = self.course.lack(seen.granted(), wanted, now)?;
-        self.word.0.is_still(seen).then_some(lack)
-    }
-
-    /// A token is far away by this word. Or the clock has gone back: then the lock tells.
-    #[cold]
-    fn far_away(&self, seen: State, lack: Lack, wanted: u32) -> Result<(), TryAcquireError> {
-        if self.is_suspect(&lack, wanted) && self.clock.catch_up() {
-            return self.try_locked(wanted, Refusal::Unsettled);
-        }
-        self.note_far(seen);
-        Err(TryAcquireError::NotYet(NotYet::new(lack)))
-    }
-
-    /// Whether so much is missing for `wanted` tokens that the clock may have gone back.
-    fn is_suspect(&self, lack: &Lack, wanted: u32) -> bool {
-        self.clock.may_go_back() && lack.is_suspect(self.course.piece().units(wanted), 2 * LATE)
+        (lack.is_beyond(late) && self.word.0.is_still(seen)).then_some(lack)
     }
 
     /// By this word no token comes soon.
-    pub(super) fn note_far(&self, seen: State) {
-        let Some((now, by_std)) = self.clock.both() else { return };
-        let piece = self.course.piece();
-        let due = piece.due(piece.needs(seen.granted(), 1)).unwrap_or(u64::MAX);
-        let over = piece.since.saturating_add(piece.lasts);
-        if self.word.0.is_still(seen) {
-            let left = due.min(over).saturating_sub(now).min(MOST_FAR).saturating_sub(late());
-            // Relaxed: a hint, as the next.
-            self.far_until.store(by_std.saturating_add(left), Ordering::Relaxed);
-            // Relaxed: a hint.
-            self.far_shift.store(now.wrapping_sub(by_std), Ordering::Relaxed);
-            // Relaxed: a hint.
-            self.far.store(seen.number(), Ordering::Relaxed);
-        }
+    #[cold]
+    fn note_far(&self, seen: State) {
+        let Some(by_std) = self.clock.by_std() else { return };
+        let now = if self.clock.may_go_back() { self.clock.now() } else { by_std };
+        // Relaxed: a hint, as the next.
+        self.far_until.store(by_std.saturating_add(MOST_FAR), Ordering::Relaxed);
+        // Relaxed: a hint.
+        self.far_shift.store(now.wrapping_sub(by_std), Ordering::Relaxed);
+        // Relaxed: a hint.
+        self.far.store(seen.number(), Ordering::Relaxed);
     }
 
     /// What the word alone does not tell.
     #[cold]
-    pub(super) fn try_locked(&self, wanted: u32, refusal: Refusal) -> Result<(), TryAcquireError> {
+    fn try_locked(&self, wanted: u32, refusal: Refusal) -> Result<(), TryAcquireError> {
         match refusal {
             Refusal::Closed => return Err(TryAcquireError::Closed),
             Refusal::Queued => {
@@ -152,7 +143,7 @@ impl Engine {
     }
 
     /// Under the lock: takes `wanted` tokens if nobody is in line; and in leased mode a batch more, if it is there.
-    pub(super) fn take_locked(
+    fn take_locked(
         &self,
         locked: &mut Locked<'_>,
         piece: &Piece,
@@ -186,7 +177,7 @@ impl Engine {
 
     /// In leased mode, when the slot of this thread has too little: takes a batch, or what others have not used.
     #[cold]
-    pub(super) fn try_lease(&self, leases: &Leases, wanted: u32) -> Result<(), TryAcquireError> {
+    fn try_lease(&self, leases: &Leases, wanted: u32) -> Result<(), TryAcquireError> {
         if wanted == 0 {
             return if self.is_closed() { Err(TryAcquireError::Closed) } else { Ok(()) };
         }
@@ -208,7 +199,7 @@ impl Engine {
     }
 
     /// A refusal that needs no lock: at one moment there was too little in the bucket, and nothing in any slot.
-    pub(super) fn try_short(&self, leases: &Leases, wanted: u32) -> Option<Lack> {
+    fn try_short(&self, leases: &Leases, wanted: u32) -> Option<Lack> {
         let recalls = leases.recalls();
         let seen = self.word.0.snapshot();
         if !seen.is_plain() || leases.held() > 0 {
@@ -228,11 +219,13 @@ impl Engine {
         if !self.word.0.is_still(seen) || leases.recalls() != recalls {
             return None;
         }
-        if by_far.is_none() && lack.is_beyond(2 * late()) {
-            if self.is_suspect(&lack, wanted) {
+        if by_far.is_none() {
+            if self.clock.was_back(&lack, self.course.units(wanted)) {
                 return None;
             }
-            self.note_far(seen);
+            if lack.is_beyond(2 * late()) {
+                self.note_far(seen);
+            }
         }
         Some(lack)
     }
@@ -289,7 +282,7 @@ impl Engine {
 
     /// Under the lock, in leased mode: below this, what has come is lost. What lay in leases when the lock was released last is within the
     /// burst, also if it has been used since.
-    pub(super) fn floor_leased(&self, locked: &Locked<'_>, piece: &Piece, now: u64) -> u64 {
+    fn floor_leased(&self, locked: &Locked<'_>, piece: &Piece, now: u64) -> u64 {
         piece.floor(now) + piece.units(locked.leased)
     }
 }
@@ -338,6 +331,22 @@ mod tests {
             // It comes to where it was: that is the burst, and no more.
             hand.increment(HOUR);
             assert_eq!(engine.take_up_to(9), 8);
+        }
+    }
+
+    #[test]
+    fn a_counter_behind_the_beginning_blocks_nobody() {
+        for rate in [Rate::per_second(1), Rate::per_second(1_000), Rate::per_second(1_000_000)] {
+            let (clock, hand) = counted();
+            let (now, subject) = (clock.now(), Subject::here("limiter"));
+            let settings = Settings::DEFAULT;
+            let engine =
+                Engine::resume(rate.burst(8), settings, clock, subject, now, 0, Meter::new());
+            hand.decrement(HOUR);
+            // By std's clock some more may have come meanwhile.
+            assert!((0..9).filter(|_| engine.try_take(1).is_ok()).count() >= 8, "{rate}");
+            hand.increment(1_000_000_000_u64);
+            assert!(engine.try_take(1).is_ok(), "{rate}");
         }
     }
 
