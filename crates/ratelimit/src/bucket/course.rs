@@ -190,8 +190,8 @@ impl Lack {
     /// Whether it takes longer than `span` nanoseconds: so it is missing, also if the clock is late by that.
     #[inline]
     pub(crate) fn is_beyond(&self, span: u64) -> bool {
-        self.needs
-            > earned(self.ago.saturating_add(span).min(LONGEST), self.multiplier, self.behind)
+        let come = earned(self.ago.saturating_add(span).min(LONGEST), self.multiplier, self.behind);
+        self.needs.cast_signed() > come.cast_signed()
     }
 
     /// Whether it is of a time that is not after the piece began.
@@ -272,8 +272,8 @@ impl Course {
         (read(&self.shape) >> BEHIND_BITS) as u32
     }
 
-    /// What `tokens` need, with so much granted, to be compared with what has come at `now`. None if so many there never are at once, or if nothing had to come
-    /// since the piece began. Not to be believed before the word was looked at again.
+    /// What `tokens` need, with so much granted, to be compared with what has come at `now`: less than nothing, if they were there when the piece began. None if
+    /// so many there never are at once. Not to be believed before the word was looked at again.
     #[inline(always)]
     pub(crate) fn lack(&self, granted: u64, tokens: u32, now: u64) -> Option<Lack> {
         let shape = read(&self.shape);
@@ -283,9 +283,6 @@ impl Course {
         let cost = u64::from(tokens).wrapping_mul(read(&self.unit));
         let needs = granted.wrapping_add(cost).wrapping_sub(read(&self.within));
         let needs = needs.wrapping_sub(read(&self.base));
-        if needs.cast_signed() < 0 {
-            return None;
-        }
         let behind = shape as u32 & ((1 << BEHIND_BITS) - 1);
         let ago = now.saturating_sub(read(&self.since));
         Some(Lack { needs, ago, multiplier: read(&self.multiplier), behind })

@@ -206,7 +206,7 @@ pub(crate) struct Engine {
     leases: Option<Leases>,
     /// The word for which a token is far away, or zero: see [`try_far`](Self::try_far).
     far: AtomicU64,
-    /// Until when that is to be believed, by std's clock, if the limiter's is that or the processor's.
+    /// Until when there is no token at all, by std's clock, if the limiter's is that or the processor's; with a mark of the word.
     far_until: AtomicU64,
     /// By how much the limiter's clock was ahead of that then, as a signed number.
     far_shift: AtomicU64,

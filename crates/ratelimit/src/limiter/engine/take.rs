@@ -5,13 +5,23 @@ use selvedge_primitives::atomic::Ordering;
 use super::{Engine, Locked};
 use crate::bucket::course::{Glance, LARGEST_DEBT, Lack, Outlook, Piece};
 use crate::bucket::word::{Refusal, State};
-use crate::clock::late;
+use crate::clock::{LATE, late};
 use crate::limiter::lease::Leases;
 use crate::limiter::refund::Receipt;
 use crate::{NotYet, TryAcquireError};
 
 /// After so long, in nanoseconds, the exact clock is asked again: the counter of the processor and std's clock go apart by some millionths.
 const MOST_FAR: u64 = 100_000_000_000;
+
+/// There are so many marks, in place of as many nanoseconds of a time.
+const MARKS: u64 = 1 << 16;
+
+/// The mark of a word: others have the same one time in [`MARKS`].
+#[inline(always)]
+fn mark(seen: State) -> u64 {
+    // By the golden ratio, as fingerprints are mixed.
+    seen.number().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48
+}
 
 impl Engine {
     /// Takes `wanted` tokens without waiting and without overtaking.
@@ -84,12 +94,13 @@ impl Engine {
         )
     }
 
-    /// Who is refused for longer than the coarse clock may be late notes for which word that is. While the word stays the same, which is what it
-    /// does in a limiter that is asked for far more than it admits, others are refused by the coarse clock, which costs a third of the exact one:
-    /// what it says is late, so whoever is refused even if it is late by all it may be is refused by the exact one, too.
+    /// Who is refused for longer than the coarse clock may be late notes for which word that is, and until when there is no token at all. While the word
+    /// stays the same, which is what it does in a limiter that is asked for far more than it admits, others are refused by the coarse clock, which
+    /// costs a fifth of the exact one: what it says is late, so whoever is refused even if it is late by all it may be is refused by the exact
+    /// one, too. If there are tokens, but not as many as are asked for, that takes some arithmetic more.
     ///
-    /// Where the limiter goes by the processor's counter, what that was ahead of std's clock is noted as well, for [`MOST_FAR`]. These are three numbers,
-    /// and may be of two notes: if the counter has leapt between these, a refusal may last so much longer.
+    /// These numbers may be of two notes. The time has a mark of its word, so that it is believed of no other. The shift, by which the processor's counter
+    /// was ahead of std's clock, only says when to come again.
     #[inline(always)]
     fn try_far(&self, seen: State, wanted: u32, far: u64) -> Option<Lack> {
         if seen.number() != far {
@@ -99,23 +110,32 @@ impl Engine {
         }
         let (now, late) = self.clock.coarse()?;
         // Relaxed: a hint.
-        if now >= self.far_until.load(Ordering::Relaxed) {
-            return None;
-        }
+        let until = self.far_until.load(Ordering::Relaxed);
+        let is_before = now < until / MARKS * MARKS && until % MARKS == mark(seen);
         // Relaxed: a hint.
         let shift = self.far_shift.load(Ordering::Relaxed).cast_signed();
-        let now = now.saturating_add_signed(shift);
-        let lack = self.course.lack(seen.granted(), wanted, now)?;
-        (lack.is_beyond(late) && self.word.0.is_still(seen)).then_some(lack)
+        let lack = self.course.lack(seen.granted(), wanted, now.saturating_add_signed(shift))?;
+        let is_far = is_before || !self.clock.may_go_back() && lack.is_beyond(late);
+        (is_far && self.word.0.is_still(seen)).then_some(lack)
     }
 
-    /// By this word no token comes soon.
+    /// By this word so many tokens do not come soon.
     #[cold]
     fn note_far(&self, seen: State) {
         let Some(by_std) = self.clock.by_std() else { return };
-        let now = if self.clock.may_go_back() { self.clock.now() } else { by_std };
+        let may_go_back = self.clock.may_go_back();
+        let now = if may_go_back { self.clock.now() } else { by_std };
+        let piece = self.course.piece();
+        let due = piece.due(piece.needs(seen.granted(), 1)).unwrap_or(u64::MAX);
+        let over = piece.since.saturating_add(piece.lasts);
+        let left = due.min(over).saturating_sub(now).min(MOST_FAR);
+        let left = left.saturating_sub(LATE);
+        if left == 0 && may_go_back || !self.word.0.is_still(seen) {
+            return;
+        }
+        let until = if left == 0 { 0 } else { by_std.saturating_add(left) };
         // Relaxed: a hint, as the next.
-        self.far_until.store(by_std.saturating_add(MOST_FAR), Ordering::Relaxed);
+        self.far_until.store(until / MARKS * MARKS + mark(seen), Ordering::Relaxed);
         // Relaxed: a hint.
         self.far_shift.store(now.wrapping_sub(by_std), Ordering::Relaxed);
         // Relaxed: a hint.
