@@ -19,7 +19,7 @@ pub use coarse::CoarseClock;
 #[cfg(feature = "tsc")]
 use tsc::Tsc;
 
-use crate::bucket::course::Lack;
+use crate::bucket::course::{Course, Lack};
 
 /// By how much a coarse clock is late at most, in nanoseconds: two ticks of the slowest kernel.
 pub(crate) const LATE: u64 = 20_000_000;
@@ -96,10 +96,12 @@ impl Clock {
         false
     }
 
-    /// Whether a lack, of a request for so many `units`, is one of a clock that had gone back far, and has not any more.
+    /// Whether a lack of so many tokens, on that course, is one of a clock that had gone back far, and has not any more.
     #[inline]
-    pub(crate) fn was_back(&self, lack: &Lack, units: u64) -> bool {
-        self.may_go_back() && lack.is_suspect(units, 2 * LATE) && self.catch_up()
+    pub(crate) fn was_back(&self, lack: &Lack, course: &Course, tokens: u32) -> bool {
+        let is_suspect = self.may_go_back() && lack.is_suspect(course.units(tokens), 2 * LATE);
+        // Somebody else may have seen to it meanwhile.
+        is_suspect && (self.catch_up() || course.is_later(lack, self.now(), 2 * LATE))
     }
 
     /// Nanoseconds since the count began, and one, by std's clock where [`now`](Self::now) goes by that or by the processor's counter; for less, and

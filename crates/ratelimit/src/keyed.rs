@@ -74,8 +74,10 @@ use table::Table;
 ///
 /// One word a key, as a [`Limiter`](crate::Limiter#algorithm) has, beside the fingerprint, seven to two lines of the cache, with their tags, which
 /// are read without a lock (after F14; the source has the references). To take is a hash, a read of the clock and one compare-and-swap, and nothing is written that
-/// all keys share. About 44 bytes a key with keys of 8 bytes, two thirds of which are there from the beginning, for `max_keys`. A key that comes new costs two trips to a lock and, when there are
-/// as many as may, two more and a look at 24 slots. A key that is waited for has a limiter of its own as long as that lasts. What is counted are units of some sixteen nanoseconds' worth; every
+/// all keys share. About 44 bytes a key with keys of 8 bytes, two thirds of which are there from the beginning, for `max_keys`. A key that comes
+/// new costs two trips to a lock and, when there are
+/// as many as may, two more and a look at 24 slots. A key that is waited for has a limiter of its own as long as that lasts. What is counted are
+/// units of some sixteen nanoseconds' worth; every
 /// 26 days (at rates above a hundred million a second, every few hours) the first to come reckons all keys anew, which takes as long as a change of the quota.
 pub struct Keyed<K, S = RandomState> {
     /// The keys.

@@ -130,7 +130,8 @@ pub(crate) use refund::deficit_between;
 ///
 /// The generic cell rate algorithm (ITU-T I.371) turned round: what is kept is not the time at which the next token comes but how many
 /// were granted, as a whole number in one word. What has come by now is a multiplication of 64 bits and two shifts. To take is to
-/// read the clock and one compare-and-swap; to be refused writes nothing, and when it makes sense to come again is reckoned if it is asked for. One timer registration serves
+/// read the clock and one compare-and-swap; to be refused writes nothing, and when it makes sense to come again is reckoned if it is asked for.
+/// One timer registration serves
 /// all who wait; a waiter costs two lock trips (its own, and a share in that of who serves), one wake-up and no
 /// allocation. The first in line costs two more, and the registration: on tokio's timer, when nothing else is registered, a task. A limiter
 /// is two allocations, made when it is first used.

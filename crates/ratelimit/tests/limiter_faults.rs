@@ -421,6 +421,21 @@ mod far_away {
     }
 
     #[test]
+    fn one_that_warms_up_is_not_refused_by_a_step_that_is_over() {
+        let warms_up = || Limiter::builder(Rate::per_second(1_000).burst(500)).warm_up(SEC / 2);
+        for limiter in [warms_up().build(), warms_up().leased().build()] {
+            assert_eq!(limiter.take_up_to(500), 500);
+            let start = Instant::now();
+            while limiter.try_acquire(500).is_err() {
+                assert!(start.elapsed() < 20 * SEC, "{limiter:?}");
+                std::thread::sleep(MS);
+            }
+            // A third of the rate at first, all of it from half a second on.
+            assert!(start.elapsed() >= 600 * MS, "{:?}", start.elapsed());
+        }
+    }
+
+    #[test]
     fn who_tries_all_the_time_is_not_early() {
         let limiter = Limiter::new(Rate::every(100 * MS).burst(1));
         limiter.try_acquire(1).unwrap();

@@ -159,6 +159,27 @@ fn the_rate_that_is_told_is_that_of_the_step() {
 }
 
 #[test]
+fn one_that_is_left_alone_while_it_warms_up_goes_on_as_if_it_were_looked_at() {
+    // The burst takes longer to come than a step lasts.
+    for millis in (50..8_000).step_by(50) {
+        let emptied = || {
+            let (limiter, clock) = built(Rate::per_second(100).burst(100), |it| it.warm_up(SEC));
+            limiter.try_acquire(100).unwrap();
+            (limiter, clock)
+        };
+        let (alone, clock) = emptied();
+        clock.advance(millis * MS);
+        let (looked_at, clock) = emptied();
+        for _ in 0..millis {
+            clock.advance(MS);
+            looked_at.available();
+        }
+        assert_eq!(alone.available(), looked_at.available(), "{millis}");
+        assert!(millis < 2_000 || alone.available() == 100, "{millis}");
+    }
+}
+
+#[test]
 fn a_change_while_it_warms_up_keeps_how_warm_it_is() {
     let (limiter, clock) = built(Rate::per_second(3_200).burst(100), |it| it.warm_up(3_200 * MS));
     limiter.drain();

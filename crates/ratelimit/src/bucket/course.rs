@@ -319,6 +319,17 @@ impl Course {
         Glance::Short { lack, missing: needs.wrapping_sub(come) }
     }
 
+    /// Whether a lack will be one for `late` nanoseconds more, by this piece. Not to be believed before the word was looked at again.
+    #[inline]
+    pub(crate) fn is_short_until(&self, lack: &Lack, late: u64) -> bool {
+        lack.is_beyond(late) && lack.ago.saturating_add(late) <= read(&self.lasts)
+    }
+
+    /// Whether it is by now later than when a lack was reckoned, by more than `span` nanoseconds.
+    pub(crate) fn is_later(&self, lack: &Lack, now: u64, span: u64) -> bool {
+        now.saturating_sub(read(&self.since)) > lack.ago.saturating_add(span)
+    }
+
     /// What becomes of a request for `tokens` at `now`, with so much granted. Not to be believed before the word was looked at again.
     #[inline(always)]
     pub(crate) fn outlook(&self, granted: u64, tokens: u32, now: u64) -> Outlook {

@@ -25,7 +25,8 @@
 //!   been earned at the horizon of that moment, counted from the grant: `limiter/engine.rs` says why.
 //! - **W4** The piece of the course changes only while CHANGING is set, under the lock. A change begins with a RMW of the word,
 //!   and ends with a value of `granted` that the word has never had (but after [`BEGINNING`] was left years ago, when the count begins
-//!   anew). Nor does a refund bring one of these back: one that would take `granted` below where the piece began is a change. So a CAS succeeds only if the piece did not change from the load of the word on that it expects: neither is
+//!   anew). Nor does a refund bring one of these back: one that would take `granted` below where the piece began is a change. So a CAS succeeds
+//!   only if the piece did not change from the load of the word on that it expects: neither is
 //!   CHANGING seen in that load, nor was the word changed since. This is what a count of generations would be for, and there is no
 //!   count that could come round while a thread stands still.
 //!
@@ -181,7 +182,8 @@ impl Word {
     }
 
     /// Takes what `outlook` says of so much granted and of the clock, if nobody is in line. A clock that was read before somebody
-    /// else took is read again before it is said that there is too little; one was read, and since then somebody else took if it `has_lost`. What else is to be said is said by `short` and `other`: nothing is
+    /// else took is read again before it is said that there is too little; one was read, and since then somebody else took if it `has_lost`.
+    /// What else is to be said is said by `short` and `other`: nothing is
     /// handed about that does not fit into registers.
     #[inline(always)]
     pub(crate) fn attempt<E>(

@@ -196,8 +196,8 @@ impl<K, S> Table<K, S> {
             by,
             || self.clock.now(),
             |_, lack| {
-                let units = self.plans.course(entry.plan()).units(tokens);
-                Err(match self.clock.was_back(&lack, units) {
+                let course = self.plans.course(entry.plan());
+                Err(match self.clock.was_back(&lack, course, tokens) {
                     true => Miss::Unsettled,
                     false => Miss::Told(TryAcquireError::NotYet(NotYet::new(lack))),
                 })
@@ -444,18 +444,22 @@ impl<K, S> Table<K, S> {
     /// turn it is. Without that the shards would drift apart, since as many go from each, but not as many come.
     fn make_room(&self, print: u64) -> bool {
         let (own, shards) = (self.shards.shard(print), self.shards.all().len());
-        let at_home = match self.shards.has_its_share(print, self.max_keys) {
-            _ if shards == 1 => ROUNDS,
-            true => ROUNDS / 2,
-            false => 0,
-        };
         let now = self.clock.now();
-        (0..at_home).any(|_| self.evict(own, now))
-            || (at_home..ROUNDS).any(|_| {
+        let at_home = |rounds: u32| (0..rounds).any(|_| self.evict(own, now));
+        let in_turn = |rounds: u32| {
+            (0..rounds).any(|_| {
                 // Relaxed: turns.
                 let turn = self.turn.fetch_add(1, Ordering::Relaxed);
                 self.evict(turn as usize % shards, now)
             })
+        };
+        if shards == 1 {
+            return at_home(ROUNDS);
+        }
+        match self.shards.has_its_share(print, self.max_keys) {
+            true => at_home(ROUNDS / 2) || in_turn(ROUNDS / 2),
+            false => in_turn(ROUNDS - 1) || at_home(1),
+        }
     }
 
     /// Room that is not needed.

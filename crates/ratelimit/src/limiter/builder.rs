@@ -67,8 +67,9 @@ impl LimiterBuilder {
     /// The hazards are the counter's: on machines whose cores have counters that are apart, or in a virtual machine that is moved, the clock may
     /// leap, or go back. When it leaps a burst is granted at once; no more than that. When it goes back, nothing is granted until it is where it was, if that is
     /// less than 40 ms; else this is found by comparing it with std's clock, at every wait, whenever a key comes new and at refusals that are longer than
-    /// they could be, and the time goes on from there. (Not if it leaps and comes back with none of these between.) Refusals for longer than the
-    /// kernel's tick go by std's clock, for up to 100 s. A rate that was measured, once a process, in up to 200 ms, is off by some millionths. On processors whose counter does not go evenly std's clock is read.
+    /// they could be, and the time goes on from there. (Not if it leaps and comes back with none of these between.) Refusals for longer
+    /// than 40 ms may go by std's clock, for up to 100 s. A rate that was measured, once a process, in up to 200 ms, is off by some
+    /// millionths. On processors whose counter does not go evenly std's clock is read.
     #[cfg(feature = "tsc")]
     pub fn tsc_clock(mut self) -> Self {
         self.settings.tsc = true;
@@ -114,7 +115,8 @@ impl LimiterBuilder {
     /// other threads write. For a limiter that many threads ask, most of the time with success.
     ///
     /// No more is admitted than without: what a thread has taken is within the burst. And hardly less: a try is refused only if all
-    /// batches and the bucket together have too little, but what has been used of batches is missing from the next full bucket, once. While anybody waits there are no batches, so that nobody is overtaken. At most a quarter of the
+    /// batches and the bucket together have too little, but what has been used of batches is missing from the next full bucket, once. While
+    /// anybody waits there are no batches, so that nobody is overtaken. At most a quarter of the
     /// burst lies in batches, and 256 tokens in one; a burst below 16 for each thread that the machine runs at once has none, and the limiter
     /// is as it is without this, but for a trip to its lock with each token.
     pub fn leased(mut self) -> Self {

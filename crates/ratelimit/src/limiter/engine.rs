@@ -204,7 +204,7 @@ pub(crate) struct Engine {
     clock: Clock,
     /// What threads have taken in batches, in leased mode.
     leases: Option<Leases>,
-    /// The word for which a token is far away, or zero: see [`try_far`](Self::try_far).
+    /// The word for which somebody's tokens were far away, or zero: see [`try_far`](Self::try_far).
     far: AtomicU64,
     /// Until when there is no token at all, by std's clock, if the limiter's is that or the processor's; with a mark of the word.
     far_until: AtomicU64,

@@ -147,7 +147,8 @@ impl NotYet {
     }
 
     /// How long it was, when this was said, until the tokens will have come, if nobody takes any before; rounded up to a nanosecond, and longer by
-    /// up to 20 ms where that is far away and told by the kernel's coarse clock. Those who wait in line are reckoned in: they go first. So who comes again after that is granted them, unless others took tokens meanwhile or
+    /// up to 20 ms where that is far away and told by the kernel's coarse clock. Those who wait in line are reckoned in: they go first. So
+    /// who comes again after that is granted them, unless others took tokens meanwhile or
     /// the quota was changed. None if that is never, or not within 73 years.
     pub fn retry_in(&self) -> Option<Duration> {
         self.lack.wait().map(Duration::from_nanos)

@@ -44,7 +44,8 @@ impl Engine {
             } else if locked.plan.warms_up() {
                 // Nobody has taken since the end: whoever wants to comes here first.
                 let full_since = self.full_since(locked, &piece, end);
-                let idle = now.saturating_sub(full_since);
+                // Not full yet: then it is at another rate from here on.
+                let idle = if full_since > end { 0 } else { now.saturating_sub(full_since) };
                 let begins = locked.plan.advance(idle);
                 let cold = full_since.saturating_add(nanos(locked.plan.settings.warm_up));
                 locked.plan.piece(if begins { now } else { end }, cold.saturating_sub(end))

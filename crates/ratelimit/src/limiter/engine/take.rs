@@ -82,7 +82,7 @@ impl Engine {
             (now, has_lost),
             || self.clock.now(),
             |seen, lack| {
-                if self.clock.was_back(&lack, self.course.units(wanted)) {
+                if self.clock.was_back(&lack, &self.course, wanted) {
                     return self.try_locked(wanted, Refusal::Unsettled);
                 }
                 if lack.is_beyond(2 * late()) {
@@ -115,16 +115,15 @@ impl Engine {
         // Relaxed: a hint.
         let shift = self.far_shift.load(Ordering::Relaxed).cast_signed();
         let lack = self.course.lack(seen.granted(), wanted, now.saturating_add_signed(shift))?;
-        let is_far = is_before || !self.clock.may_go_back() && lack.is_beyond(late);
+        let is_far =
+            is_before || !self.clock.may_go_back() && self.course.is_short_until(&lack, late);
         (is_far && self.word.0.is_still(seen)).then_some(lack)
     }
 
     /// By this word so many tokens do not come soon.
     #[cold]
     fn note_far(&self, seen: State) {
-        let Some(by_std) = self.clock.by_std() else { return };
-        let may_go_back = self.clock.may_go_back();
-        let now = if may_go_back { self.clock.now() } else { by_std };
+        let (now, may_go_back) = (self.clock.now(), self.clock.may_go_back());
         let piece = self.course.piece();
         let due = piece.due(piece.needs(seen.granted(), 1)).unwrap_or(u64::MAX);
         let over = piece.since.saturating_add(piece.lasts);
@@ -133,11 +132,13 @@ impl Engine {
         if left == 0 && may_go_back || !self.word.0.is_still(seen) {
             return;
         }
+        let Some(by_std) = self.clock.by_std() else { return };
         let until = if left == 0 { 0 } else { by_std.saturating_add(left) };
         // Relaxed: a hint, as the next.
         self.far_until.store(until / MARKS * MARKS + mark(seen), Ordering::Relaxed);
+        let shift = if may_go_back { now.wrapping_sub(by_std) } else { 0 };
         // Relaxed: a hint.
-        self.far_shift.store(now.wrapping_sub(by_std), Ordering::Relaxed);
+        self.far_shift.store(shift, Ordering::Relaxed);
         // Relaxed: a hint.
         self.far.store(seen.number(), Ordering::Relaxed);
     }
@@ -240,7 +241,7 @@ impl Engine {
             return None;
         }
         if by_far.is_none() {
-            if self.clock.was_back(&lack, self.course.units(wanted)) {
+            if self.clock.was_back(&lack, &self.course, wanted) {
                 return None;
             }
             if lack.is_beyond(2 * late()) {
@@ -304,6 +305,34 @@ impl Engine {
     /// burst, also if it has been used since.
     fn floor_leased(&self, locked: &Locked<'_>, piece: &Piece, now: u64) -> u64 {
         piece.floor(now) + piece.units(locked.leased)
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(selvedge_loom)))]
+mod far {
+    use selvedge_primitives::observe::Subject;
+    use selvedge_primitives::time::Timer;
+
+    use super::*;
+    use crate::Rate;
+    use crate::limiter::Settings;
+
+    #[test]
+    fn the_time_of_another_note_is_not_believed() {
+        let (quota, subject) = (Rate::per_hour(1).burst(2), Subject::here("limiter"));
+        let engine = Engine::new(quota, Settings::DEFAULT, Timer::thread(), subject);
+        engine.try_take(1).unwrap();
+        assert!(engine.try_take(2).is_err());
+        let (seen, hour) = (engine.word.0.snapshot(), 3_600_000_000_000_u64 / MARKS * MARKS);
+        let far = engine.far.load(Ordering::Relaxed);
+        assert_eq!(far, seen.number(), "it was noted");
+        let is_refused = |until| {
+            engine.far_until.store(until, Ordering::Relaxed);
+            engine.try_far(seen, 1, far).is_some()
+        };
+        assert!(is_refused(hour + mark(seen)), "there is one, but it was noted that there is not");
+        assert!(!is_refused(hour + (mark(seen) + 1) % MARKS));
+        assert_eq!(engine.try_take(1), Ok(()));
     }
 }
 
