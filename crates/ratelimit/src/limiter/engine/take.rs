@@ -49,9 +49,8 @@ impl Engine {
                         false => self.try_again(wanted, now, true),
                     };
                 }
-                // Relaxed: a hint.
                 Glance::Short { lack, missing }
-                    if missing <= self.far_from.load(Ordering::Relaxed)
+                    if missing <= self.far_from()
                         && wanted != 0
                         && !(self.clock.may_go_back() && lack.is_early())
                         && self.word.0.is_still(seen) =>
@@ -62,6 +61,13 @@ impl Engine {
             }
         }
         self.try_again(wanted, now, false)
+    }
+
+    /// From how many missing units on it is worth while to note that they are far away.
+    #[inline(always)]
+    fn far_from(&self) -> u64 {
+        // Relaxed: a hint.
+        self.far_from.load(Ordering::Relaxed)
     }
 
     /// In leased mode.
