@@ -172,6 +172,19 @@ fn cold(scale: Scale) -> Shape {
         .peer("governor, DashMap", |n| {
             Count::told(visits(&<Governor<QuantaClock> as Limits>::new(), n), n)
         })
+        .reference("the machine's own, in a second", |n| Count::told(pause(), n))
+}
+
+/// The longest that a second has between two reads of the clock that nothing else comes between.
+fn pause() -> Duration {
+    let began = Instant::now();
+    let (mut longest, mut before) = (Duration::ZERO, began);
+    while before - began < Duration::from_secs(1) {
+        let now = Instant::now();
+        longest = longest.max(now - before);
+        before = now;
+    }
+    longest
 }
 
 /// So many keys, each once: the longest that one of them took.
