@@ -21,3 +21,6 @@
 pub(crate) mod course;
 pub(crate) mod scale;
 pub(crate) mod word;
+
+/// Mixes bits: the odd number next to 2^64 over the golden ratio (Knuth, "The Art of Computer Programming", volume 3, 6.4).
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -50,6 +50,12 @@ fn rings(clock: &Arc<ManualClock>) -> thread::JoinHandle<()> {
     spawn(move || clock.advance(SEC))
 }
 
+/// A thread that takes a token, if there is one.
+fn takes_one(limiter: &Limiter) -> thread::JoinHandle<bool> {
+    let limiter = limiter.clone();
+    spawn(move || limiter.try_acquire(1).is_ok())
+}
+
 /// A thread that takes the timer away.
 fn loses(clock: &Arc<ManualClock>) -> thread::JoinHandle<()> {
     let clock = Arc::clone(clock);
@@ -68,10 +74,7 @@ fn assert_left(limiter: &Limiter, clock: &ManualClock, left: u32) {
 fn take_vs_take() {
     model::check(|| {
         let (limiter, clock) = limiter(2, 1);
-        let other = {
-            let limiter = limiter.clone();
-            spawn(move || limiter.try_acquire(1).is_ok())
-        };
+        let other = takes_one(&limiter);
         let mine = limiter.try_acquire(1).is_ok();
         assert!(mine != other.join().unwrap());
         assert_left(&limiter, &clock, 0);
@@ -126,10 +129,7 @@ fn drain(limiter: &Limiter) -> u32 {
 fn take_vs_wait() {
     model::check(|| {
         let (limiter, clock) = limiter(2, 1);
-        let taker = {
-            let limiter = limiter.clone();
-            spawn(move || limiter.try_acquire(1).is_ok())
-        };
+        let taker = takes_one(&limiter);
         let (mut acquire, ready) = polled(&limiter, 1);
         let taken = taker.join().unwrap();
         assert!(ready != taken);
@@ -423,10 +423,7 @@ fn slack_vs_take() {
         limiter.try_acquire(1).unwrap();
         let (mut waits, _) = polled(&limiter, 1);
         clock.advance_silently(3 * SEC);
-        let takes = {
-            let limiter = limiter.clone();
-            spawn(move || limiter.try_acquire(1).is_ok())
-        };
+        let takes = takes_one(&limiter);
         clock.advance(Duration::ZERO);
         let taken = u32::from(takes.join().unwrap());
         assert_eq!(poll(waits.as_mut()), Poll::Ready(Ok(())));
@@ -585,10 +582,7 @@ fn lease_batch_vs_take() {
     model::check(|| {
         let (limiter, clock) = leased(16);
         assert_eq!(limiter.take_up_to(14), 14, "without a batch");
-        let other = {
-            let limiter = limiter.clone();
-            spawn(move || limiter.try_acquire(1).is_ok())
-        };
+        let other = takes_one(&limiter);
         assert!(limiter.try_acquire(1).is_ok());
         assert!(other.join().unwrap(), "there were two");
         assert_left(&limiter, &clock, 0);
@@ -604,10 +598,7 @@ fn lease_recall_and_batch_vs_take() {
         assert_eq!(limiter.take_up_to(13), 13, "without a batch");
         // With a batch of two: the bucket is empty.
         limiter.try_acquire(1).unwrap();
-        let other = {
-            let limiter = limiter.clone();
-            spawn(move || limiter.try_acquire(1).is_ok())
-        };
+        let other = takes_one(&limiter);
         // The batch goes back, and of the two that there are one is taken and one comes into the slot.
         assert_eq!(limiter.reserve(1).unwrap().cancel(), 1);
         limiter.try_acquire(1).unwrap();

@@ -3,6 +3,7 @@
 use selvedge_primitives::atomic::Ordering;
 
 use super::{Engine, Locked};
+use crate::bucket::GOLDEN;
 use crate::bucket::course::{Glance, LARGEST_DEBT, Lack, Outlook, Piece};
 use crate::bucket::word::{Refusal, State};
 use crate::clock::{LATE, late};
@@ -19,8 +20,7 @@ const MARKS: u64 = 1 << 16;
 /// The mark of a word: others have the same one time in [`MARKS`].
 #[inline(always)]
 fn mark(seen: State) -> u64 {
-    // By the golden ratio, as fingerprints are mixed.
-    seen.number().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48
+    seen.number().wrapping_mul(GOLDEN) >> 48
 }
 
 impl Engine {
