@@ -6,6 +6,7 @@ mod change;
 mod entry;
 mod look;
 mod plans;
+mod room;
 mod shard;
 mod table;
 

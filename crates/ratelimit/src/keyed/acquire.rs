@@ -11,7 +11,7 @@ use pin_project::{pin_project, pinned_drop};
 use selvedge_primitives::coop;
 
 use super::Keyed;
-use super::table::NoRoom;
+use super::room::NoRoom;
 use crate::lent::Lent;
 use crate::limiter::{Ask, Handle};
 use crate::{Acquire, AcquireError, TryAcquireError};
