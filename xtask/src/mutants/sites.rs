@@ -128,8 +128,8 @@ const WAKES: [&str; 6] =
     ["notify_one", "notify_all", "grant_while", "grant_each", "grant_from", "serve_each"];
 
 /// Atomic operations with one ordering, which is the last argument.
-const ATOMICS: [&str; 8] =
-    ["load", "store", "swap", "fetch_add", "fetch_sub", "fetch_or", "fetch_and", "fetch_max"];
+const ATOMICS: [&str; 7] =
+    ["load", "store", "swap", "fetch_add", "fetch_sub", "fetch_or", "fetch_and"];
 
 /// Atomic operations with two orderings, of success and of failure.
 const EXCHANGES: [&str; 3] = ["compare_exchange", "compare_exchange_weak", "fetch_update"];

@@ -106,8 +106,9 @@ impl Counter {
         }
         let ahead = u64::try_from(ahead).unwrap_or(0);
         if ahead > most_ahead.saturating_add(WORTH_NOTING) {
-            // Relaxed: as above.
-            self.ahead.fetch_max(ahead, Ordering::Relaxed);
+            let more = |most_ahead| (most_ahead < ahead).then_some(ahead);
+            // Relaxed: both, as above.
+            let _ = self.ahead.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         }
         false
     }
